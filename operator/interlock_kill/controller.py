@@ -1,6 +1,6 @@
 """The kill controller: it watches kill switches and pods, and keeps Agents that are killed or gone without pods.
 
-The work is level-triggered: a turn reads what is known now and does what is missing. There are seven queues:
+The work is level-triggered: a turn reads what is known now and does what is missing. There are eight queues:
 
 * kills: end the pods of one Agent that was just killed or deleted, or for which a pod has just started. A finalizer,
   which anyone who may edit an Agent can add, keeps a deleted Agent and would keep its pods;
@@ -13,7 +13,8 @@ The work is level-triggered: a turn reads what is known now and does what is mis
   NetworkPolicies and its ReplicaSet;
 * misplaced pods: at the start, find such pods of one Agent by their ServiceAccount, which cannot be changed. At the
   start, and once an Agent is created with the name of an earlier one, scale the Deployments of that earlier one to
-  zero. A deletion may have orphaned them, and the garbage collector may be late.
+  zero. A deletion may have orphaned them, and the garbage collector may be late;
+* loops: set the kill switch of one Agent for a loop that one of its guards reports (see `loop_reports`).
 
 What is known comes from watches that hold names, labels and annotations alone, so that no spec can break a kill. The
 latch survives a restart: `status.kill` of all Agents is read once at the start.
@@ -31,11 +32,12 @@ from interlock_contract.clock import read_time
 from interlock_contract.kill import KillLatch, observe, shorten
 from interlock_contract.names import AGENT_LABEL, KILL_SWITCH, KILL_SWITCH_BY, KILL_SWITCH_OFF
 from interlock_kill.killer import Kill, Killer, Release, is_ending
+from interlock_kill.loop_reports import SELECTOR, LoopReports
 from interlock_kill.telemetry import AGENTS_KILLED, KILL_SECONDS, KILLS, RELABELLED_PODS
 from interlock_kube.background import keep_running
 from interlock_kube.client import NOT_FOUND, TABLE, ApiError, Json, KubeClient
 from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue, share_of_a_namespace
-from interlock_kube.resource_types import AGENT, POD, Key, ResourceType, key_of
+from interlock_kube.resource_types import AGENT, LEASE, POD, Key, ResourceType, key_of
 from interlock_kube.watch import GoneEvent, SeenEvent, WatchOptions, follow_known, read_pages
 from interlock_process.metrics import PrometheusLoopMetrics, skip_on_defect
 
@@ -52,6 +54,7 @@ RECORD_WORKERS: Final = 8
 GONE_WORKERS: Final = 8
 POD_WORKERS: Final = 8
 MISPLACED_WORKERS: Final = 2
+LOOP_WORKERS: Final = 4
 SWEEP_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds until the next sweep of an Agent of which pods are left, by the sweeps in a row that found nothing to do."""
 BACKOFF_SECONDS: Final = (0.5, 0.5, 1.0, 2.0, 5.0)
@@ -129,8 +132,9 @@ class KillController:
         self._unfinished: dict[Key, AgentState] = {}  # Agents that are gone before their pods were
         self._succeeded_at = monotonic()
         self._pods: dict[Key, tuple[str, str]] = {}  # by namespace and name: uid and agent
-        self._known: dict[str, set[Key]] = {AGENT.kind: set(), POD.kind: set()}
-        self._synced = {AGENT.kind: asyncio.Event(), POD.kind: asyncio.Event()}
+        self._reports = LoopReports(self._killer)
+        self._known: dict[str, set[Key]] = {AGENT.kind: set(), POD.kind: set(), LEASE.kind: set()}
+        self._synced = {kind.kind: asyncio.Event() for kind in (AGENT, POD, LEASE)}
         self._contact: dict[str, float] = {}
         self._is_recorded_read = False
         self._kills: WorkQueue[Key] = _queue(KILL_WORKERS)
@@ -140,6 +144,7 @@ class KillController:
         self._gone: WorkQueue[Key] = _queue(GONE_WORKERS)
         self._relabelled: WorkQueue[PodKey] = _queue(POD_WORKERS)
         self._misplaced: WorkQueue[Key] = _queue(MISPLACED_WORKERS)
+        self._looping: WorkQueue[Key] = _queue(LOOP_WORKERS)
         self._kill_loop = _loop("Kill", self._kills, self._end)
         self._repeat_loop = _loop("KillRepeat", self._repeats, self._end)
         self._loops: tuple[tuple[ReconcileLoop[Any], int], ...] = (
@@ -150,6 +155,7 @@ class KillController:
             (_loop("GoneAgent", self._gone, self._end_gone), GONE_WORKERS),
             (_loop("RelabelledPod", self._relabelled, self._end_relabelled), POD_WORKERS),
             (_loop("MisplacedPods", self._misplaced, self._end_misplaced), MISPLACED_WORKERS),
+            (_loop("LoopReport", self._looping, self._obey_reports), LOOP_WORKERS),
         )
 
     async def run(self) -> None:
@@ -158,6 +164,10 @@ class KillController:
             for name, work in (
                 ("watch of Agents", partial(self._follow, AGENT, "", self.observe_agent, self._forget)),
                 ("watch of pods", partial(self._follow, POD, AGENT_LABEL, self.observe_pod, self._pod_left)),
+                (
+                    "watch of reports of loops",
+                    partial(self._follow, LEASE, SELECTOR, self.observe_lease, self._reports.forget_lease),
+                ),
                 ("reading of recorded kills", self._read_recorded),
             ):
                 group.create_task(keep_running(name, work, _log.error), name=name)
@@ -166,15 +176,20 @@ class KillController:
                     group.create_task(loop.run())
 
     def watch_problem(self) -> str | None:
-        """Return which switches may not be seen, None while all are."""
-        now = self._monotonic()
-        for kind, synced in self._synced.items():
-            if not synced.is_set():
-                return f"the {kind}s have not been listed yet"
-            silent = now - self._contact[kind]
-            if silent > CONTACT_SECONDS:
-                return f"the watch of {kind}s had no contact to the API server for {silent:.0f} s"
-        return None if self._is_recorded_read else "status.kill of the Agents has not been read yet"
+        """Return which switches may not be seen, None while all are. Reports of loops are no switches."""
+        problem = self._silence(AGENT) or self._silence(POD)
+        if problem is not None or self._is_recorded_read:
+            return problem
+        return "status.kill of the Agents has not been read yet"
+
+    def _silence(self, kind: ResourceType) -> str | None:
+        """Return what is wrong with the watch of a kind, None while nothing is."""
+        if not self._synced[kind.kind].is_set():
+            return f"the {kind.kind}s have not been listed yet"
+        silent = self._monotonic() - self._contact[kind.kind]
+        if silent > CONTACT_SECONDS:
+            return f"the watch of {kind.kind}s had no contact to the API server for {silent:.0f} s"
+        return None
 
     def problem(self) -> str | None:
         """Return what keeps kills from being carried out, None while nothing does."""
@@ -186,7 +201,7 @@ class KillController:
                 return (
                     f"the API server refuses a kill for more than {REFUSED_SECONDS:.0f} s: {'/'.join(refused[0][:2])}"
                 )
-        return self.watch_problem()
+        return self.watch_problem() or self._silence(LEASE)
 
     def lease_problem(self) -> str | None:
         """Return why pods of killed Agents may not be ended anywhere, None while they are.
@@ -241,6 +256,8 @@ class KillController:
         _log.info("kill switches are watched", extra={"agents": len(self._agents)})
         for key in self._agents:
             self._misplaced.add(key)
+        for key in self._reports.agents:
+            self._looping.add(key)
 
     def observe_agent(self, found: Json) -> None:
         """Observe the metadata of an Agent: engage, keep or release its kill, as the latch says."""
@@ -253,11 +270,15 @@ class KillController:
                 state = self._agents[key] = AgentState(metadata["uid"])
                 if self._is_recorded_read:  # at the start, all Agents come after the watches
                     self._misplaced.add(key)
+                    if key in self._reports.agents:
+                        self._looping.add(key)
             annotations = metadata.get("annotations") or {}
             state.switch, state.by = _shorten(annotations.get(KILL_SWITCH)), _shorten(annotations.get(KILL_SWITCH_BY))
             state.was_off = state.was_off or state.switch == KILL_SWITCH_OFF
             state.latch = observe(state.latch, annotations, None)
             self._update(key, state, state.by, self._clock())
+            if state.kill is not None:
+                self._reports.spend(key)
             if "deletionTimestamp" in metadata and not state.is_deleted:
                 state.is_deleted = True
                 self._kills.add(key)
@@ -299,7 +320,15 @@ class KillController:
             self._kills.add(key)
             self._records.add(key)
 
+    def observe_lease(self, lease: Json) -> None:
+        """Observe the Lease of a placement whose policy kills for loops."""
+        with skip_on_defect(LEASE.kind, lease):
+            agent = self._reports.observe(lease)
+            if agent is not None:
+                self._looping.add(agent)
+
     def _forget(self, key: Key) -> None:
+        self._reports.forget_agent(key)
         state = self._agents.pop(key, None)
         if state is not None and state.kill is not None:
             AGENTS_KILLED.dec()
@@ -430,6 +459,17 @@ class KillController:
             await self._killer.hold_at_zero(*key, but_of=state.uid)
         for metadata in await self._killer.find_misplaced(*key):
             await self._delete(key[0], metadata, key[1])
+        return None
+
+    async def _obey_reports(self, key: Key) -> float | None:
+        """Set the kill switch of one Agent if one of its guards reports a loop, once for each report."""
+        state = self._agents.get(key)
+        if not self._is_recorded_read or state is None or state.is_deleted:
+            return None
+        if state.kill is not None:
+            self._reports.spend(key)
+        else:
+            await self._reports.kill(key, state.uid)
         return None
 
     async def _delete(self, namespace: str, metadata: Json, agent: str) -> None:

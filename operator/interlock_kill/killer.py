@@ -19,8 +19,10 @@ from interlock_contract.names import (
     AGENT_LABEL,
     APP_MANAGED_BY_LABEL,
     GUARD_ACCOUNT_SUFFIX,
+    KILL_ACCOUNT,
     KILL_FIELD_MANAGER,
     KILL_SWITCH,
+    KILL_SWITCH_BY,
     KILL_SWITCH_OFF,
     MANAGED_BY,
 )
@@ -196,6 +198,25 @@ class Killer:
         """Return the metadata of the pod of this name, None if there is none."""
         found = await self._find(POD.path(namespace, name), METADATA_ONLY)
         return found["metadata"] if found is not None else None
+
+    async def set_switch(self, namespace: str, agent: str, uid: str, value: str) -> bool:
+        """Set the kill switch of an Agent that is not killed; return whether this request has set it.
+
+        Every other case leaves the Agent as it is: another one of this name, one that is being deleted or was killed
+        already, and one whose last recorded kill has this very value, which was released meanwhile.
+
+        Raises:
+            ApiError: The API server refused; with 409 where the Agent has changed since it was read.
+        """
+        found = await self._read(namespace, agent, uid)
+        if found is None or "deletionTimestamp" in found["metadata"]:
+            return False
+        if _switch(found) not in (None, KILL_SWITCH_OFF) or _recorded(found).get("reason") == shorten(value):
+            return False
+        annotations = {KILL_SWITCH: value, KILL_SWITCH_BY: KILL_ACCOUNT}
+        body = {"metadata": {"resourceVersion": found["metadata"]["resourceVersion"], "annotations": annotations}}
+        await self._client.patch(AGENT.path(namespace, agent), body, KILL_FIELD_MANAGER)
+        return True
 
     async def record(
         self, namespace: str, agent: str, uid: str, kill: Kill, zero_at: datetime | None

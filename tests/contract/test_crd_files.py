@@ -94,9 +94,10 @@ NOT_FOR_KILLS = {
     "agents-release": "object.metadata.?annotations[?'interlock.dev/kill-switch'].orValue('') == 'off'",
     "agents-metadata": "|| object.metadata.?annotations[?'interlock.dev/kill-switch'].orValue('off') == 'off'",
     "agents-kill-only": ".check('update').allowed()",
+    "kill-controller": "request.userInfo.username == 'system:serviceaccount:interlock-system:interlock-kill'",
     "agents-budget-override": "['interlock.dev/budget-override', 'interlock.dev/budget-override-by'].exists(k,",
 }
-"""Policies for updates of Agents that fail closed, each with the condition that keeps a kill from them."""
+"""Policies for updates of Agents that can refuse one, each with the condition that keeps the kill of a user away."""
 
 
 @pytest.mark.parametrize("name", NOT_FOR_KILLS)

@@ -46,6 +46,7 @@ NOT_RUN = {
 
 OUTPUT_ELSEWHERE = {
     "docs/how-to/cost-report.md": "tests/unit/audit/test_cost_report_page.py compares it",
+    "docs/runbooks/AgentLoop.md": "tests/integration/operator/test_operator_loops.py compares it",
     "docs/runbooks/BindingDrifted.md": "tests/integration/operator/test_operator_verifies.py compares it",
 }
 ENVIRONMENT = 'eval "$(.venv/bin/python -m tools.cluster env)"'
@@ -186,6 +187,16 @@ def without_its_binding(reader: Reader) -> None:
     reader.must("kubectl apply -f examples/05-staged-scope/4-agent.yaml")
 
 
+def looped(reader: Reader) -> None:
+    """The first example's agent, which makes the same calls in each round, killed because of that."""
+    reader.must("kubectl -n agents delete agents.interlock.dev,mcpbindings.interlock.dev --all")
+    reader.must("kubectl apply -f examples/01-first-agent/")
+    reader.must("kubectl -n agents wait agents.interlock.dev/first-agent --for=condition=Ready --timeout=120s")
+    loops = json.dumps({"spec": {"loops": {"identicalCalls": 3, "action": "Kill"}}})
+    reader.must(f"kubectl -n agents patch agentpolicies.interlock.dev development --type=merge -p '{loops}'")
+    reader.must("kubectl -n agents wait agents.interlock.dev/first-agent --for=condition=Killed --timeout=120s")
+
+
 def drifted(reader: Reader) -> None:
     """The binding `crm-sandbox` of a server over HTTP that has changed the description of a tool."""
     reader.must("kubectl -n agents delete agents.interlock.dev --all")
@@ -223,6 +234,7 @@ def pulled_by_nodes(folder: Path, registry: str) -> Iterator[None]:
 
 GIVEN = {
     "docs/how-to/troubleshoot.md": without_its_binding,
+    "docs/runbooks/AgentLoop.md": looped,
     "docs/runbooks/BindingDrifted.md": drifted,
 }
 

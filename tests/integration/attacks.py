@@ -44,6 +44,18 @@ def create(manifest: Json) -> Send:
     return lambda at, caller: caller.send("POST", path_of(manifest, at.namespace, is_new=True) + DRY, manifest)
 
 
+A_LOOP: Json = {
+    "apiVersion": "coordination.k8s.io/v1",
+    "kind": "Lease",
+    "metadata": {
+        "name": "forged",
+        "labels": {**MANAGED, **AGENT_LABEL, "interlock.dev/on-loop": "Kill"},
+        "annotations": {"loops.interlock.dev/p": "{}"},
+    },
+}
+"""A Lease that would have the kill controller kill the agent, if its owner were right, too."""
+
+
 def child(kind: str, name: str = "") -> Callable[[Protected], str]:
     return lambda at: at.child(kind, name)
 
@@ -219,6 +231,11 @@ FORGED_RECORDS: dict[str, Send] = {
 
 OBJECTS: dict[str, tuple[str, Send]] = {
     "the bundle, changed": ("managed-objects", patch(lambda at: at.bundle, {"data": {"bundle.json": "{}"}})),
+    "a Lease that reports a loop": ("managed-objects", create(A_LOOP)),
+    "a report of a loop in the Lease": (
+        "managed-objects",
+        patch(lambda at: at.lease, {"metadata": {"annotations": {"loops.interlock.dev/p": "{}"}}}),
+    ),
     "the bundle, immutable": ("managed-objects", patch(lambda at: at.bundle, {"immutable": True})),
     "the bundle, without its label": (
         "managed-objects",

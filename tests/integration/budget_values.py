@@ -9,6 +9,7 @@ NO_MONEY = (
     "is not an amount of US dollars: write digits with at most 9 decimals and no sign or exponent, from 0 to "
     "1000000, such as 50 or 0.25"
 )
+NO_WINDOW = "is not a window of loops: write a duration from 10s to 1h, such as 60s"
 NO_ZONE = "is not the name of a time zone: write UTC, or a name such as Europe/Berlin"
 UNKNOWN_ZONE = "evaluating rule: write UTC, or a name of the IANA database such as Europe/Berlin"
 NO_RATE = "rateLimits needs callsPerMinute or tokensPerMinute: write at least one of them"
@@ -157,9 +158,18 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         policy(models={"urls": [{"name": "local", "url": "https://a.io/v1", "streamUsage": "Maybe"}]}),
         'supported values: "Ask", "Never"',
     ),
+    # Loops.
+    (policy(loops={"identicalCalls": 1}), "should be greater than or equal to 2"),
+    (policy(loops={"identicalCalls": 10_001}), "should be less than or equal to 10000"),
+    (policy(loops={"identicalCalls": "20"}), 'must be of type integer: "string"'),
+    *((policy(loops={"window": text}), f'"{text}" {NO_WINDOW}') for text in ("9s", "9999ms", "1h1s", "7d", "-1m", "")),
+    (policy(loops={"action": "Ignore"}), 'supported values: "Block", "Kill"'),
 ]
 
 GOOD = [
+    policy(loops={}),
+    policy(loops={"identicalCalls": 2, "window": "10s", "action": "Kill"}),
+    policy(loops={"identicalCalls": 10_000, "window": "1h"}),
     *(environment(dailyBudget=text, monthlyBudget=text) for text in GOOD_MONEY),
     policy(environments=[{"name": "staging", "class": "staging", "isolation": "Shared"}, {"name": "production"}]),
     environment(name="q" * 63),

@@ -48,6 +48,8 @@ SYSTEM = "interlock-system"
 DRY = "?dryRun=All"
 APPLIED = f"{DRY}&fieldManager=interlock&force=true"
 WAIT_SECONDS = 30.0
+SWITCH = "interlock.dev/kill-switch"
+OWNER: Json = {"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "00000000-0000-0000-0000-000000000001"}
 THREE: Json = {"spec": {"replicas": 3}}
 
 
@@ -529,6 +531,43 @@ def test_the_kill_controller_ends_pods_of_agents_and_scales_to_zero(place: Place
     )
     for reply in refused:
         assert reply.was_denied_by("kill-controller"), reply.text
+
+
+@requirement("operator.scope")
+def test_the_kill_controller_sets_the_switch_for_a_loop_alone_and_changes_nothing_else(place: Place) -> None:
+    path = f"/apis/interlock.dev/v1alpha1/namespaces/{place.at.namespace}/agents/triage"
+    kept = {"metadata": {"annotations": {"example.com/kept": "x"}, "labels": {"kept": "x"}}}
+    place.at.admin.must("PATCH", path, kept, MERGE)
+    kill = {SWITCH: "loop: 20 identical calls", f"{SWITCH}-by": f"system:serviceaccount:{SYSTEM}:interlock-kill"}
+
+    def send(annotations: Json, **more: Json) -> Reply:
+        metadata = {"annotations": annotations, **more.pop("metadata", {})}
+        return place.killer.send("PATCH", path + DRY, {"metadata": metadata, **more}, MERGE)
+
+    assert send(kill).status == 200
+    assert send({**kill, "example.com/kept": None}).status == 200  # as agents-kill-room removes all others
+    refused = (
+        send({**kill, SWITCH: "runaway"}),
+        send({**kill, SWITCH: "off"}),
+        send({"example.com/x": "x"}),
+        send({**kill, "example.com/kept": "y"}),
+        send({**kill, "example.com/x": "x"}),
+        send({**kill, "example.com/x": "x", "example.com/kept": None}),
+        send(kill, metadata={"labels": {"kept": "y"}}),
+        send(kill, metadata={"finalizers": ["example.com/stay"]}),
+        send(kill, metadata={"ownerReferences": [OWNER]}),
+        send(kill, spec={"purpose": "Something else"}),
+    )
+    for reply in refused:
+        assert reply.was_denied_by("kill-controller"), reply.text
+    place.at.admin.must("PATCH", path, {"metadata": {"annotations": {"example.com/also": "x", SWITCH: "off"}}}, MERGE)
+    assert send(kill).status == 200
+    assert send({**kill, "example.com/kept": None}).was_denied_by("kill-controller")
+    place.at.admin.must("PATCH", path, {"metadata": {"annotations": {SWITCH: "runaway"}}}, MERGE)
+    try:
+        assert send(kill).was_denied_by("kill-controller")
+    finally:
+        place.at.admin.must("PATCH", path, {"metadata": {"annotations": {SWITCH: "off"}}}, MERGE)
 
 
 @requirement("operator.scope")

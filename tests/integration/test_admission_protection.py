@@ -68,6 +68,8 @@ PROTECTING = (
     "workloads-scale",
 )
 IN_FORCE_SECONDS = 30.0
+REPORTS = ("selftest", "drift", "denials", "loops", "holder")
+"""What guards write into a Lease, by the beginnings of the annotations."""
 
 
 def identities() -> Json:
@@ -168,7 +170,7 @@ def guard(at: Protected, name: str = "p") -> Caller:
     return at.identity("triage-guard", pod=name)
 
 
-@requirement("protection.identity")
+@requirement("protection.identity", "loops.forged")
 def test_a_guard_writes_its_own_report_and_nothing_else(protected: Protected) -> None:
     at, own = protected, guard(protected)
     # The Role names the Lease. With more rights, the guard's identity could still not do more.
@@ -181,15 +183,15 @@ def test_a_guard_writes_its_own_report_and_nothing_else(protected: Protected) ->
             "subjects": [account(at.namespace, "triage-guard")],
         },
     )
-    kinds = ("selftest", "drift", "denials", "holder")
-    for key in (f"{kind}.interlock.dev/p" for kind in kinds):
+    for key in (f"{kind}.interlock.dev/p" for kind in REPORTS):
         bounds.eventually(lambda key=key: report(at, own, key).status == 200, f"{key} is written", IN_FORCE_SECONDS)
-    others = [f"{kind}.interlock.dev/another" for kind in kinds]
+    others = [f"{kind}.interlock.dev/another" for kind in REPORTS]
     for key in (*others, "example.com/x"):
         assert report(at, own, key).was_denied_by("managed-objects"), key
     refused = (
         {"metadata": {"annotations": {"example.com/x": ""}}},
         {"metadata": {"labels": {"interlock.dev/agent": "other"}}},
+        {"metadata": {"labels": {"interlock.dev/on-loop": "Kill"}}},
         {"metadata": {"ownerReferences": None}},
         {"metadata": {"finalizers": ["example.com/stay"]}},
         {"spec": {"holderIdentity": "x"}},
@@ -210,19 +212,20 @@ def test_a_guard_removes_the_reports_of_pods_that_are_gone(protected: Protected)
     def remove(key: str) -> Reply:
         return guard(at).send("PATCH", at.lease + DRY, {"metadata": {"annotations": {key: None}}}, MERGE)
 
-    for kind in ("selftest", "drift", "denials"):
+    for kind in REPORTS:
         key = f"{kind}.interlock.dev/gone"
         at.admin.must("PATCH", at.lease, {"metadata": {"annotations": {key: "{}"}}}, MERGE)
         bounds.eventually(lambda key=key: remove(key).status == 200, f"{key} is removed", IN_FORCE_SECONDS)
     assert remove("example.com/kept").was_denied_by("managed-objects")
 
 
-@requirement("protection.identity")
+@requirement("protection.identity", "loops.forged")
 def test_a_guard_of_another_agent_writes_no_report(protected: Protected) -> None:
     at = protected
     other = at.identity("other-guard", pod="p")
     grant(at.admin, at.namespace, "other-guard", account(at.namespace, "other-guard"), "edit")
     bounds.eventually(lambda: report(at, other).was_denied_by("managed-objects"), "RBAC lets it", IN_FORCE_SECONDS)
+    assert report(at, other, "loops.interlock.dev/p").was_denied_by("managed-objects")
 
 
 @requirement("protection.identity")

@@ -224,6 +224,10 @@ class PolicyBuilder(_Builder):
         """Limit calls and tokens of each minute, by the names in YAML."""
         return self._with("spec", rateLimits=limits)
 
+    def breaking_loops(self, **loops: Any) -> Self:
+        """Say when identical calls are a loop, by the names in YAML."""
+        return self._with("spec", loops=loops)
+
     def declaring(self, *environments: dict[str, Any]) -> Self:
         """Have exactly these environments besides the defaults."""
         return self._with("spec", environments=list(environments))

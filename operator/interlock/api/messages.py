@@ -232,6 +232,7 @@ PATTERN_INVALID = (
 )
 PREFIX_CLIMBS = "{text} has a part . or .., which the guard denies in every argument: write the folder that it leads to"
 INTERVAL_INVALID = "{text} is not an interval of verification: write a duration from 1m to 168h, such as 1h"
+LOOP_WINDOW_INVALID = "{text} is not a window of loops: write a duration from 10s to 1h, such as 60s"
 LATENCY_INVALID = "{text} is not a latency of a probe: write a duration from 1ms to 60s, such as 2s"
 PROBE_TOOL_INVALID = (
     "{text} is not the name of one tool: write it as the server lists it, printable, without spaces, * and ?"

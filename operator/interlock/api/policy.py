@@ -21,6 +21,7 @@ from interlock.api.environments import (
     Isolation,
     find_environment,
 )
+from interlock.api.loops import LoopPolicy
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
 from interlock.api.messages import (
     AGENTS_OR_SELECTOR,
@@ -432,6 +433,9 @@ class AgentPolicySpec(ApiModel):
 
     resources: ContainerDefaults = ContainerDefaults()
     """What containers of agents and stdio MCP servers get where their own specs state nothing."""
+
+    loops: LoopPolicy | None = None
+    """When identical calls are a loop. Without it any call may be repeated."""
 
     audit: AuditPolicy = AuditPolicy()
     """What audit records hold of the arguments of calls."""

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator
 
+from interlock.api.durations import bounded_duration
 from interlock.api.markers import Rule, cel_sentence, kube
 from interlock.api.messages import (
     INTERVAL_INVALID,
@@ -15,7 +16,7 @@ from interlock.api.messages import (
     plain,
     quoted,
 )
-from interlock.api.shared_types import ApiModel, Timestamp, parse_duration
+from interlock.api.shared_types import ApiModel, Timestamp
 from interlock.api.status import Condition, ManagedObject, status_before_operator
 from interlock.api.text import SELF, Name
 from interlock_contract.strict_json import JsonInvalid, parse_json
@@ -31,33 +32,8 @@ MAX_REPORTED = 16
 MAX_USERS = 32
 """Names of Agents in the status of an MCPBinding."""
 
-_DURATION = r"self.matches(r'^([0-9]{1,5}(h|m|s|ms)){1,4}$')"
-
-
-def _bounded(least: str, most: str, template: str) -> tuple[Rule, AfterValidator]:
-    """Return the rule that a duration lies between two others, for the API server and for Python."""
-
-    def check(text: str) -> str:
-        try:
-            inside = parse_duration(least) <= parse_duration(text) <= parse_duration(most)
-        except ValueError:
-            inside = False
-        if not inside:
-            raise ValueError(format_message(template, text=quoted(text)))
-        return text
-
-    bounds = f"duration(self) >= duration('{least}') && duration(self) <= duration('{most}')"
-    # matches() comes first: a bare duration('7d') prints a conversion error of CEL's own.
-    rule = Rule(
-        rule=f"{_DURATION} && {bounds}",
-        message=plain(template),
-        message_expression=cel_sentence(template, text=SELF),
-    )
-    return rule, AfterValidator(check)
-
-
-_INTERVAL_RULE, _check_interval = _bounded("1m", "168h", INTERVAL_INVALID)
-_LATENCY_RULE, _check_latency = _bounded("1ms", "60s", LATENCY_INVALID)
+_INTERVAL_RULE, _check_interval = bounded_duration("1m", "168h", INTERVAL_INVALID)
+_LATENCY_RULE, _check_latency = bounded_duration("1ms", "60s", LATENCY_INVALID)
 
 VerifyInterval = Annotated[str, Field(max_length=32, json_schema_extra=kube(_INTERVAL_RULE)), _check_interval]
 """How long until a server is verified again."""

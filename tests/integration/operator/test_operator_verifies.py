@@ -1,9 +1,6 @@
 """The operator verifies servers by Jobs on a real API server; what the verifiers find is played."""
 
 import json
-import os
-import re
-import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +11,7 @@ from interlock_contract.bundle import digest_instructions
 from tests.integration.operator import objects
 from tests.integration.operator.api import Json, eventually
 from tests.integration.operator.conftest import Operators
+from tests.integration.operator.printed import check_page
 from tests.integration.operator.sandbox import MANAGED, Sandbox, condition_of
 from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
@@ -255,20 +253,6 @@ def test_a_restart_of_the_operator_repeats_no_verification(
 PAGE = (Path(__file__).parents[3] / "docs" / "runbooks" / "BindingDrifted.md").read_text(encoding="utf-8")
 
 
-def steps() -> Iterator[tuple[str, str]]:
-    """Yield each command of the runbook with what it prints there."""
-    for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL):
-        for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, output = step.partition("\n")
-            yield command, output
-
-
-def as_printed(output: str) -> re.Pattern[str]:
-    """Return what matches an output: blanks as they come, `...` for what differs from time to time."""
-    lines = [".*".join(map(re.escape, line.split("..."))) for line in output.strip().splitlines()]
-    return re.compile("\n".join(r"\s+".join(line.split("\\ ")) for line in lines).replace(r"\s+\s+", r"\s+"), re.DOTALL)
-
-
 @requirement("drift.runbook")
 def test_every_command_of_the_runbook_prints_what_the_page_says(
     operator: OperatorProcess, sandbox: Sandbox, verifiers: VerificationJobs, operators: Operators, tmp_path: Path
@@ -277,21 +261,4 @@ def test_every_command_of_the_runbook_prints_what_the_page_says(
     drift(sandbox, verifiers)
     events = lambda: {event["reason"] for event in sandbox.api.listed("events", sandbox.namespace)}  # noqa: E731
     eventually(lambda: "ToolsChanged" in events(), "the Event that the page lists is posted")
-    cluster = operators.cluster
-    program = f"{cluster.kubectl} --kubeconfig {cluster.kubeconfig} --context {cluster.context}"
-    (tmp_path / "kubectl").write_text(f'#!/bin/sh\nexec {program} "$@"\n')
-    (tmp_path / "kubectl").chmod(0o755)
-    commands = list(steps())
-    assert len(commands) == 7
-    for command, output in commands:
-        done = subprocess.run(
-            ["sh", "-c", command.replace("-n agents", f"-n {sandbox.namespace}")],
-            cwd=tmp_path,
-            env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command}: {done.stderr}"
-        assert as_printed(output).match(done.stdout), f"{command} printed:\n{done.stdout}\nthe page says:\n{output}"
+    check_page(PAGE, operators.cluster, sandbox.namespace, tmp_path, commands=7)

@@ -10,7 +10,7 @@ import pytest
 from interlock_kill import controller
 from interlock_kill.controller import KillController
 from interlock_kube import watch
-from interlock_kube.resource_types import AGENT, POD, ResourceType
+from interlock_kube.resource_types import AGENT, LEASE, POD, ResourceType
 from interlock_kube.watch import ChangeEvent, ListEvent, WatchOptions
 from tests.support.builders import NOW, AgentBuilder, an_agent
 from tests.support.fake_client import FakeClient
@@ -38,7 +38,9 @@ class Scene:
         self.events: dict[str, asyncio.Queue[ListEvent | ChangeEvent]] = {
             AGENT.kind: asyncio.Queue(),
             POD.kind: asyncio.Queue(),
+            LEASE.kind: asyncio.Queue(),
         }
+        self.leases(ListEvent((), version="1"))
         monkeypatch.setattr(watch, "follow", self._follow)
         client: Any = self.client
         self.controller = KillController(client, client, clock=lambda: NOW, monotonic=lambda: self.now)
@@ -69,6 +71,11 @@ class Scene:
         """Let the watch of pods say this."""
         for event in events:
             self.events[POD.kind].put_nowait(event)
+
+    def leases(self, *events: ListEvent | ChangeEvent) -> None:
+        """Let the watch of Leases say this."""
+        for event in events:
+            self.events[LEASE.kind].put_nowait(event)
 
     def show(self, agent: AgentBuilder) -> None:
         """Let the Agent be like this now, as its owner left it, and the watch say so."""

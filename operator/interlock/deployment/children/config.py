@@ -8,6 +8,7 @@ and its name holds a digest of its content. Other content therefore means anothe
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,7 @@ from msgspec import structs
 
 from interlock.api import binding
 from interlock.api.policy import EgressProxy
+from interlock.api.shared_types import parse_duration
 from interlock.api.verification import PinnedDefinition
 from interlock.deployment.children.services import guard_url
 from interlock.deployment.children.upstreams import build_target, compile_models
@@ -45,6 +47,7 @@ from interlock_contract.bundle import (
     ScopeLimit,
     dump_bundle,
 )
+from interlock_contract.loops import BundleLoops
 
 MCP_CONFIG = "mcp.json"
 AGENT_KEY = "key"
@@ -113,7 +116,17 @@ def compile_bundle(placement: Placement) -> Bundle:
         audit=BundleAuditPolicy(placement.policy.spec.audit.arguments, placement.policy.spec.audit.redact),
         tasks=None if tasks is None else BundleTasks(tasks.port, tasks.max_concurrent_tasks),
         budget=_budget(placement),
+        loops=_loops(placement),
     )
+
+
+def _loops(placement: Placement) -> BundleLoops | None:
+    """Return when identical calls are a loop; None where any call may be repeated."""
+    loops = placement.policy.spec.loops
+    if loops is None:
+        return None
+    seconds = math.ceil(parse_duration(loops.window).total_seconds())
+    return BundleLoops(loops.identical_calls, seconds, loops.action)
 
 
 def _budget(placement: Placement) -> BundleBudget | None:

@@ -13,7 +13,7 @@ from interlock.deployment.names import (
     service_account,
 )
 from interlock.deployment.placement import Placement
-from interlock_contract.names import AGENTS, BUDGET_LEDGERS, GROUP
+from interlock_contract.names import AGENTS, BUDGET_LEDGERS, GROUP, ON_LOOP_ALLOW, ON_LOOP_LABEL
 
 _RBAC = "rbac.authorization.k8s.io"
 _READ = ["get", "list", "watch"]
@@ -83,5 +83,11 @@ def build_guard_role_binding(placement: Placement) -> Manifest:
 
 
 def build_lease(placement: Placement) -> Manifest:
-    """Return the empty Lease, in which each guard writes an annotation of its own."""
-    return build_placement_child(placement, "coordination.k8s.io/v1", "Lease", name_of(placement), "guard")
+    """Return the empty Lease, in which each guard writes annotations of its own.
+
+    Its label says whether the kill controller obeys the loops that guards report there.
+    """
+    lease = build_placement_child(placement, "coordination.k8s.io/v1", "Lease", name_of(placement), "guard")
+    loops = placement.policy.spec.loops
+    lease["metadata"]["labels"][ON_LOOP_LABEL] = ON_LOOP_ALLOW if loops is None else loops.action
+    return lease

@@ -1,0 +1,38 @@
+"""Durations that lie between two others, for the API server and for Python."""
+
+from pydantic import AfterValidator
+
+from interlock.api.markers import Rule, cel_sentence
+from interlock.api.messages import format_message, plain, quoted
+from interlock.api.shared_types import parse_duration
+from interlock.api.text import SELF
+
+_DURATION = r"self.matches(r'^([0-9]{1,5}(h|m|s|ms)){1,4}$')"
+
+
+def bounded_duration(least: str, most: str, template: str) -> tuple[Rule, AfterValidator]:
+    """Return the rule that a duration lies between two others, for the API server and for Python.
+
+    Args:
+        least: The shortest duration, such as 1m.
+        most: The longest one.
+        template: The sentence that refuses another one; `text` in it is what was written.
+    """
+
+    def check(text: str) -> str:
+        try:
+            inside = parse_duration(least) <= parse_duration(text) <= parse_duration(most)
+        except ValueError:
+            inside = False
+        if not inside:
+            raise ValueError(format_message(template, text=quoted(text)))
+        return text
+
+    bounds = f"duration(self) >= duration('{least}') && duration(self) <= duration('{most}')"
+    # matches() comes first: a bare duration('7d') prints a conversion error of CEL's own.
+    rule = Rule(
+        rule=f"{_DURATION} && {bounds}",
+        message=plain(template),
+        message_expression=cel_sentence(template, text=SELF),
+    )
+    return rule, AfterValidator(check)
