@@ -120,12 +120,13 @@ class Journal:
 
     def settle(self, reservation: Reservation, cost: int) -> None:
         """Note the end of a call. Where the disk refuses the line, the next run counts the whole reservation."""
-        if self._spending.open.pop(reservation.id, None) is None:
+        if reservation.id not in self._spending.open:
             return
+        with suppress(JournalFailed):  # first: the line may begin a file, which must have the reservation before it
+            self._write({"settle": cost, "id": reservation.id})
+        del self._spending.open[reservation.id]
         for key in reservation.keys:
             self._spending.settled[key] += cost
-        with suppress(JournalFailed):
-            self._write({"settle": cost, "id": reservation.id})
 
     def forget(self, key: AccountKey) -> None:
         """Forget a slice that is no longer in its ledger."""

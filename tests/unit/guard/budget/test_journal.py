@@ -118,6 +118,18 @@ def test_a_long_journal_is_written_again_and_says_the_same(tmp_path: Path, monke
     assert spent(tmp_path) == 45 * 3 + 5 * 7
 
 
+def test_an_end_that_begins_another_file_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path, POD, 1000)
+    first, second = reservations(30, 50)
+    journal.reserve(first)
+    journal.reserve(second)
+    monkeypatch.setattr(module, "COMPACT_BYTES", 0)
+    journal.settle(first, 10)
+    assert spent(tmp_path) == 60
+    journal.settle(second, 20)
+    assert spent(tmp_path) == 30
+
+
 def test_a_forgotten_slice_is_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(tmp_path, POD, 1000)
     first, second = reservations(30, 50)
