@@ -12,7 +12,7 @@ from interlock.cluster.ledger_store import LedgerStore
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.governance.budgets import LedgerIdentity
 from interlock_contract.budget.ledger import Ledger
-from interlock_contract.names import AGENT_LABEL, HOLDER_PREFIX
+from interlock_contract.names import AGENT_LABEL, APP_MANAGED_BY_LABEL, HOLDER_PREFIX, MANAGED_BY
 from interlock_kube.client import METADATA_LIST, KubeClient
 from interlock_kube.resource_types import LEASE, POD, Key
 from interlock_kube.watch import read_pages
@@ -26,6 +26,8 @@ SUSPECT_SECONDS: Final = 15.0
 SILENT_SECONDS: Final = 60.0
 """How long a holder must be silent until it is dead: two leases of a guard, which spends no longer than one of them
 without contact."""
+MAX_SIGN: Final = 256
+"""Longest sign of life in a Lease, in characters: a holder and a time."""
 
 
 class HolderSilence:
@@ -153,13 +155,16 @@ class DeadHolders:
             return []
         signs = _signs_in(stored.read())
         selector = f"{AGENT_LABEL}={identity.agent}" if identity.agent else AGENT_LABEL
-        query = {"labelSelector": selector}
+        # Without the label of the operator, admission lets anyone who may edit Leases write them.
+        query = {"labelSelector": f"{APP_MANAGED_BY_LABEL}={MANAGED_BY},{selector}"}
+        beats: dict[str, str] = {}
         async for page in read_pages(self._client, LEASE.within(key[0]), query, accept=METADATA_LIST):
             for lease in page["items"] or ():
                 for name, value in (lease["metadata"].get("annotations") or {}).items():
                     holder = str(value).partition(" ")[0]
-                    if name.startswith(HOLDER_PREFIX) and holder in signs:
-                        signs[holder] += f" {value}"
+                    if name.startswith(HOLDER_PREFIX) and holder in signs and len(value) <= MAX_SIGN:
+                        beats[holder] = max(beats.get(holder, ""), value)
+        signs = {holder: f"{sign} {beats.get(holder, '')}" for holder, sign in signs.items()}
         now = self._monotonic()
         return [
             holder

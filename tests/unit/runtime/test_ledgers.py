@@ -113,8 +113,9 @@ class Ledgers:
             metadata["deletionTimestamp"] = "2026-03-02T09:00:00Z"
         self.client.put(POD.path("agents", uid), {"kind": "Pod", "metadata": metadata})
 
-    def lease(self, value: str) -> None:
-        labels = {"interlock.dev/agent": "triage"}
+    def lease(self, value: str, *, is_managed: bool = True) -> None:
+        managed = {"app.kubernetes.io/managed-by": "interlock"} if is_managed else {}
+        labels = {"interlock.dev/agent": "triage", **managed}
         metadata = {"name": "triage-1", "namespace": "agents", "labels": labels}
         annotations = {"holder.interlock.dev/triage-1-x": value}
         self.client.put(
@@ -235,6 +236,19 @@ async def test_a_holder_that_renews_its_lease_lives_without_writing_its_slice(le
         ledgers.wait(CHECK_SECONDS)
 
     assert ledgers.ledger() == held(5)
+
+
+@requirement("budget.dead-holders")
+@pytest.mark.parametrize(("is_managed", "more"), [(False, ""), (True, "x" * 256)], ids=["a user's", "too long"])
+async def test_a_lease_that_no_guard_writes_is_no_sign_of_life(ledgers: Ledgers, is_managed: Any, more: str) -> None:
+    ledgers.running = {"pod-1"}
+    ledgers.write(held(5))
+    for _ in range(12):
+        ledgers.lease(f"{HOLDER} {ledgers.now.isoformat()}{more}", is_managed=is_managed)
+        await ledgers.reconcile()
+        ledgers.wait(CHECK_SECONDS)
+
+    assert ledgers.ledger().slices == ()
 
 
 @requirement("budget.dead-holders")
