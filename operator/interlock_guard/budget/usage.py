@@ -290,10 +290,15 @@ def _read_message_counts(raw: Mapping[str, Any], *, has_hour_cache: bool) -> Mod
 
 
 def _join(one: ModelUsage, other: ModelUsage, *, is_sum: bool) -> ModelUsage:
-    """Return the sum of two usages, or the larger one of each of their numbers."""
-    return ModelUsage(
-        **{
-            name: getattr(one, name) + getattr(other, name) if is_sum else max(getattr(one, name), getattr(other, name))
-            for name in ModelUsage.__slots__
-        }
-    )
+    """Return the sum of two usages, or the larger one of each of their numbers.
+
+    Raises:
+        _Unreadable: A sum is larger than is believed.
+    """
+    numbers = {
+        name: getattr(one, name) + getattr(other, name) if is_sum else max(getattr(one, name), getattr(other, name))
+        for name in ModelUsage.__slots__
+    }
+    if max(numbers.values()) > MAX_TOKENS:
+        raise _Unreadable(f"the iterations have more than {MAX_TOKENS} tokens together")
+    return ModelUsage(**numbers)

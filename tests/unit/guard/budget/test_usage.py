@@ -136,8 +136,12 @@ def test_a_compaction_is_charged_although_only_the_iterations_have_it() -> None:
     assert read(MESSAGES, twice, ANTHROPIC) == ModelUsage(input=200, output=20)
 
 
+HUGE = [{"type": "compaction", "input_tokens": 10**9, "output_tokens": 1}] * 2
+"""Each number is believed, and their sum is not: it would be more than a ledger can hold."""
+
+
 @requirement("budget.usage")
-@pytest.mark.parametrize("iterations", [{}, "x", [1], [{"type": "compaction", "input_tokens": -1}], [{}] * 5000])
+@pytest.mark.parametrize("iterations", [{}, "x", [1], [{"type": "compaction", "input_tokens": -1}], [{}] * 5000, HUGE])
 def test_odd_iterations_are_unknown(iterations: Any) -> None:
     raw = {"input_tokens": 1, "output_tokens": 1, "iterations": iterations}
     assert isinstance(read_usage(MESSAGES, raw, ANTHROPIC), Unknown)
