@@ -9,7 +9,7 @@ its guards, and its owner must hear of the alerts all the same. No I/O.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Any, Final, get_args
 
 from interlock_contract.budget.ledger import MAX_ALERTS, MAX_VELOCITY_ALERTS
@@ -97,6 +97,8 @@ def _read_velocity(found: Mapping[str, Any], policy: str, entry: Mapping[str, An
     start, at = read_moment(entry.get("windowStart")), read_moment(entry.get("at"))
     spent, median = entry.get("spent"), entry.get("median", 0)  # members that are 0 are left out
     if start is None or at is None or not _is_amount(spent) or not _is_amount(median):
+        return None
+    if start.year == MAXYEAR:  # the end would be no time, and a guard writes what it likes
         return None
     return Alert(
         id=f"{found['metadata']['uid']}/velocity/{write_moment(start)}",
