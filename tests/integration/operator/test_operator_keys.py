@@ -92,7 +92,7 @@ async def test_the_operators_rights_create_and_delete_its_secrets_and_read_none(
                 await reading
             assert refused.value.status == 403
         for options in ({}, {"dryRun": ["All"], "propagationPolicy": "Foreground"}):  # the latter would return its data
-            with pytest.raises(ApiError, match="which does not belong to an Agent or MCPBinding"):
+            with pytest.raises(ApiError, match="which does not belong to an Agent, AgentPolicy or MCPBinding"):
                 await client.delete(theirs, options)
         await client.delete(path, {"propagationPolicy": "Background"}, accept=METADATA_ONLY)
         assert metadata["name"] not in [one["metadata"]["name"] for one in secrets_of(sandbox, "triage")]
