@@ -74,10 +74,13 @@ class Payments:
         if isinstance(decision, Deny) or self._budget.terms is None:
             return
         cost, is_counted = _cost(decision), request.method == TOOLS_CALL
+        if is_counted:
+            await self._rates.ensure()
         if cost:
             await self._budget.ensure(cost)
-        if is_counted:
-            await self._rates.ensure()  # last: the call counts in the minute in which it is sent
+        if cost and is_counted:
+            # A minute may have begun. Otherwise this waits for nothing, so no other call takes the money in between.
+            await self._rates.ensure()
 
     def pay(self, request: DecisionInput, decision: Decision, task: str = "") -> tuple[Decision, Payment | None]:
         """Return the decision on a call, with its payment if it is limited and still allowed.
