@@ -1,14 +1,10 @@
 """The digest of a prompt: equal for calls of a model that ask the same, however their answers are to come."""
 
-import hashlib
 from typing import Final
 
 from interlock_contract.canonical_json import canonical_parts
 from interlock_guard.llm.request_body import RequestBody
-from interlock_guard.wire.large_messages import Pace
-
-_SLICE: Final = 128 * 1024
-_PARTS: Final = 512
+from interlock_guard.wire.large_messages import PacedDigest
 
 NOT_ASKED: Final = frozenset(
     {
@@ -24,16 +20,8 @@ NOT_ASKED: Final = frozenset(
 async def digest_prompt(body: RequestBody) -> str:
     """Return the SHA-256 in hex of a body without `NOT_ASKED`, computed in steps; images and files count with it."""
     asked = {name: value for name, value in body.value.items() if name not in NOT_ASKED}
-    found, pace, parts, size = hashlib.sha256(), Pace(), [], 0
+    digest = PacedDigest()
     for part in canonical_parts(asked):
-        named = await body.name_runs(part)
-        parts.append(named)
-        size += len(named)
-        if len(parts) >= _PARTS or size >= _SLICE:
-            text = "".join(parts).encode()
-            parts, size = [], 0
-            for start in range(0, len(text), _SLICE):
-                found.update(text[start : start + _SLICE])
-                await pace.pause()
-    found.update("".join(parts).encode())
-    return found.hexdigest()
+        if digest.add(await body.name_runs(part)):
+            await digest.step()
+    return digest.finish()

@@ -365,18 +365,41 @@ class LargeMessages:
 
     async def digest(self, value: Any) -> str:
         """Return the SHA-256 of a value's canonical text in hex, computed in steps."""
-        found, pace, parts, size = hashlib.sha256(), Pace(), [], 0
+        digest = PacedDigest()
         for part in canonical_parts(value):
-            parts.append(part)
-            size += len(part)
-            if len(parts) >= _PARTS or size >= _SLICE:
-                text = "".join(parts).encode()
-                parts, size = [], 0
-                for start in range(0, len(text), _SLICE):
-                    found.update(text[start : start + _SLICE])
-                    await pace.pause()
-        found.update("".join(parts).encode())
-        return found.hexdigest()
+            if digest.add(part):
+                await digest.step()
+        return digest.finish()
+
+
+class PacedDigest:
+    """A SHA-256 of a long text that comes in parts, computed in steps."""
+
+    __slots__ = ("_found", "_pace", "_parts", "_size")
+
+    def __init__(self) -> None:
+        self._found, self._pace = hashlib.sha256(), Pace()
+        self._parts: list[str] = []
+        self._size = 0
+
+    def add(self, part: str) -> bool:
+        """Take the next part; return True if `step` is due."""
+        self._parts.append(part)
+        self._size += len(part)
+        return len(self._parts) >= _PARTS or self._size >= _SLICE
+
+    async def step(self) -> None:
+        """Digest the parts so far."""
+        text = "".join(self._parts).encode()
+        self._parts, self._size = [], 0
+        for start in range(0, len(text), _SLICE):
+            self._found.update(text[start : start + _SLICE])
+            await self._pace.pause()
+
+    def finish(self) -> str:
+        """Return the digest of all parts in hex."""
+        self._found.update("".join(self._parts).encode())
+        return self._found.hexdigest()
 
 
 async def _measure(data: bytes | bytearray, max_nodes: int) -> int:
