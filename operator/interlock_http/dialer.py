@@ -193,6 +193,25 @@ def trust(authorities: bytes | None) -> ssl.SSLContext:
     return context
 
 
+class TrustCache:
+    """The TLS contexts of `trust` by the file of their CA certificates, each as long as the file's content is equal."""
+
+    def __init__(self) -> None:
+        self._known: dict[str | None, tuple[bytes | None, ssl.SSLContext]] = {}
+
+    def find(self, file: str | None, authorities: bytes | None) -> ssl.SSLContext:
+        """Return the context for the content of a file; for None and None that of the image's CA certificates.
+
+        Raises:
+            ssl.SSLError: There is no certificate in `authorities`, or one that cannot be read.
+            UnicodeDecodeError: It is no PEM at all.
+        """
+        known = self._known.get(file)
+        if known is None or known[0] != authorities:
+            known = self._known[file] = authorities, trust(authorities)
+        return known[1]
+
+
 def _is_own(address: str) -> bool:
     """Say whether the address is one of this machine: then the kernel would send from the address itself.
 

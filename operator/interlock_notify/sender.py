@@ -21,7 +21,7 @@ from interlock_contract.egress_proxy import is_proxied
 from interlock_contract.http_target import URL, HttpTarget, matches
 from interlock_contract.webhooks import Webhook, WebhookPlan
 from interlock_http.client import explain_head
-from interlock_http.dialer import CONNECT_SECONDS, AddressRefused, Dialer, trust
+from interlock_http.dialer import CONNECT_SECONDS, AddressRefused, Dialer, TrustCache
 from interlock_kube.mounted_file import FileTooLarge, MountedFile
 from interlock_notify.alerts import Alert
 from interlock_notify.delivery_queue import read_retry_after
@@ -81,7 +81,7 @@ class WebhookSender:
         self._folder = secrets / webhook.name
         self._dialable, self._seconds = dialable, seconds
         self._files: dict[str, MountedFile] = {}
-        self._trust: dict[str | None, tuple[bytes | None, ssl.SSLContext]] = {}
+        self._trust = TrustCache()
 
     async def send(self, alert: Alert) -> FailedAttempt | None:
         """Post an alert once; return why the receiver has not taken it, None where it has."""
@@ -154,15 +154,10 @@ class WebhookSender:
 
     def _read_trust(self, file: str | None) -> ssl.SSLContext:
         found = None if file is None else self._read(file, "its CA certificates")
-        known = self._trust.get(file)
-        if known is not None and known[0] == found:
-            return known[1]
         try:
-            context = trust(found)
+            return self._trust.find(file, found)
         except (ssl.SSLError, ValueError):
             raise _NotSent("its CA certificates are no certificates in PEM; nothing was sent") from None
-        self._trust[file] = found, context
-        return context
 
     def _read(self, file: str, what: str) -> bytes:
         found = self._files.setdefault(file, MountedFile(self._folder / file))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from interlock_contract.http_target import HttpTarget, is_header_value
-from interlock_http.dialer import trust
+from interlock_http.dialer import TrustCache
 from interlock_kube.mounted_file import FileTooLarge, MountedFile
 
 _MAX_FILE: Final = 1024 * 1024  # no Secret and no ConfigMap is larger
@@ -112,7 +112,7 @@ class Credentials:
         self._files: dict[str, MountedFile] = {}
         self._secrets: dict[str, _Secret] = {}  # by file, as last sent
         self._due: dict[_Secret, int] = {}  # secrets that were sent, oldest first; how many answers may still show each
-        self._trust: dict[str | None, tuple[bytes | None, ssl.SSLContext]] = {}  # by file; None are the image's
+        self._trust = TrustCache()
 
     def read_headers(self) -> dict[str, str]:
         """Return the headers of the next request.
@@ -149,15 +149,10 @@ class Credentials:
 
     def _read_trust(self, file: str | None) -> ssl.SSLContext:
         found = None if file is None else self._read(file)
-        known = self._trust.get(file)
-        if known is not None and known[0] == found:
-            return known[1]
         try:
-            context = trust(found)
+            return self._trust.find(file, found)
         except (ssl.SSLError, ValueError):
             raise CredentialsUnreadable(f"{file} holds no CA certificate in PEM") from None
-        self._trust[file] = found, context
-        return context
 
     @contextmanager
     def answer_due(self) -> Iterator[None]:
