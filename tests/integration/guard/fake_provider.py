@@ -96,6 +96,18 @@ async def stream(
     return response
 
 
+async def stream_after(http: web.Request, events: list[bytes], goes_on: asyncio.Event) -> web.StreamResponse:
+    """Send the first event immediately and the others once `goes_on` is set, each in a write of its own."""
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(http)
+    await response.write(events[0])
+    await goes_on.wait()
+    for event in events[1:]:
+        await response.write(event)
+    await response.write_eof()
+    return response
+
+
 async def endless_stream(http: web.Request) -> web.StreamResponse:
     """Send one event, `data: 1`, and neither another one nor an end."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})

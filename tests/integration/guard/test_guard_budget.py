@@ -12,7 +12,7 @@ from aiohttp import web
 
 from interlock_contract.budget.bundle_budget import BundleBudget
 from tests.integration.guard.budget_rig import DOLLAR, OWN, TOTAL, BudgetRig, a_budget_rig, cost_of
-from tests.integration.guard.fake_provider import answer_of, endless_stream, events_of, stream
+from tests.integration.guard.fake_provider import answer_of, endless_stream, events_of, stream, stream_after
 from tests.integration.guard.model_rig import BEARER, CHAT, MESSAGES, chat, messages
 from tests.support.bounds import TOLERANCE, until
 
@@ -132,18 +132,7 @@ async def test_a_usage_that_cannot_be_read_is_charged_at_the_reservation(rig: Bu
 async def test_a_client_that_hangs_up_is_charged_what_the_answer_says_in_the_end(rig: BudgetRig) -> None:
     (guard,) = rig.guards
     events, goes_on = events_of(MESSAGES, messages()), asyncio.Event()
-
-    async def answer(http: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(http)
-        await response.write(events[0])
-        await goes_on.wait()
-        for event in events[1:]:
-            await response.write(event)
-        await response.write_eof()
-        return response
-
-    rig.provider.answer = answer
+    rig.provider.answer = lambda http: stream_after(http, events, goes_on)
     url = f"http://127.0.0.1:{guard.port}{MESSAGES}"
     async with rig.http.post(url, json=messages(stream=True), headers=BEARER) as response:
         assert await response.content.readany()

@@ -14,7 +14,7 @@ from interlock_contract.budget.ledger import Ledger
 from interlock_contract.budget.money import format_money, parse_money
 from interlock_contract.budget.prices import ModelPrice, PriceRow
 from tests.integration.guard.budget_rig import DOLLAR, INPUT, OUTPUT, OWN, BudgetRig, a_budget_rig, cost_of
-from tests.integration.guard.fake_provider import MODEL, answer_of, events_of
+from tests.integration.guard.fake_provider import MODEL, answer_of, events_of, stream_after
 from tests.integration.guard.model_rig import BEARER, CHAT, MESSAGES, chat, messages
 from tests.requirements import requirement
 from tests.support.bounds import until
@@ -158,18 +158,7 @@ async def test_clients_that_leave_their_streams_pay_for_all_that_was_used(rig: B
     """Elsewhere a client that disconnected paid nothing: the usage comes with the last event, which no one read."""
     (guard,) = rig.guards
     events, goes_on, count = events_of(MESSAGES, messages()), asyncio.Event(), 20
-
-    async def answer(http: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(http)
-        await response.write(events[0])
-        await goes_on.wait()
-        for event in events[1:]:
-            await response.write(event)
-        await response.write_eof()
-        return response
-
-    rig.provider.answer = answer
+    rig.provider.answer = lambda http: stream_after(http, events, goes_on)
     url = f"http://127.0.0.1:{guard.port}{MESSAGES}"
 
     async def leave() -> None:
