@@ -61,12 +61,19 @@ def _stage(name: str, see: str, *lines: str, absent: str = "") -> tuple[Step, ..
     )
 
 
+OPERATOR_RUNS = Step(
+    "kubectl -n interlock-system rollout status deployment/interlock --timeout=60s",
+    "the operator runs",
+    succeeds("successfully rolled out"),
+    timeout=70,
+)
+
 INSTALLATION = Chapter(
     "The operator",
     (
         Step(
             "kubectl apply -k manifests/overlays/kind",
-            "three kinds (Agent, AgentPolicy, MCPBinding), admission policies, and the operator",
+            "four kinds (Agent, AgentPolicy, MCPBinding, BudgetLedger), admission policies, and the operator",
             succeeds("customresourcedefinition.apiextensions.k8s.io/agents.interlock.dev"),
         ),
         Step(
@@ -74,12 +81,7 @@ INSTALLATION = Chapter(
             "the programs of an earlier demo start again with the new image",
             succeeds("restarted"),
         ),
-        Step(
-            "kubectl -n interlock-system rollout status deployment/interlock --timeout=60s",
-            "the operator runs",
-            succeeds("successfully rolled out"),
-            timeout=70,
-        ),
+        OPERATOR_RUNS,
         Step(
             "kubectl -n interlock-system rollout status deployment/interlock-kill --timeout=60s",
             "so does the kill controller, without which no agent starts",
@@ -249,12 +251,7 @@ BUDGET = Chapter(
             "days of budgets are a minute long, so that the demo sees the next one",
             succeeds(),
         ),
-        Step(
-            "kubectl -n interlock-system rollout status deployment/interlock --timeout=60s",
-            "the operator runs",
-            succeeds("successfully rolled out"),
-            timeout=70,
-        ),
+        OPERATOR_RUNS,
         Step(
             f"kubectl apply -f {BUDGET_EXAMPLE}/",
             "an agent that asks a model in a loop, with five cents a day",
@@ -300,12 +297,7 @@ BUDGET = Chapter(
             "days are days again",
             succeeds(),
         ),
-        Step(
-            "kubectl -n interlock-system rollout status deployment/interlock --timeout=60s",
-            "the operator runs",
-            succeeds("successfully rolled out"),
-            timeout=70,
-        ),
+        OPERATOR_RUNS,
     ),
     look_at=(
         f"{KUBECTL} describe agents.interlock.dev {SPENDER}",
