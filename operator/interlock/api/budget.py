@@ -27,8 +27,6 @@ from interlock_contract.budget.velocity import DEFAULT_FACTOR
 
 _PARTS = re.compile(r"\+(?P<amount>[0-9.]+) USD until=(?P<until>[^ ]+) reason=(?P<reason>.+)")
 
-DEFAULT_MAX_OUTPUT_TOKENS = 4096
-"""Output tokens of a call of a model that names no limit of its own."""
 MAX_OUTPUT_TOKENS = 1_000_000
 MAX_CONTEXT_WINDOW = 100_000_000
 

@@ -13,18 +13,19 @@ from interlock.api.markers import Rule, kube
 from interlock.api.messages import LEDGER_IDENTITY
 from interlock.api.shared_types import ApiModel, ObjectMeta, Timestamp
 from interlock.api.text import AgentName, EnvironmentName, ObjectName
+from interlock_contract.budget.ledger import (
+    MAX_ALERTS,
+    MAX_DAYS,
+    MAX_MONTHS,
+    MAX_SLICES,
+    MAX_STEPS,
+    MAX_VELOCITY_ALERTS,
+)
+from interlock_contract.budget.money import MAX_MONEY
+from interlock_contract.budget.rates import MAX_RATE_SLICES
 from interlock_contract.names import API_VERSION
 
-MAX_NANOS = 2**53 - 1
-"""Largest amount: an integer that every JSON reader keeps exactly."""
-MAX_SLICES = 1024
-MAX_DAYS = 35
-MAX_MONTHS = 13
-MAX_ALERTS = 64
-MAX_STEPS = 145
-MAX_VELOCITY_ALERTS = 24
-
-Nanos = Annotated[int, Field(ge=0, le=MAX_NANOS, json_schema_extra=kube(format="int64"))]
+Nanos = Annotated[int, Field(ge=0, le=MAX_MONEY, json_schema_extra=kube(format="int64"))]
 Percent = Annotated[int, Field(ge=1, le=100, json_schema_extra=kube(format="int32"))]
 Period = Literal["day", "month"]
 
@@ -201,7 +202,7 @@ class LedgerRate(_StatusModel):
     start: Timestamp | None = None
     """When the minute began."""
 
-    slices: tuple[LedgerRateSlice, ...] = Field(default=(), max_length=MAX_SLICES)
+    slices: tuple[LedgerRateSlice, ...] = Field(default=(), max_length=MAX_RATE_SLICES)
     """What guards have used and may use."""
 
 

@@ -7,7 +7,6 @@ from pydantic import ConfigDict, Field, model_validator
 
 from interlock.api.binding import CA_RULE, TLS_RULES, CaSource, check_tls
 from interlock.api.budget import (
-    DEFAULT_MAX_OUTPUT_TOKENS,
     MAX_OUTPUT_TOKENS,
     DeclaredPrice,
     PolicyBudget,
@@ -53,6 +52,7 @@ from interlock.api.text import (
     Resource,
 )
 from interlock_contract.addresses import Network
+from interlock_contract.budget.bundle_budget import DEFAULT_MAX_OUTPUT_TOKENS
 from interlock_contract.bundle import Operation, RecordedArguments
 from interlock_contract.model_access import LEAST_REQUEST_BYTES, MAX_REQUEST_BYTES
 from interlock_contract.names import API_VERSION
