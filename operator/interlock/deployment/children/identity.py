@@ -1,6 +1,10 @@
-"""The guard's identity: ServiceAccount, Role, RoleBinding, and the Lease that it reports to."""
+"""Identities: ServiceAccount, Role and RoleBinding of guards and of other programs, and the Lease of a guard."""
+
+from typing import Any
 
 from interlock.api.agent import Agent
+from interlock.api.binding import MCPBinding
+from interlock.api.policy import AgentPolicy
 from interlock.deployment.names import (
     AGENT_POD,
     GUARD_POD,
@@ -18,6 +22,26 @@ from interlock_contract.names import AGENTS, BUDGET_LEDGERS, GROUP, ON_LOOP_ALLO
 _RBAC = "rbac.authorization.k8s.io"
 _READ = ["get", "list", "watch"]
 _UPDATE = ["get", "update"]
+
+
+def build_account(
+    owner: AgentPolicy | MCPBinding, name: str, labels: dict[str, str], rules: list[dict[str, Any]]
+) -> tuple[Manifest, ...]:
+    """Return a ServiceAccount of which no token is mounted by default, with a Role of these rules.
+
+    Args:
+        owner: The object that the three objects belong to.
+        name: The name of ServiceAccount, Role and RoleBinding.
+        labels: Their labels.
+        rules: Rules of the Role.
+    """
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": owner.metadata.namespace}
+    role = {"apiGroup": _RBAC, "kind": "Role", "name": name}
+    return (
+        build_child(owner, "v1", "ServiceAccount", name, labels, automountServiceAccountToken=False),
+        build_child(owner, f"{_RBAC}/v1", "Role", name, labels, rules=rules),
+        build_child(owner, f"{_RBAC}/v1", "RoleBinding", name, labels, roleRef=role, subjects=[subject]),
+    )
 
 
 def build_service_accounts(placement: Placement) -> tuple[Manifest, ...]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from interlock.api.binding import CaSource
 from interlock.api.policy import AgentPolicy, NotifyTarget
+from interlock.deployment.children.identity import build_account
 from interlock.deployment.children.network import notifier_egress, notifier_ingress
 from interlock.deployment.children.upstreams import SECRETS_VOLUME, Reference, authorities_of, file_of, project
 from interlock.deployment.children.workload import (
@@ -42,7 +43,6 @@ from interlock_contract.pod import (
 )
 from interlock_contract.webhooks import Webhook, WebhookPlan, dump_webhooks
 
-_RBAC: Final = "rbac.authorization.k8s.io"
 _GRACE_SECONDS: Final = 5
 """Enough to record the last delivery."""
 
@@ -58,7 +58,6 @@ def build_notifier(policy: AgentPolicy, guard_image: str, api_server: ApiServerA
     if not policy.spec.notify:
         return ()
     name, labels = notifier_name(policy.metadata.name), notifier_labels(policy.metadata.name)
-    subject = {"kind": "ServiceAccount", "name": name, "namespace": policy.metadata.namespace}
     rules = [
         {"apiGroups": [GROUP], "resources": [BUDGET_LEDGERS], "verbs": ["list", "watch"]},
         {
@@ -69,17 +68,7 @@ def build_notifier(policy: AgentPolicy, guard_image: str, api_server: ApiServerA
         },
     ]
     return (
-        build_child(policy, "v1", "ServiceAccount", name, labels, automountServiceAccountToken=False),
-        build_child(policy, f"{_RBAC}/v1", "Role", name, labels, rules=rules),
-        build_child(
-            policy,
-            f"{_RBAC}/v1",
-            "RoleBinding",
-            name,
-            labels,
-            roleRef={"apiGroup": _RBAC, "kind": "Role", "name": name},
-            subjects=[subject],
-        ),
+        *build_account(policy, name, labels, rules),
         build_child(
             policy,
             "networking.k8s.io/v1",

@@ -14,6 +14,7 @@ from interlock.api.policy import ContainerDefaults, EgressProxy
 from interlock.api.shared_types import parse_duration
 from interlock.api.verification import parse_arguments
 from interlock.deployment.children.config import build_grant, compile_source
+from interlock.deployment.children.identity import build_account
 from interlock.deployment.children.network import verification_egress
 from interlock.deployment.children.upstreams import mount_secrets, project_secrets, proxy_for
 from interlock.deployment.children.workload import (
@@ -114,26 +115,14 @@ def plan_digest(binding: MCPBinding, guard_image: str, proxy: EgressProxy | None
 def build_support(run: VerificationTarget, api_server: ApiServerAddress) -> tuple[Manifest, ...]:
     """Return the objects that live as long as the binding: ServiceAccount, Role, RoleBinding and NetworkPolicy."""
     binding, name, labels = run.binding, verification_name(run.binding.metadata.name), verification_labels(run.binding)
-    rbac = "rbac.authorization.k8s.io"
     rule = {
         "apiGroups": [""],
         "resources": ["configmaps"],
         "resourceNames": [result_name(binding.metadata.name)],
         "verbs": ["patch"],
     }
-    subject = {"kind": "ServiceAccount", "name": name, "namespace": binding.metadata.namespace}
     return (
-        build_child(binding, "v1", "ServiceAccount", name, labels, automountServiceAccountToken=False),
-        build_child(binding, f"{rbac}/v1", "Role", name, labels, rules=[rule]),
-        build_child(
-            binding,
-            f"{rbac}/v1",
-            "RoleBinding",
-            name,
-            labels,
-            roleRef={"apiGroup": rbac, "kind": "Role", "name": name},
-            subjects=[subject],
-        ),
+        *build_account(binding, name, labels, [rule]),
         build_child(
             binding,
             "networking.k8s.io/v1",
