@@ -202,6 +202,14 @@ async def keep_silent(ledgers: Ledgers, span: float) -> None:
         ledgers.wait(CHECK_SECONDS)
 
 
+async def renew(ledgers: Ledgers, holder: str, span: float, more: str = "", *, is_managed: bool = True) -> None:
+    """Let a holder renew its Lease at each check for some time; `more` stands behind the time in its sign of life."""
+    for _ in range(int(span / CHECK_SECONDS)):
+        ledgers.lease(f"{holder} {ledgers.now.isoformat()}{more}", is_managed=is_managed)
+        await ledgers.reconcile()
+        ledgers.wait(CHECK_SECONDS)
+
+
 @requirement("budget.dead-holders")
 async def test_a_holder_that_is_silent_for_two_leases_is_closed_and_not_before(ledgers: Ledgers) -> None:
     ledgers.running = {"pod-1"}
@@ -230,10 +238,8 @@ async def test_a_silent_holder_without_money_is_not_closed_while_its_pod_runs(le
 async def test_a_holder_that_renews_its_lease_lives_without_writing_its_slice(ledgers: Ledgers) -> None:
     ledgers.running = {"pod-1"}
     ledgers.write(held(5))
-    for _ in range(20):
-        ledgers.lease(f"{HOLDER} {ledgers.now.isoformat()}")
-        await ledgers.reconcile()
-        ledgers.wait(CHECK_SECONDS)
+
+    await renew(ledgers, HOLDER, 20 * CHECK_SECONDS)
 
     assert ledgers.ledger() == held(5)
 
@@ -243,10 +249,8 @@ async def test_a_holder_that_renews_its_lease_lives_without_writing_its_slice(le
 async def test_a_lease_that_no_guard_writes_is_no_sign_of_life(ledgers: Ledgers, is_managed: Any, more: str) -> None:
     ledgers.running = {"pod-1"}
     ledgers.write(held(5))
-    for _ in range(12):
-        ledgers.lease(f"{HOLDER} {ledgers.now.isoformat()}{more}", is_managed=is_managed)
-        await ledgers.reconcile()
-        ledgers.wait(CHECK_SECONDS)
+
+    await renew(ledgers, HOLDER, 12 * CHECK_SECONDS, more, is_managed=is_managed)
 
     assert ledgers.ledger().slices == ()
 
@@ -255,10 +259,8 @@ async def test_a_lease_that_no_guard_writes_is_no_sign_of_life(ledgers: Ledgers,
 async def test_the_lease_of_another_holder_is_no_sign_of_life(ledgers: Ledgers) -> None:
     ledgers.running = {"pod-1"}
     ledgers.write(held(5))
-    for _ in range(12):
-        ledgers.lease(f"pod-2/1 {ledgers.now.isoformat()}")
-        await ledgers.reconcile()
-        ledgers.wait(CHECK_SECONDS)
+
+    await renew(ledgers, "pod-2/1", 12 * CHECK_SECONDS)
 
     assert ledgers.ledger().slices == ()
 
