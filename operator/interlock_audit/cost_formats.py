@@ -9,12 +9,13 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from interlock_audit.cost_report import DAY, LABEL, CostReport, Row, format_dollars, stamp_of
 from interlock_audit.cost_sql import MODELS_SOURCE, TOKENS, Cost
+from interlock_contract.clock import write_time
 
 CURRENCY: Final = "USD"
 NEEDED_BY_CSV: Final = (DAY, "model", "source")
@@ -218,7 +219,7 @@ def midnight(day: date, zone: ZoneInfo) -> datetime:
 
 
 def _time(time: datetime) -> str:
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return write_time(time, "seconds")
 
 
 def _numbers(cost: Cost) -> list[str]:

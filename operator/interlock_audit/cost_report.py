@@ -7,11 +7,12 @@ records: they are joined with Agents when a report is made, and an Agent that is
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from interlock_audit.cost_sql import Cost, CostQuery, CostSource, all_costs
+from interlock_contract.clock import write_time
 
 LABEL: Final = "label:"
 """Begin of a dimension for a label of Agents, such as `label:team`."""
@@ -34,7 +35,6 @@ LONGEST_CALL: Final = timedelta(hours=24)
 """How long after the end of a report the outcome of a call is looked for."""
 
 _QUARTER: Final = timedelta(minutes=15)
-_STAMP: Final = "%Y-%m-%dT%H:%M:%S.000Z"
 _NANOS_DIGITS: Final = 9
 
 
@@ -150,7 +150,7 @@ def read_agents(texts: Iterable[tuple[str, bytes]]) -> dict[str, KnownAgent]:
 
 def stamp_of(time: datetime) -> str:
     """Return a time as records spell it, in whole seconds."""
-    return time.astimezone(UTC).strftime(_STAMP)
+    return write_time(time.replace(microsecond=0), "milliseconds")
 
 
 def format_dollars(nanos: int) -> str:

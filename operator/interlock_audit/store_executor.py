@@ -26,17 +26,17 @@ from interlock_audit.stores import (
     Stored,
     StoreUnavailable,
 )
+from interlock_contract.clock import write_time
 
 Result = TypeVar("Result")
 
 _PRUNE_SECONDS: Final = 3600.0
 _WATCH_SECONDS: Final = 60.0
-_STAMP_LENGTH: Final = len("2026-03-02T09:00:00.000")
 
 
 def stamp(time: datetime) -> str:
     """Return a time in UTC as records spell it."""
-    return time.isoformat(timespec="milliseconds")[:_STAMP_LENGTH] + "Z"
+    return write_time(time, "milliseconds")
 
 
 class StoreExecutor:

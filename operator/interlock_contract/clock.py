@@ -2,7 +2,7 @@
 
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 
 def utc_now() -> datetime:
@@ -15,9 +15,12 @@ def monotonic() -> float:
     return time.monotonic()
 
 
-def write_time(moment: datetime) -> str:
-    """Return a time in UTC as the API server takes it, with microseconds."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def write_time(moment: datetime, precision: Literal["seconds", "milliseconds", "microseconds"] = "microseconds") -> str:
+    """Return a time in UTC after RFC 3339, such as `2026-03-02T14:05:00Z`; what is finer than the precision is cut.
+
+    The API server writes seconds for most times and microseconds for those of Events and Leases, and reads all three.
+    """
+    return moment.astimezone(UTC).isoformat(timespec=precision).removesuffix("+00:00") + "Z"
 
 
 def read_time(text: Any, default: datetime) -> datetime:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from interlock_contract.clock import read_time
+from interlock_contract.clock import read_time, write_time
 from interlock_contract.names import DENIALS_PREFIX, DRIFT_PREFIX, SELFTEST_PREFIX
 from interlock_contract.strict_json import JsonInvalid, parse_json
 
@@ -173,4 +173,4 @@ def _read_object(text: str) -> dict[str, Any]:
 
 
 def _moment(at: datetime) -> str:
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return write_time(at, "milliseconds")

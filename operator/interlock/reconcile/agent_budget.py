@@ -14,6 +14,7 @@ from interlock.reconcile.snapshot import Snapshot
 from interlock_contract.budget.leases import LedgerTerms, room
 from interlock_contract.budget.ledger import Ledger
 from interlock_contract.budget.money import format_money, shorten_money
+from interlock_contract.clock import write_time
 from interlock_contract.names import BUDGET_OVERRIDE
 
 WRITE_INTERVAL: Final = timedelta(seconds=10)
@@ -196,19 +197,19 @@ def _finding(
         whose, field = f"total {window} budget of AgentPolicy {name}", "spec.budget.total"
     else:
         whose, field = f"{window} budget in {environment}", f"spec.environments[{environment}]"
-    metadata = agent.metadata
+    metadata, until = agent.metadata, write_time(found.until, "seconds")
     override = (
         ""
         if found.period.startswith("Total")
         else (
             f", or run: kubectl -n {metadata.namespace} annotate agents.interlock.dev {metadata.name} --overwrite "
-            f"{BUDGET_OVERRIDE}='+10 USD until={found.until:%Y-%m-%dT%H:%M:%SZ} reason=...'"
+            f"{BUDGET_OVERRIDE}='+10 USD until={until} reason=...'"
         )
     )
     follows = "the agent has no pods" if is_scaled else "calls that cost money are refused"
     message = (
         f"the {whose} of {shorten_money(found.limit)} is exhausted: its rest is smaller than what a "
-        f"call may cost, so {follows} until {found.until:%Y-%m-%dT%H:%M:%SZ}; to go on before, raise {field} of "
+        f"call may cost, so {follows} until {until}; to go on before, raise {field} of "
         f"AgentPolicy {name}{override}"
     )
     return Finding(_CONDITION, "True", AgentReason.BUDGET_EXHAUSTED, message)

@@ -11,6 +11,7 @@ from interlock_contract.budget.leases import LedgerTerms, clear_exhausted, close
 from interlock_contract.budget.ledger import BudgetAlert, Credit, Ledger, VelocityAlert
 from interlock_contract.budget.money import shorten_money
 from interlock_contract.budget.velocity import VelocityTerms, record_velocity
+from interlock_contract.clock import write_time
 
 
 def reconcile_ledger(
@@ -60,10 +61,10 @@ def describe_alert(alert: BudgetAlert, subject: str) -> str:
         alert: The alert.
         subject: Who has spent, such as `agent triage in production`.
     """
-    begin = datetime.fromtimestamp(alert.window_start, UTC)
+    begin = write_time(datetime.fromtimestamp(alert.window_start, UTC), "seconds")
     amounts = f": {shorten_money(alert.spent)} of {shorten_money(alert.limit)}" if alert.limit else ""
     name = "daily" if alert.period == "day" else "monthly"
-    return f"{subject} spent {alert.percent} % of its {name} budget since {begin:%Y-%m-%dT%H:%M:%SZ}{amounts}"
+    return f"{subject} spent {alert.percent} % of its {name} budget since {begin}{amounts}"
 
 
 def describe_velocity(alert: VelocityAlert, subject: str) -> str:
@@ -73,8 +74,8 @@ def describe_velocity(alert: VelocityAlert, subject: str) -> str:
         alert: The alert.
         subject: Who has spent, such as `agent triage in production`.
     """
-    begin = datetime.fromtimestamp(alert.window_start, UTC)
+    begin = write_time(datetime.fromtimestamp(alert.window_start, UTC), "seconds")
     return (
-        f"{subject} spent {shorten_money(alert.spent)} in the ten minutes from {begin:%Y-%m-%dT%H:%M:%SZ}, where the "
+        f"{subject} spent {shorten_money(alert.spent)} in the ten minutes from {begin}, where the "
         f"median of its last day is {shorten_money(alert.median)}"
     )

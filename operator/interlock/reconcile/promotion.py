@@ -5,6 +5,7 @@ from interlock.api.shared_types import format_duration
 from interlock.api.status import AgentReason
 from interlock.orchestration.orchestrated import soak_of
 from interlock.orchestration.rollout import StageDecision, StageFacts
+from interlock_contract.clock import write_time
 
 
 def pending_promotion(agent: Agent, decision: StageDecision, following: str) -> tuple[AgentReason, str]:
@@ -12,7 +13,7 @@ def pending_promotion(agent: Agent, decision: StageDecision, following: str) -> 
     facts = decision.facts
     current, needed = facts.stage.name, soak_of(facts.stage)
     if facts.ready_since is not None:
-        at = f" at {decision.next_at:%Y-%m-%dT%H:%M:%SZ}" if decision.next_at is not None else ""
+        at = f" at {write_time(decision.next_at, 'seconds')}" if decision.next_at is not None else ""
         message = f"{following} follows{at} if {current} stays Ready, once it was Ready for {format_duration(needed)}"
         found = AgentReason.SOAKING, message
     elif facts.soaked and facts.soaked >= needed:
@@ -38,7 +39,7 @@ def _restart_message(agent: Agent, facts: StageFacts) -> str:
         return ""
     metadata, rollout = agent.metadata, agent.spec.rollout
     return (
-        f"; the soak started again at {facts.restarted_at:%Y-%m-%dT%H:%M:%SZ} because the agent's container ended by "
-        f"itself more often than spec.rollout.maxRestarts ({rollout.max_restarts if rollout else 0}); "
+        f"; the soak started again at {write_time(facts.restarted_at, 'seconds')} because the agent's container ended "
+        f"by itself more often than spec.rollout.maxRestarts ({rollout.max_restarts if rollout else 0}); "
         f"run: kubectl -n {metadata.namespace} logs -l interlock.dev/agent={metadata.name} -c agent --previous"
     )

@@ -17,6 +17,7 @@ from interlock_contract.budget.ledger_fields import Holder, Seconds
 from interlock_contract.budget.money import Limit, Nanos
 from interlock_contract.budget.rates import MinuteRate
 from interlock_contract.budget.windows import Period
+from interlock_contract.clock import write_time
 from interlock_contract.strict_fields import StrictStruct, Text
 
 MAX_SLICES: Final = 1024
@@ -202,13 +203,12 @@ def parse_ledger(status: Any) -> Ledger:
 
 def dump_ledger(ledger: Ledger) -> dict[str, Any]:
     """Return a ledger as the `status` of its object: a JSON object of its own, which the caller may change."""
-    document: dict[str, Any] = _map_times(msgspec.to_builtins(ledger), write_seconds)
+    document: dict[str, Any] = _map_times(msgspec.to_builtins(ledger), _write_seconds)
     return document
 
 
-def write_seconds(seconds: int) -> str:
-    """Return a time as the ledger writes it, such as `2026-11-29T00:00:00Z`."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+def _write_seconds(seconds: int) -> str:
+    return write_time(datetime.fromtimestamp(seconds, UTC), "seconds")
 
 
 def _read_seconds(text: Any) -> int:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from interlock_contract.audit_chain import BUNDLE, DECISION, DENIALS, GENESIS, OUTCOME, TASK, GuardId, Head, seal
 from interlock_contract.bundle import Bundle, digest, dump_bundle
 from interlock_contract.canonical_json import canonicalize, digest_of
+from interlock_contract.clock import write_time
 from interlock_contract.json_pointer import parse_index, split_pointer
 from interlock_contract.selftest_report import RepeatedDenials
 from interlock_contract.strict_json import dump_json
@@ -285,7 +286,7 @@ class Recorder:
 
 
 def _stamp(time: datetime) -> str:
-    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return write_time(time, "milliseconds")
 
 
 def _describe(request: DecisionInput, decision: Decision, caller: Caller) -> dict[str, str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
 
+from interlock_contract.clock import write_time
 from interlock_contract.names import GUARD_FIELD_MANAGER, HOLDER_PREFIX
 from interlock_guard.budget.budget import Budget
 from interlock_kube.client import UNREACHABLE, ApiError, KubeClient
@@ -67,7 +68,7 @@ class HolderHeartbeat:
         now = self._monotonic()
         if not self._budget.has_open_slice or now - max(self._beat_at, self._budget.written_at) < BEAT_SECONDS:
             return
-        time = self._clock().isoformat(timespec="seconds").replace("+00:00", "Z")
+        time = write_time(self._clock(), "seconds")
         written = {self._key: f"{self._budget.holder} {time}"}
         found = await self._patch(written)
         self._beat_at = now

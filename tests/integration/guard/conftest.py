@@ -1,7 +1,7 @@
 """Fixtures of the guard's integration tests: a real process and real pipes; only the API server is a stand-in."""
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -10,6 +10,7 @@ import pytest
 from tests.integration.guard.collecting import Collector, Reviews
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import SCRIPTED, SOURCE, Bench, Client, Guard, StdioServer, a_bundle
+from tests.integration.guard.postgresql import Postgresql, programs, run_postgresql
 from tests.support.ports import free_port
 
 TOOLS = [
@@ -26,6 +27,15 @@ TOOLS = [
     "two_steps",
     "hinted",
 ]
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[Postgresql]:
+    """A PostgreSQL server for the tests of a module."""
+    found = programs()
+    if found is None:
+        pytest.skip("no PostgreSQL server on this machine: install Debian's `postgresql`")
+    yield from run_postgresql(found)
 
 
 @pytest.fixture

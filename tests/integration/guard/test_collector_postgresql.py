@@ -3,7 +3,7 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,32 +29,22 @@ from interlock_audit.verify import FOUND, OK, UNREADABLE, Expectations, check_st
 from interlock_contract.audit_chain import open_line
 from tests.integration.guard.collecting import Collector, Reviews, collect_with
 from tests.integration.guard.harness import Bench
-from tests.integration.guard.postgresql import Postgresql, programs, run_postgresql
+from tests.integration.guard.postgresql import Postgresql
 from tests.integration.guard.test_guard_collecting import have_arrived, load, more_executed
 from tests.requirements import requirement
 from tests.support.bounds import until
 from tests.support.chains import GUARD, NEXT_GUARD, ChainWriter
 
-PROGRAMS = programs()
-pytestmark = [
-    pytest.mark.skipif(PROGRAMS is None, reason="no PostgreSQL server on this machine: install Debian's `postgresql`"),
-    pytest.mark.timeout(300),
-]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgresql]:
-    assert PROGRAMS is not None
-    yield from run_postgresql(PROGRAMS)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
-def dsn(server: Postgresql, request: pytest.FixtureRequest) -> str:
+def dsn(postgresql: Postgresql, request: pytest.FixtureRequest) -> str:
     """A database for one test."""
     name = f"t{abs(hash(request.node.name))}"
-    with psycopg.connect(server.dsn, autocommit=True) as connection:
+    with psycopg.connect(postgresql.dsn, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-    return server.dsn.replace("dbname=postgres", f"dbname={name}")
+    return postgresql.dsn.replace("dbname=postgres", f"dbname={name}")
 
 
 def lines_in(dsn: str) -> list[str]:
@@ -188,17 +178,17 @@ async def collector(dsn: str, tmp_path: Path) -> AsyncIterator[Collector]:
 
 @requirement("records.collected")
 async def test_postgresql_restarted_in_mid_write_loses_and_doubles_nothing(
-    bench: Bench, collector: Collector, server: Postgresql, dsn: str
+    bench: Bench, collector: Collector, postgresql: Postgresql, dsn: str
 ) -> None:
     collect_with(bench.guard, collector)
     await bench.restart()
     async with load(bench):
         for _ in range(3):
             await more_executed(bench, 60)
-            await asyncio.to_thread(server.crash)
+            await asyncio.to_thread(postgresql.crash)
             await more_executed(bench, 20)
-            server.start()
-            await asyncio.to_thread(server.wait)
+            postgresql.start()
+            await asyncio.to_thread(postgresql.wait)
         await more_executed(bench, 60)
     await have_arrived(bench, lambda: lines_in(dsn))
     assert main(["--postgres", dsn]) == OK
