@@ -8,12 +8,11 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from aiohttp import web
 from prometheus_client import Counter, Gauge, generate_latest
 
 from interlock_contract.listeners import LISTENERS, ListenerName
 from interlock_http.listener import BoundedListener
-from interlock_http.probes import SHUTDOWN_SECONDS, respond_to_probe, respond_with_metrics
+from interlock_http.probes import SHUTDOWN_SECONDS, build_probe_app
 
 EVENTS_DROPPED = Counter("interlock_events_dropped_total", "Kubernetes Events that could not be posted.")
 QUEUED = Gauge("interlock_queued_agents", "Agents that wait for a reconcile.")
@@ -102,15 +101,7 @@ class TelemetryServer:
             runner.run(self._serve(port, opened))
 
     async def _serve(self, port: int, opened: "Future[int]") -> None:
-        async def healthz(_: web.Request) -> web.Response:
-            return respond_to_probe(self._unhealthy())
-
-        async def metrics(_: web.Request) -> web.Response:
-            return respond_with_metrics(generate_latest())
-
-        app = web.Application()
-        app.router.add_get("/healthz", healthz)
-        app.router.add_get("/metrics", metrics)
+        app = build_probe_app(metrics=generate_latest, unhealthy=self._unhealthy)
         listener = BoundedListener(LISTENERS[ListenerName.TELEMETRY])
         listener.build_app_runner(app, shutdown_timeout=SHUTDOWN_SECONDS)
         try:

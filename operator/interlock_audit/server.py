@@ -36,7 +36,7 @@ from interlock_contract.audit_chain import LineInvalid, parse_guard
 from interlock_contract.exposition import Metric, join_lines
 from interlock_contract.listeners import ListenerName
 from interlock_http.listener import BodyRefused, BoundedListener, read_body
-from interlock_http.probes import respond_to_probe, respond_with_metrics
+from interlock_http.probes import build_probe_app
 
 SENDS: Final = 16
 """Batches of one namespace that are received or stored at a time: half of the memory for all bodies."""
@@ -246,23 +246,16 @@ class Telemetry:
 
     def build_app(self) -> web.Application:
         """Return the HTTP application."""
-        app = web.Application()
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics)
-        return app
+        return build_probe_app(metrics=self._render, unready=self._unready)
 
-    async def _healthz(self, _: web.Request) -> web.Response:
-        return respond_to_probe(None)
-
-    async def _readyz(self, _: web.Request) -> web.Response:
+    async def _unready(self) -> str | None:
         try:
             await self._executor.check()
         except StoreUnavailable as error:
-            return respond_to_probe(str(error))
-        return respond_to_probe(None)
+            return str(error)
+        return None
 
-    async def _metrics(self, _: web.Request) -> web.Response:
+    def _render(self) -> bytes:
         counts = self._executor.counts
         # The counter's keys carry the label already: refused_total{error="..."}.
         refused = [(name.removeprefix("refused_total"), count) for name, count in sorted(counts.items()) if "{" in name]
@@ -271,7 +264,7 @@ class Telemetry:
         lines += CLOSED.render_by(((name,), one.closed) for name, one in self._listeners.items())
         lines += QUOTA_ALARMS.render(self._executor.alarms)
         lines += DISK_FREE.render_samples([] if self._executor.free is None else [("", f"{self._executor.free:.3f}")])
-        return respond_with_metrics(join_lines(lines))
+        return join_lines(lines)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from interlock_guard.decision.decide import check_open
 from interlock_guard.state import LiveState
 from interlock_guard.upstream.sources import Sources
 from interlock_http.listener import BoundedListener
-from interlock_http.probes import respond_to_probe, respond_with_metrics
+from interlock_http.probes import build_probe_app, respond_to_probe
 
 OPEN: Final = Metric("interlock_guard_open", "gauge", "1 while requests are decided on, 0 while all are refused.")
 KILLED: Final = Metric("interlock_guard_killed", "gauge", "1 while the agent is killed.")
@@ -73,34 +73,25 @@ class ProbeServer:
 
     def build_app(self) -> web.Application:
         """Return the HTTP application."""
-        app = web.Application()
-        app.router.add_get("/healthz", self._healthz)
+        app = build_probe_app(metrics=lambda: join_lines(self._lines()), unready=self._unready)
         app.router.add_get("/startupz", self._startupz)
-        app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/ready/{source}", self._ready_source)
-        app.router.add_get("/metrics", self._metrics)
         return app
-
-    async def _healthz(self, _: web.Request) -> web.Response:
-        return respond_to_probe(None)
 
     async def _startupz(self, _: web.Request) -> web.Response:
         """Started: the Agent was seen, dead or alive, and the bundle, whose pipes are made as it comes in."""
         seen = self._live.state.agent_uid is not None and self._live.bundle is not None
         return respond_to_probe(None if seen else "the agent or its bundle has not been seen yet")
 
-    async def _readyz(self, _: web.Request) -> web.Response:
+    def _unready(self) -> str | None:
         denial = check_open(self._live.bundle, self._live.state, self._monotonic())
-        return respond_to_probe(None if denial is None else denial.reason.value)
+        return None if denial is None else denial.reason.value
 
     async def _ready_source(self, http: web.Request) -> web.Response:
         upstream = self._sources.get(http.match_info["source"])
         if upstream is None:
             return web.Response(status=404, text="no such source\n")
         return respond_to_probe(None if upstream.is_ready else "the MCP server is not initialized yet")
-
-    async def _metrics(self, _: web.Request) -> web.Response:
-        return respond_with_metrics(join_lines(self._lines()))
 
     def _lines(self) -> list[str]:
         state, now = self._live.state, self._monotonic()

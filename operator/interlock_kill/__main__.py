@@ -16,14 +16,15 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from prometheus_client import generate_latest
+
 from interlock_contract.clock import monotonic, utc_now
 from interlock_contract.listeners import LISTENERS, ListenerName
 from interlock_contract.names import OPERATOR_NAMESPACE
 from interlock_http.listener import BoundedListener
-from interlock_http.probes import SHUTDOWN_SECONDS
+from interlock_http.probes import SHUTDOWN_SECONDS, build_probe_app
 from interlock_kill.controller import KillController
 from interlock_kill.lease import LeaseRenewer
-from interlock_kill.telemetry import build_app
 from interlock_kube.background import keep_running
 from interlock_kube.client import KubeClient
 from interlock_kube.credentials import CredentialsUnavailable
@@ -106,7 +107,7 @@ async def run(settings: Settings) -> int:
         )
         listener = BoundedListener(LISTENERS[ListenerName.TELEMETRY])
         opened.push_async_callback(listener.close)
-        app = build_app(heartbeat.problem, controller.problem)
+        app = build_probe_app(metrics=generate_latest, unready=controller.problem, unhealthy=heartbeat.problem)
         listener.build_app_runner(app, shutdown_timeout=SHUTDOWN_SECONDS)
         await listener.open(None, settings.telemetry_port)
         renewal = keep_running("renewal of the Lease", lease.run, _log.error)

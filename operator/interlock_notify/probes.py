@@ -6,7 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from interlock_contract.exposition import Metric, join_lines
-from interlock_http.probes import respond_to_probe, respond_with_metrics
+from interlock_http.probes import build_probe_app
 from interlock_notify.dispatcher import Dispatcher
 
 DELIVERIES: Final = Metric(
@@ -53,21 +53,10 @@ class NotifierProbes:
 
     def build_app(self) -> web.Application:
         """Return the HTTP application with /healthz, /readyz and /metrics."""
-        app = web.Application()
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics)
-        return app
+        return build_probe_app(metrics=lambda: join_lines(self._lines()), unready=self._unready)
 
-    async def _healthz(self, _: web.Request) -> web.Response:
-        return respond_to_probe(None)
-
-    async def _readyz(self, _: web.Request) -> web.Response:
-        is_known = self._contact_at is not None
-        return respond_to_probe(None if is_known else "the BudgetLedgers have not been listed yet")
-
-    async def _metrics(self, _: web.Request) -> web.Response:
-        return respond_with_metrics(join_lines(self._lines()))
+    def _unready(self) -> str | None:
+        return "the BudgetLedgers have not been listed yet" if self._contact_at is None else None
 
     def _lines(self) -> list[str]:
         shown = self._dispatcher
