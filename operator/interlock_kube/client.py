@@ -152,7 +152,13 @@ class KubeClient:
                 raise
 
     async def delete_all(self, path: str, selector: str, options: Json) -> None:
-        """Delete all objects of a collection that the label selector matches."""
+        """Delete all objects of a collection that the label selector matches.
+
+        Raises:
+            ValueError: The selector is empty, and would match the objects of everyone.
+        """
+        if not selector:
+            raise ValueError(f"nothing is deleted from {path} without a label selector")
         await self._answer("DELETE", path, {"labelSelector": selector}, body=options)
 
     async def lines(self, path: str, query: Mapping[str, str], *, accept: str, silence: float) -> AsyncIterator[Json]:

@@ -148,6 +148,8 @@ class FakeClient:
 
     async def delete_all(self, path: str, selector: str, options: Json) -> None:
         """Delete all objects of a collection that the label selector matches."""
+        if not selector:
+            raise ValueError("an empty selector matches everything")
         self._asked("DELETE", f"{path}?{selector}", options)
         for found in list(self._listed(path, {"labelSelector": selector})):
             if self.pods_linger and found["kind"] == "Pod":

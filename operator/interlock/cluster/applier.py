@@ -135,7 +135,13 @@ class Applier:
                 return True
             starts_pods = key.kind == WORKLOAD and manifest["spec"].get("replicas", 1) != 0
             may_write = may_start_pods if starts_pods else _always
-            live = await self._write(manifest, applied.get(key), may_write, is_missing=key in plan.missing)
+            live = await self._write(
+                manifest,
+                applied.get(key),
+                may_write,
+                is_missing=key in plan.missing,
+                keeps_content=key in plan.others_content,
+            )
             if live is None:
                 return False
             if key.kind == WORKLOAD:  # it has pods now, and what enforcement rests on is as it must be
@@ -190,7 +196,13 @@ class Applier:
                 raise result
 
     async def _write(
-        self, manifest: Manifest, applied: AppliedObject | None, may_write: Callable[[], bool], *, is_missing: bool
+        self,
+        manifest: Manifest,
+        applied: AppliedObject | None,
+        may_write: Callable[[], bool],
+        *,
+        is_missing: bool,
+        keeps_content: bool,
     ) -> Json | None:
         """Write one child and return it; return None if that would start pods, and none may start any longer."""
         key = key_of(manifest)
@@ -200,9 +212,10 @@ class Applier:
                     for _ in range(ATTEMPTS):
                         if not may_write():
                             return None
-                        live = await (
-                            self._create(manifest) if is_missing else self._replace(manifest, applied, may_write)
-                        )
+                        if is_missing:
+                            live = await self._create(manifest)
+                        else:
+                            live = await self._replace(manifest, applied, may_write, keeps_content=keeps_content)
                         if live is not None:
                             self._store.put(key.kind, live)
                             return live
@@ -240,24 +253,34 @@ class Applier:
             return None
 
     async def _replace(
-        self, manifest: Manifest, applied: AppliedObject | None, may_write: Callable[[], bool]
+        self,
+        manifest: Manifest,
+        applied: AppliedObject | None,
+        may_write: Callable[[], bool],
+        *,
+        keeps_content: bool,
     ) -> Json | None:
-        """Replace the content of a child; return None if it does not exist, or has changed since it was read."""
+        """Replace the content of a child, unless another program writes it, and its metadata.
+
+        Returns:
+            The child; None if it does not exist, or has changed since it was read.
+        """
         path = f"{_collection(manifest)}/{manifest['metadata']['name']}"
         try:
             found = await self._client.get(path)
             if not await self._may_replace(path, found, manifest, applied) or not may_write():
                 return None
-            return await self._client.patch(path, replacement(manifest, found), FIELD_MANAGER, content_type=JSON_PATCH)
+            patch = replacement(manifest, found, keeps_content=keeps_content)
+            return await self._client.patch(path, patch, FIELD_MANAGER, content_type=JSON_PATCH)
         except ApiError as error:
             if error.status in (CONFLICT, NOT_FOUND):
                 return None
-            if error.status != INVALID or not await self._could_be_created(manifest):
+            if error.status != INVALID or keeps_content or not await self._could_be_created(manifest):
                 raise
         # A member that cannot be changed, such as the data of an immutable ConfigMap.
         await self._delete(path, found)
         live = await self._create(manifest)
-        if live is not None and live["kind"] == "ConfigMap" and set(manifest["data"]) != {BUNDLE_KEY}:
+        if live is not None and live["kind"] == "ConfigMap" and set(manifest.get("data", {})) != {BUNDLE_KEY}:
             await self._replace_pods(manifest)
         return live
 
@@ -305,6 +328,8 @@ class Applier:
         """Delete the pods that mount a recreated ConfigMap: the kubelet does not follow an immutable one."""
         labels: Mapping[str, str] = manifest["metadata"]["labels"]
         owner = {name: labels[name] for name in (AGENT_LABEL, BINDING_LABEL) if name in labels}
+        if not owner:  # no pod is known by less
+            return
         pods = POD.within(manifest["metadata"]["namespace"])
         await self._client.delete_all(pods, _selector(owner), {"gracePeriodSeconds": GRACE_SECONDS})
 

@@ -83,11 +83,16 @@ def is_left_over(live: Manifest, owner: Mapping[str, Any]) -> bool:
     )
 
 
-def replacement(manifest: Manifest, live: Manifest) -> list[dict[str, Any]]:
+def replacement(manifest: Manifest, live: Manifest, *, keeps_content: bool = False) -> list[dict[str, Any]]:
     """Return the JSON patch that replaces the content of a live object with the manifest's.
 
     Labels, annotations and further owners of others stay. The API server refuses the patch if the object has changed
     since it was read.
+
+    Args:
+        manifest: The object as it must be.
+        live: The object as it was read.
+        keeps_content: Whether another program writes the content, so that only the metadata is repaired.
     """
     wanted, found = manifest["metadata"], live["metadata"]
     uids = {owner["uid"] for owner in wanted["ownerReferences"]}
@@ -99,12 +104,15 @@ def replacement(manifest: Manifest, live: Manifest) -> list[dict[str, Any]]:
     }
     if "annotations" in wanted:
         metadata["annotations"] = {**found.get("annotations", {}), **wanted["annotations"]}
+    repaired = [{"op": "add", "path": f"/metadata/{name}", "value": value} for name, value in metadata.items()]
+    if keeps_content:
+        return repaired
     content = {name: value for name, value in manifest.items() if name not in _NO_CONTENT}
     if manifest["kind"] == "Deployment":
         content["spec"] = _with_restart_of(content["spec"], live["spec"])
     kept = (*_NO_CONTENT, *_LEFT_TO_OTHERS.get(manifest["kind"], ()), *content)
     return [
-        *({"op": "add", "path": f"/metadata/{name}", "value": value} for name, value in metadata.items()),
+        *repaired,
         # "remove" would fail where another writer was faster, and null is how the API server writes an absent member.
         *({"op": "add", "path": f"/{name}", "value": None} for name in live if name not in kept),
         *({"op": "add", "path": f"/{name}", "value": value} for name, value in content.items()),

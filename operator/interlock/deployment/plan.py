@@ -125,6 +125,8 @@ class WritePlan:
         grants: RoleBindings to apply after all of `prepare`. The API server refuses a RoleBinding to a missing Role.
         workloads: Deployments to apply after all of `grants`.
         missing: The keys of manifests that have no live object, so that they are created.
+        others_content: The keys of manifests whose content another program writes. They are created, and from then on
+            only their metadata is repaired.
         prune: Children to delete, Deployments first. NetworkPolicies are deleted after the pods that they select.
         held: Deployments whose write would start pods, which nothing may do at the moment.
     """
@@ -133,6 +135,7 @@ class WritePlan:
     grants: tuple[Manifest, ...] = ()
     workloads: tuple[Manifest, ...] = ()
     missing: frozenset[ChildKey] = frozenset()
+    others_content: frozenset[ChildKey] = frozenset()
     prune: tuple[ChildKey, ...] = ()
     held: tuple[ChildKey, ...] = ()
 

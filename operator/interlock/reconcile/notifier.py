@@ -41,7 +41,7 @@ class NotifierSnapshot:
 def plan_notifier(snapshot: NotifierSnapshot) -> tuple[WritePlan, frozenset[ChildKey]]:
     """Return the pending writes, and the keys of the objects that no other program writes.
 
-    The record belongs to the notifier: it is created where it is missing, and deleted with the notifier.
+    The content of the record belongs to the notifier: it is created where it is missing, and deleted with the notifier.
     """
     policy, record = snapshot.policy, ChildKey("ConfigMap", record_name(snapshot.policy.metadata.name))
     desired = build_notifier(policy, snapshot.guard_image, snapshot.api_server)
@@ -50,7 +50,12 @@ def plan_notifier(snapshot: NotifierSnapshot) -> tuple[WritePlan, frozenset[Chil
     rest = {key: child for key, child in snapshot.children.items() if key != record}
     plan = plan_children(desired, rest, snapshot.applied)
     if record not in snapshot.children:
-        plan = replace(plan, prepare=(*plan.prepare, build_record(policy)), missing=plan.missing | {record})
+        plan = replace(
+            plan,
+            prepare=(*plan.prepare, build_record(policy)),
+            missing=plan.missing | {record},
+            others_content=frozenset({record}),
+        )
     return plan, frozenset(key_of(manifest) for manifest in desired)
 
 

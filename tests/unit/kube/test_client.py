@@ -47,6 +47,19 @@ async def test_a_token_is_read_again_when_the_kubelet_has_replaced_it(tmp_path: 
     assert seen == ["Bearer one", "Bearer two"]
 
 
+async def test_nothing_is_deleted_by_an_empty_selector(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    async def handle(http: web.Request) -> web.Response:
+        seen.append(http.path_qs)
+        return web.json_response({})
+
+    async with a_client(handle, tmp_path) as client:
+        with pytest.raises(ValueError, match="without a label selector"):
+            await client.delete_all("/api/v1/namespaces/agents/pods", "", {})
+    assert seen == []
+
+
 async def test_a_request_that_is_refused_with_401_is_sent_again_with_other_credentials_only(tmp_path: Path) -> None:
     seen: list[str] = []
 

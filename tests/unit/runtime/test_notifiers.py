@@ -93,6 +93,18 @@ async def test_what_the_notifier_recorded_stays(operator: SmallOperator) -> None
     assert the("ConfigMap", operator)[1]["data"] == {"chat": "0123"}
 
 
+async def test_what_the_notifier_recorded_stays_where_the_operator_takes_the_record_for_missing(
+    operator: SmallOperator,
+) -> None:
+    path, record = the("ConfigMap", operator)
+    operator.client.put(path, {**record, "data": {"chat": "0123"}})
+    operator.children[AGENT_POLICY].drop("ConfigMap", (KEY[0], path.rpartition("/")[2]), 10**9)
+
+    await reconcile(operator)
+
+    assert the("ConfigMap", operator)[1]["data"] == {"chat": "0123"}
+
+
 async def test_without_webhooks_the_notifier_ends_with_its_record(operator: SmallOperator) -> None:
     raw = a_policy().to_kubernetes()
     raw["status"] = operator.status(AGENT_POLICY, KEY)
