@@ -333,6 +333,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "budget.scale-to-zero": Requirement("ScaleToZero ends pods until the next window or an override"),
     "budget.dead-holders": Requirement("what a guard that ended did not settle is spent, once"),
     "budget.alerts": Requirement("an alert is one Event for a percentage and a window, also after a restart"),
+    "budget.webhooks": Requirement(
+        "each alert of a window reaches each webhook under one key, within 5 s and across restarts", "api"
+    ),
     "budget.velocity": Requirement(
         "ten minutes that cost far more than usual are one alert, and no other ten minutes are"
     ),

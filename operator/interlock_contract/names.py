@@ -53,6 +53,10 @@ HOLDER_PREFIX = f"holder.{GROUP}/"
 OWNER_ANNOTATION: Final = f"{GROUP}/owner"
 """Annotation of a BudgetLedger: who answers for its Agent, as name and email address. Alerts are addressed to them."""
 
+POLICY_SINCE_ANNOTATION: Final = f"{GROUP}/policy-since"
+"""Annotation of a BudgetLedger: when it came to the AgentPolicy of its label, absent where it was created for it.
+Alerts from before are not sent by that policy's notifier."""
+
 POLICY_LABEL: Final = f"{GROUP}/policy"
 """Label of what belongs to an AgentPolicy: its ledgers, and its notifier. A longer name is shortened to a digest."""
 BINDING_LABEL = f"{GROUP}/binding"

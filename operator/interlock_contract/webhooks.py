@@ -23,6 +23,12 @@ WEBHOOKS_VERSION: Final = 1
 MAX_WEBHOOKS: Final = 8
 """Webhooks of one policy: each has a queue in the notifier's memory and its share of the record of deliveries."""
 
+PROBLEM_SUFFIX: Final = ".problem"
+"""End of the key, after the name of a webhook, under which the record of deliveries says why the webhook takes no
+alerts. No webhook has a name with a full stop."""
+MAX_PROBLEM: Final = 256
+"""Most characters of such a text."""
+
 WebhookFormat = Literal["Slack", "Standard"]
 """What the body of a notification is.
 

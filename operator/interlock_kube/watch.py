@@ -54,6 +54,7 @@ class WatchOptions:
         silence_seconds: After how long without a byte a stream counts as dead. The server sends a bookmark about once
             a minute.
         page: Most objects of one answer to a list, and so of one `ListEvent`; by default as in `read_pages`.
+        page_bytes: Most bytes of such an answer with more than one object; by default as in `read_pages`.
         on_contact: Called when the whole list has been read, and then at each event, bookmark and end of a watch: all
             changes until now have been seen.
     """
@@ -64,6 +65,7 @@ class WatchOptions:
     server_seconds: int = 290
     silence_seconds: float = 75
     page: int | None = None
+    page_bytes: int | None = None
     on_contact: Callable[[], None] = lambda: None
 
     def path(self, kind: ResourceType) -> str:
@@ -274,7 +276,12 @@ async def _list(client: KubeClient, kind: ResourceType, options: WatchOptions) -
     accept = METADATA_LIST if options.metadata_only else JSON
     limit, most = _bounds(accept)
     pages = _pages(
-        client, options.path(kind), _selection(options), accept=accept, limit=options.page or limit, most=most
+        client,
+        options.path(kind),
+        _selection(options),
+        accept=accept,
+        limit=options.page or limit,
+        most=options.page_bytes or most,
     )
     is_first = True
     async for query, page in pages:

@@ -20,10 +20,11 @@ from interlock_contract.strict_json import parse_json
 from interlock_http.listener import BoundedListener
 from interlock_http.probes import SHUTDOWN_SECONDS
 from interlock_kube.background import keep_running
-from interlock_kube.client import KubeClient
+from interlock_kube.client import UNREACHABLE, AnswerTooLarge, ApiError, KubeClient
 from interlock_kube.credentials import MountedCredentials
 from interlock_kube.resource_types import BUDGET_LEDGER, Key, ResourceType, key_of
-from interlock_kube.watch import GoneEvent, SeenEvent, WatchOptions, follow_known
+from interlock_kube.retry import PAUSE_SECONDS
+from interlock_kube.watch import GoneEvent, SeenEvent, WatchOptions, follow_known, read_pages
 from interlock_notify.dispatcher import Dispatcher
 from interlock_notify.log import configure_log
 from interlock_notify.probes import NotifierProbes
@@ -38,7 +39,11 @@ _RESOLVERS: Final = 32
 """Threads that look names up: a name that takes long must not keep the names of other webhooks waiting."""
 _WATCH_SECONDS, _SILENCE_SECONDS = 60, 75.0
 _PAGE: Final = 20
-"""Ledgers that are in memory at once: one of a busy agent has some hundred KiB."""
+_PAGE_BYTES: Final = 2 * 1024 * 1024
+"""Ledgers, and their bytes, that are in memory at once: one of a busy agent has some hundred KiB, and of one that is
+larger than a page only itself is."""
+_PROBLEM_SECONDS: Final = 5.0
+"""Seconds between two looks at the files of the webhooks."""
 
 
 async def serve(settings: NotifierSettings) -> int:
@@ -56,7 +61,8 @@ async def serve(settings: NotifierSettings) -> int:
             )
             for webhook in settings.plan.webhooks
         }
-        record = DeliveryRecord(client, _CONFIG_MAP.path(settings.namespace, settings.record), senders)
+        path = _CONFIG_MAP.path(settings.namespace, settings.record)
+        record = DeliveryRecord(client, path, senders, utc_now)
         dispatcher = Dispatcher(
             settings.plan.policy,
             senders,
@@ -97,12 +103,17 @@ async def _work(
         server_seconds=_WATCH_SECONDS,
         silence_seconds=_SILENCE_SECONDS,
         page=_PAGE,
+        page_bytes=_PAGE_BYTES,
         on_contact=probes.record_contact,
     )
     watch = partial(_watch, client, options, dispatcher, set())
     async with asyncio.TaskGroup() as group:
         group.create_task(keep_running("watch of ledgers", watch, _log.error))
-        group.create_task(keep_running("record of deliveries", record.run, _log.error))
+        write = partial(record.run, dispatcher.note_delivered)
+        group.create_task(keep_running("record of deliveries", write, _log.error))
+        list_again = partial(_list_again, client, options, dispatcher)
+        group.create_task(keep_running("list of ledgers", list_again, _log.error))
+        group.create_task(keep_running("problems of webhooks", partial(_report, dispatcher, record), _log.error))
         group.create_task(dispatcher.run())
 
 
@@ -113,6 +124,31 @@ async def _watch(client: KubeClient, options: WatchOptions, dispatcher: Dispatch
             dispatcher.handle_ledger(event.object)
         elif isinstance(event, GoneEvent):
             dispatcher.handle_deletion(event.key)
+
+
+async def _list_again(client: KubeClient, options: WatchOptions, dispatcher: Dispatcher) -> None:
+    """Read all ledgers again whenever there is room for alerts that a queue had to leave out."""
+    query = {"labelSelector": options.selector}
+    while True:
+        await dispatcher.wants_ledgers.wait()
+        dispatcher.wants_ledgers.clear()
+        try:
+            async for page in read_pages(
+                client, options.path(BUDGET_LEDGER), query, limit=options.page, most=options.page_bytes
+            ):
+                for found in page["items"] or ():
+                    dispatcher.handle_ledger(found)
+        except (ApiError, AnswerTooLarge, *UNREACHABLE, ValueError) as error:
+            _log.warning("ledgers are not listed yet", extra={"error": str(error) or type(error).__name__})
+            dispatcher.wants_ledgers.set()
+            await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def _report(dispatcher: Dispatcher, record: DeliveryRecord) -> None:
+    """Record which webhooks take no alerts, for the status of the policy."""
+    while True:
+        record.set_problems(dispatcher.find_problems())
+        await asyncio.sleep(_PROBLEM_SECONDS)
 
 
 def main() -> int:

@@ -3,23 +3,27 @@
 They are `status.alerts`, `status.exhausted` as the alert at 100 percent, and `status.velocityAlerts`.
 
 Only the members that a notification needs are read, each by itself. A ledger whose other members are damaged closes
-its guards, and its owner must hear of the alerts all the same. No I/O.
+its guards, and its owner must hear of the alerts all the same. Guards write ledgers, and a guard may be hostile: an
+alert counts only if its window is one that the ledger has, so that no guard invents them without end. No I/O.
 """
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import Any, Final, get_args
 
-from interlock_contract.budget.ledger import MAX_ALERTS, MAX_VELOCITY_ALERTS
+from interlock_contract.budget.ledger import MAX_ALERTS, MAX_DAYS, MAX_VELOCITY_ALERTS
 from interlock_contract.budget.money import MAX_MONEY
 from interlock_contract.budget.velocity import STEP_SECONDS
 from interlock_contract.budget.windows import Period
-from interlock_contract.names import OWNER_ANNOTATION
+from interlock_contract.clock import write_time
+from interlock_contract.names import OWNER_ANNOTATION, POLICY_SINCE_ANNOTATION
 
 EXHAUSTED: Final = 100
 """Percent at which a budget is spent, and requests are refused."""
+CLOCKS_DIFFER: Final = timedelta(minutes=1)
+"""How far the clocks of operator and guards may differ: an alert that is so little too old is sent, perhaps twice."""
 _LONGEST: Final = 256
 """Longest text of an object that goes into a notification, in characters."""
 
@@ -46,6 +50,7 @@ class Alert:
         limit: The budget in nano-dollars; None where it is not known.
         at: When the line was crossed.
         median: For an alert of velocity, what ten minutes of the last day usually cost in nano-dollars. Else None.
+        digest: The short form of the id that is recorded once the alert is delivered: 96 bits in hexadecimal digits.
     """
 
     id: str
@@ -63,42 +68,70 @@ class Alert:
     limit: int | None
     at: datetime
     median: int | None = None
+    digest: str = field(init=False)
 
-    @property
-    def digest(self) -> str:
-        """The short form of the id that is recorded once the alert is delivered: 96 bits in hexadecimal digits."""
-        return hashlib.sha256(self.id.encode()).hexdigest()[:24]
+    def __post_init__(self) -> None:
+        """Compute the digest once: it is compared at each change of the ledger."""
+        object.__setattr__(self, "digest", hashlib.sha256(self.id.encode()).hexdigest()[:24])
+
+
+_Entry = Mapping[str, Any]
+_Reader = Callable[[_Entry, str, _Entry], Alert | None]
+"""Returns the alert of an entry, from the object, the policy and the entry; None where the entry is none."""
 
 
 def read_alerts(found: Mapping[str, Any], policy: str) -> tuple[Alert, ...]:
-    """Return the alerts of a BudgetLedger, each once. Entries that are no alerts are left out.
+    """Return the alerts of a BudgetLedger, each once.
+
+    Left out are entries that are no alerts, and alerts from before the ledger came to this policy: they were that of
+    another one.
 
     Args:
         found: The object.
         policy: Name of the AgentPolicy that its label selects. Its spec names the policy that it began under.
     """
     status = _mapping(found.get("status"))
-    entries = _entries(status.get("alerts"), MAX_ALERTS)
+    entries = [(entry, read) for name, (most, read) in _LISTS.items() for entry in _entries(status.get(name), most)]
     exhausted = _mapping(status.get("exhausted"))
     if exhausted:
         window = _mapping(status.get(str(exhausted.get("period"))))
-        entries.append({**exhausted, "percent": EXHAUSTED, "windowStart": window.get("start")})
-    fast = _entries(status.get("velocityAlerts"), MAX_VELOCITY_ALERTS)
-    read = [_read(found, policy, status, entry) for entry in entries]
-    read += [_read_velocity(found, policy, entry) for entry in fast]
-    return tuple({alert.id: alert for alert in read if alert is not None}.values())
+        entries.append(({**exhausted, "percent": EXHAUSTED, "windowStart": window.get("start")}, _read_percent))
+    since = read_moment(_mapping(found["metadata"].get("annotations")).get(POLICY_SINCE_ANNOTATION))
+    read_all = (read(found, policy, entry) for entry, read in entries)
+    known = [alert for alert in read_all if alert is not None and (since is None or alert.at >= since - CLOCKS_DIFFER)]
+    return tuple({alert.id: alert for alert in known}.values())
 
 
-def _entries(listed: Any, most: int) -> list[Mapping[str, Any]]:
-    return [one for one in (listed if isinstance(listed, list) else [])[-most:] if isinstance(one, Mapping)]
+def _read_percent(found: _Entry, policy: str, entry: _Entry) -> Alert | None:
+    percent, period = entry.get("percent"), _period(entry.get("period"))
+    start, at = read_moment(entry.get("windowStart")), read_moment(entry.get("at"))
+    if not isinstance(percent, int) or not _is_percent(percent) or period is None or start is None or at is None:
+        return None
+    status = _mapping(found.get("status"))
+    window = _mapping(status.get(period))
+    is_present = read_moment(window.get("start")) == start
+    closed = _entries(status.get(f"{period}s"), MAX_DAYS)
+    if not is_present and all(read_moment(one.get("start")) != start for one in closed):
+        return None
+    return Alert(
+        id="/".join((str(found["metadata"]["uid"]), period, write_moment(start), str(percent))),
+        **_subject(found, policy),
+        percent=percent,
+        period=period,
+        window_start=start,
+        window_end=read_moment(window.get("end")) if is_present else None,
+        spent=next(filter(_is_amount, (entry.get("spent"), window.get("spent") if is_present else None)), None),
+        limit=next(filter(_is_amount, (entry.get("limit"),)), None),
+        at=at,
+    )
 
 
-def _read_velocity(found: Mapping[str, Any], policy: str, entry: Mapping[str, Any]) -> Alert | None:
+def _read_velocity(found: _Entry, policy: str, entry: _Entry) -> Alert | None:
     start, at = read_moment(entry.get("windowStart")), read_moment(entry.get("at"))
     spent, median = entry.get("spent"), entry.get("median", 0)  # members that are 0 are left out
     if start is None or at is None or not _is_amount(spent) or not _is_amount(median):
         return None
-    if start.year == MAXYEAR:  # the end would be no time, and a guard writes what it likes
+    if start.year == MAXYEAR or start.timestamp() % STEP_SECONDS:  # the end would be no time; no step begins there
         return None
     return Alert(
         id=f"{found['metadata']['uid']}/velocity/{write_moment(start)}",
@@ -114,7 +147,14 @@ def _read_velocity(found: Mapping[str, Any], policy: str, entry: Mapping[str, An
     )
 
 
-def _subject(found: Mapping[str, Any], policy: str) -> dict[str, Any]:
+_LISTS: Final[Mapping[str, tuple[int, _Reader]]] = {
+    "alerts": (MAX_ALERTS, _read_percent),
+    "velocityAlerts": (MAX_VELOCITY_ALERTS, _read_velocity),
+}
+"""The lists of a ledger's status that hold alerts: how many of the last entries count, and what reads one."""
+
+
+def _subject(found: _Entry, policy: str) -> dict[str, Any]:
     """Return whose alert it is."""
     metadata, spec = found["metadata"], _mapping(found.get("spec"))
     return {
@@ -125,26 +165,6 @@ def _subject(found: Mapping[str, Any], policy: str) -> dict[str, Any]:
         "environment": _text(spec.get("environment")),
         "owner": _text(_mapping(metadata.get("annotations")).get(OWNER_ANNOTATION)),
     }
-
-
-def _read(found: Mapping[str, Any], policy: str, status: Mapping[str, Any], entry: Mapping[str, Any]) -> Alert | None:
-    percent, period = entry.get("percent"), _period(entry.get("period"))
-    start, at = read_moment(entry.get("windowStart")), read_moment(entry.get("at"))
-    if not isinstance(percent, int) or not _is_percent(percent) or period is None or start is None or at is None:
-        return None
-    window = _mapping(status.get(period))
-    is_present = read_moment(window.get("start")) == start
-    return Alert(
-        id="/".join((str(found["metadata"]["uid"]), period, write_moment(start), str(percent))),
-        **_subject(found, policy),
-        percent=percent,
-        period=period,
-        window_start=start,
-        window_end=read_moment(window.get("end")) if is_present else None,
-        spent=next(filter(_is_amount, (entry.get("spent"), window.get("spent") if is_present else None)), None),
-        limit=next(filter(_is_amount, (entry.get("limit"),)), None),
-        at=at,
-    )
 
 
 def read_moment(value: Any) -> datetime | None:
@@ -158,7 +178,11 @@ def read_moment(value: Any) -> datetime | None:
 
 def write_moment(moment: datetime) -> str:
     """Return a time in UTC in whole seconds, such as `2026-03-02T00:00:00Z`."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return write_time(moment, "seconds")
+
+
+def _entries(listed: Any, most: int) -> list[_Entry]:
+    return [one for one in (listed if isinstance(listed, list) else [])[-most:] if isinstance(one, Mapping)]
 
 
 def _period(value: Any) -> Period | None:
@@ -180,5 +204,5 @@ def _text(value: Any) -> str:
     return "".join(character if character.isprintable() else " " for character in value[:_LONGEST]).strip()
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def _mapping(value: Any) -> _Entry:
     return value if isinstance(value, Mapping) else {}

@@ -7,16 +7,22 @@ that answers nothing, or asks for a pause, is left alone with all of them. An ex
     0 s   alert b: HTTP 200                -> b is delivered
     1 s   alert a: the connection breaks   -> nothing is posted until 2 s, a again at 3 s
     3 s   alert a: HTTP 200                -> a is delivered
+
+Ledgers take turns, and none of them fills the queue: an agent that raises a hundred alerts delays those of another by
+one post each.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from interlock_notify.alerts import Alert
 
 MOST_PENDING: Final = 1024
 """Alerts that wait for one webhook. Further ones stay in their ledgers until there is room."""
+MOST_OF_LEDGER: Final = 128
+"""Alerts of one ledger that wait for one webhook: more than a ledger has of its present day and month."""
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 300.0
 """Seconds of the first and of the longest pause of the back-off, which doubles in between."""
@@ -41,13 +47,15 @@ class DeliveryQueue:
 
     Args:
         delivered: Digests of alerts that it has taken; in the order of their delivery.
+        since: When the webhook appeared. Alerts from before are not for it.
         random: Returns a number from 0 to 1.
     """
 
-    def __init__(self, delivered: Iterable[str], random: Callable[[], float]) -> None:
+    def __init__(self, delivered: Iterable[str], since: datetime, random: Callable[[], float]) -> None:
         self._delivered = dict.fromkeys(delivered)
-        self._random = random
-        self._pending: dict[str, _Pending] = {}
+        self._since, self._random = since, random
+        self._pending: dict[str, dict[str, _Pending]] = {}
+        """What waits, by ledger and digest. The ledger whose turn is next comes first."""
         self._failures, self._resumes_at = 0, 0.0
         self.has_left_out = False
         """Whether an alert was offered for which there was no room."""
@@ -55,39 +63,60 @@ class DeliveryQueue:
     @property
     def pending(self) -> int:
         """How many alerts wait."""
-        return len(self._pending)
+        return sum(map(len, self._pending.values()))
 
     def oldest(self) -> Alert | None:
         """Return the oldest alert that waits."""
-        return min((one.alert for one in self._pending.values()), key=lambda alert: alert.at, default=None)
+        return min((one.alert for one in self._all()), key=lambda alert: alert.at, default=None)
 
     def offer(self, alert: Alert) -> bool:
-        """Take an alert unless it is done or waits already; return True if it is new."""
-        if alert.digest in self._delivered or alert.digest in self._pending:
+        """Take an alert unless it is done or waits already; return True if it is new.
+
+        In a full queue, the ledger with the most alerts leaves its last one to a ledger with fewer.
+        """
+        own = self._pending.get(alert.ledger, {})
+        if alert.at < self._since or alert.digest in self._delivered or alert.digest in own:
             return False
-        if len(self._pending) >= MOST_PENDING:
+        if len(own) >= MOST_OF_LEDGER:
             self.has_left_out = True
             return False
-        self._pending[alert.digest] = _Pending(alert)
+        if self.pending >= MOST_PENDING:
+            self.has_left_out = True
+            largest = max(self._pending.values(), key=len)
+            if len(largest) <= len(own) + 1:
+                return False
+            largest.popitem()
+        self._pending.setdefault(alert.ledger, {})[alert.digest] = _Pending(alert)
         return True
 
     def next(self, now: float) -> Alert | None:
-        """Return the alert to post at this monotonic time, None where none is due."""
+        """Return the alert to post at this monotonic time, None where none is due; the turn passes to other ledgers."""
         if now < self._resumes_at:
             return None
-        due = (one for one in self._pending.values() if one.due_at <= now)
-        found = min(due, key=lambda one: one.due_at, default=None)
-        return None if found is None else found.alert
+        for ledger, waiting in self._pending.items():
+            due = (one for one in waiting.values() if one.due_at <= now)
+            found = min(due, key=lambda one: one.due_at, default=None)
+            if found is not None:
+                self._pending[ledger] = self._pending.pop(ledger)
+                return found.alert
+        return None
 
     def seconds_until_next(self, now: float) -> float | None:
         """Return how many seconds from now an alert is due, None where none waits."""
-        first = min((one.due_at for one in self._pending.values()), default=None)
+        first = min((one.due_at for one in self._all()), default=None)
         return None if first is None else max(0.0, first - now, self._resumes_at - now)
 
     def done(self, alert: Alert) -> None:
         """Note that an alert is delivered, or given up."""
-        self._pending.pop(alert.digest, None)
+        self._drop(alert.ledger, alert.digest)
         self._delivered[alert.digest] = None
+
+    def note_delivered(self, digests: Iterable[str]) -> None:
+        """Note what another notifier has delivered."""
+        self._delivered.update(dict.fromkeys(digests))
+        for ledger, waiting in list(self._pending.items()):
+            for digest in [one for one in waiting if one in self._delivered]:
+                self._drop(ledger, digest)
 
     def succeed(self, alert: Alert) -> None:
         """Note that the receiver took an alert."""
@@ -107,11 +136,16 @@ class DeliveryQueue:
         if is_away:
             self._failures += 1
             self._resumes_at = now + max(asked, self._pause(self._failures))
-        if (pending := self._pending.get(alert.digest)) is not None:
+        if (pending := self._pending.get(alert.ledger, {}).get(alert.digest)) is not None:
             pending.failures += 1
             pending.due_at = max(self._resumes_at if is_away else 0.0, now + max(asked, self._pause(pending.failures)))
 
-    def forget(self, named: set[str], most: int) -> None:
+    @property
+    def delivered(self) -> int:
+        """How many deliveries are known."""
+        return len(self._delivered)
+
+    def forget(self, named: Collection[str], most: int) -> None:
         """Forget the oldest deliveries beyond so many, unless a ledger still names their alerts.
 
         Args:
@@ -121,6 +155,15 @@ class DeliveryQueue:
         surplus = len(self._delivered) - most
         for digest in [one for one in self._delivered if one not in named][: max(0, surplus)]:
             del self._delivered[digest]
+
+    def _all(self) -> Iterator[_Pending]:
+        return (one for waiting in self._pending.values() for one in waiting.values())
+
+    def _drop(self, ledger: str, digest: str) -> None:
+        waiting = self._pending.get(ledger, {})
+        waiting.pop(digest, None)
+        if not waiting:
+            self._pending.pop(ledger, None)
 
     def _pause(self, failures: int) -> float:
         pause: float = min(FIRST_PAUSE * 2 ** min(failures - 1, _MOST_DOUBLINGS), LONGEST_PAUSE)

@@ -18,6 +18,9 @@ DELIVERIES: Final = Metric(
 PENDING: Final = Metric(
     "interlock_notifier_pending_alerts", "gauge", "Alerts that a webhook has not taken yet.", ("webhook",)
 )
+UNREADABLE: Final = Metric(
+    "interlock_notifier_unreadable_ledgers", "gauge", "BudgetLedgers whose alerts cannot be read because of a defect."
+)
 OLDEST: Final = Metric(
     "interlock_notifier_oldest_alert_seconds",
     "gauge",
@@ -56,7 +59,10 @@ class NotifierProbes:
         return build_probe_app(metrics=lambda: join_lines(self._lines()), unready=self._unready)
 
     def _unready(self) -> str | None:
-        return "the BudgetLedgers have not been listed yet" if self._contact_at is None else None
+        if self._contact_at is None:
+            return "the BudgetLedgers have not been listed yet"
+        unusable = self._dispatcher.find_unusable()
+        return "\n".join(f"webhook {name}: {why}" for name, why in unusable.items()) or None
 
     def _lines(self) -> list[str]:
         shown = self._dispatcher
@@ -65,6 +71,7 @@ class NotifierProbes:
             *DELIVERIES.render_by(sorted(shown.counts.items())),
             *PENDING.render_by(((name,), count) for name, count in shown.pending().items()),
             *OLDEST.render_by(((name,), f"{seconds:.0f}") for name, seconds in shown.oldest_seconds().items()),
+            *UNREADABLE.render(shown.unreadable),
             *WATCH_AGE.render(f"{age:.3f}"),
             *UNRECORDED.render(self._record_failures()),
         ]

@@ -83,6 +83,17 @@ class WebhookSender:
         self._files: dict[str, MountedFile] = {}
         self._trust = TrustCache()
 
+    def check(self) -> str | None:
+        """Return why nothing could be posted, whatever the receiver says: a file is missing or wrong. Else None."""
+        try:
+            target = self._read_target()
+            self._read_keys()
+            self._read_trust(target.ca_file)
+            self._read_proxy_trust(target)
+        except _NotSent as error:
+            return str(error)
+        return None
+
     async def send(self, alert: Alert) -> FailedAttempt | None:
         """Post an alert once; return why the receiver has not taken it, None where it has."""
         try:

@@ -74,6 +74,7 @@ FIXES: Final[dict[str, dict[str, str]]] = {
     "AgentPolicy": {
         "SpecInvalid": "correct the field that the message names",
         "WaitingForOperator": "if this stays, no operator runs",
+        "WebhookFailing": "what the [table of reasons](../how-to/alerts.md#if-no-alert-arrives) says",
         "NotifierNotReady": "what the command in the message shows of the notifier's pod",
         "AgentsRefused": "change the Agents or the policy, as the condition `Ready` of each Agent says",
     },

@@ -145,6 +145,8 @@ class PolicyReason(StrEnum):
     """The policy refuses none of its Agents."""
     NOTIFIER_READY = "NotifierReady"
     """The notifier watches the ledgers of the policy."""
+    WEBHOOK_FAILING = "WebhookFailing"
+    """A webhook takes no alerts: a file of its Secret is missing or wrong, or its receiver refuses them for minutes."""
     NOTIFIER_NOT_READY = "NotifierNotReady"
     """The notifier's pod is not ready. Alerts wait in their ledgers."""
     SPEC_INVALID = "SpecInvalid"

@@ -9,6 +9,7 @@ import json
 import zlib
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from interlock.cluster.selective_watch import SelectiveWatch
@@ -16,6 +17,7 @@ from interlock.deployment.names import policy_label
 from interlock.governance.budgets import LedgerIdentity
 from interlock_contract.budget.ledger import Ledger, LedgerInvalid, parse_ledger
 from interlock_contract.budget.ledger_names import total_ledger_name
+from interlock_contract.clock import write_time
 from interlock_contract.names import (
     AGENT_LABEL,
     APP_MANAGED_BY_LABEL,
@@ -23,6 +25,7 @@ from interlock_contract.names import (
     MANAGED_BY,
     OWNER_ANNOTATION,
     POLICY_LABEL,
+    POLICY_SINCE_ANNOTATION,
 )
 from interlock_kube.client import CONFLICT, JSON_PATCH, ApiError, Json, KubeClient, says_exists
 from interlock_kube.resource_types import BUDGET_LEDGER, Key, key_of, version_of
@@ -193,14 +196,23 @@ class LedgerStore:
         self._keep(written)
         return True
 
-    async def address(self, key: Key, policy: str, addressee: str) -> None:
-        """Let a ledger's labels name the Agent and its policy, and its annotation the owner of the Agent.
+    async def address(self, key: Key, policy: str, addressee: str, now: datetime) -> None:
+        """Let a ledger's labels name the Agent and its policy, and its annotations the Agent's owner and since when.
+
+        Args:
+            key: The ledger.
+            policy: The AgentPolicy that governs it.
+            addressee: The owner of the Agent.
+            now: The time, which is recorded where the policy is another one than before.
 
         Raises:
             ApiError: The API server refused.
         """
-        labels = _labels(self._ledgers[key].identity, policy)
-        patch = {"metadata": {"labels": labels, "annotations": {OWNER_ANNOTATION: addressee or None}}}
+        known = self._ledgers[key]
+        annotations = {OWNER_ANNOTATION: addressee or None}
+        if known.policy_label and known.policy_label != policy_label(policy):
+            annotations[POLICY_SINCE_ANNOTATION] = write_time(now, "seconds")
+        patch = {"metadata": {"labels": _labels(known.identity, policy), "annotations": annotations}}
         self._keep(await self._client.patch(BUDGET_LEDGER.path(*key), patch, FIELD_MANAGER))
 
     async def read_again(self, key: Key) -> None:

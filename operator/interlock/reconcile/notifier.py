@@ -12,6 +12,7 @@ from interlock.deployment.plan import WORKLOAD, LiveChild, WritePlan, plan_child
 from interlock.reconcile.conditions import Finding
 from interlock.reconcile.managed_objects import read_applied
 from interlock_contract.names import POLICY_LABEL
+from interlock_contract.webhooks import MAX_PROBLEM, PROBLEM_SUFFIX
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,14 @@ def find_notifying(snapshot: NotifierSnapshot) -> tuple[Finding, ...]:
     if not targets:
         return ()
     metadata = snapshot.policy.metadata
+    problems = _read_problems(snapshot)
+    if problems:
+        shown = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+        message = (
+            f"alerts wait in their ledgers, since webhooks take none: {shown}; correct the Secret or the receiver, and "
+            "the notifier posts them within minutes"
+        )
+        return (Finding(PolicyCondition.NOTIFYING, "False", PolicyReason.WEBHOOK_FAILING, message),)
     name = notifier_name(metadata.name)
     live = snapshot.children.get(ChildKey(WORKLOAD, name))
     ready = (live.manifest.get("status") or {}).get("readyReplicas", 0) if live is not None else 0
@@ -76,3 +85,16 @@ def find_notifying(snapshot: NotifierSnapshot) -> tuple[Finding, ...]:
         f"run: kubectl -n {metadata.namespace} describe pods -l {POLICY_LABEL}={policy_label(metadata.name)}"
     )
     return (Finding(PolicyCondition.NOTIFYING, "False", PolicyReason.NOTIFIER_NOT_READY, message),)
+
+
+def _read_problems(snapshot: NotifierSnapshot) -> dict[str, str]:
+    """Return the webhooks that take no alerts, with the reason that the notifier has recorded."""
+    policy = snapshot.policy
+    record = snapshot.children.get(ChildKey("ConfigMap", record_name(policy.metadata.name)))
+    data = (record.manifest.get("data") or {}) if record is not None else {}
+    texts = {target.name: data.get(f"{target.name}{PROBLEM_SUFFIX}") for target in policy.spec.notify}
+    return {
+        name: "".join(one if one.isprintable() else " " for one in text[:MAX_PROBLEM])
+        for name, text in texts.items()
+        if text
+    }

@@ -172,7 +172,7 @@ class LedgerReconciler:
             return
         policy, addressee = governing.policy.metadata.name, addressee_of(governing.agent)
         if (stored.policy_label, stored.addressee) != (policy_label(policy), addressee):
-            await self._store.address(key, policy, addressee)
+            await self._store.address(key, policy, addressee, self._clock())
 
     # Overrides and alerts
 

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from interlock_contract.clock import write_time
 from tests.integration.kubectl import Kubectl
 from tests.integration.notify.notifier import POLICY, RECORD, SECONDS, Notifier
 from tests.integration.notify.receiver import KEY, Receiver, answering, receiving
+from tests.requirements import requirement
 from tests.support.bounds import check_promise, until, until_count
 from tests.support.certificates import Authority, an_authority
 from tools.cluster.kwok import KwokCluster
@@ -30,7 +32,7 @@ RULES = [
 
 
 def written(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return write_time(moment, "seconds")
 
 
 class Space:
@@ -86,8 +88,12 @@ class Space:
         )
 
     async def recorded(self, webhook: str) -> int:
+        """Return how many deliveries are recorded of a webhook."""
+        return max(0, len((await self.record(webhook)).split()) - 1)
+
+    async def record(self, key: str) -> str:
         found = await asyncio.to_thread(self.get, "configmap", RECORD)
-        return len((found.get("data") or {}).get(webhook, "").split())
+        return str((found.get("data") or {}).get(key, ""))
 
 
 Notifiers = Callable[[], Notifier]
@@ -141,6 +147,7 @@ async def notifier(with_credentials: Notifier) -> AsyncIterator[Notifier]:
     await found.stop(signal.SIGKILL)
 
 
+@requirement("budget.webhooks")
 async def test_an_alert_arrives_within_five_seconds_signed_and_addressed_to_the_owner(
     space: Space, notifier: Notifier, receiver: Receiver
 ) -> None:
@@ -182,6 +189,7 @@ async def test_an_exhausted_budget_is_reported_once(space: Space, notifier: Noti
     assert receiver.posts[2].json["type"] == "budget.exhausted"
 
 
+@requirement("budget.webhooks")
 async def test_two_restarts_send_nothing_twice_and_lose_nothing(
     space: Space, notifier: Notifier, receiver: Receiver
 ) -> None:
@@ -200,6 +208,7 @@ async def test_two_restarts_send_nothing_twice_and_lose_nothing(
     assert [one.rpartition("/")[2] for one in receiver.ids] == ["50", "80", "100"]
 
 
+@requirement("budget.webhooks")
 async def test_a_notifier_killed_between_post_and_record_posts_again_under_the_same_key(
     space: Space, notifier: Notifier, receiver: Receiver
 ) -> None:
@@ -208,6 +217,7 @@ async def test_a_notifier_killed_between_post_and_record_posts_again_under_the_s
     space.alert(50)
     notifier.post_to("chat", receiver)
     await notifier.start()
+    await until_count(lambda: len(receiver.posts), 1, "posts", SECONDS)
 
     async def is_refused() -> bool:
         return await notifier.metric("interlock_notifier_record_failures") > 0
@@ -217,7 +227,7 @@ async def test_a_notifier_killed_between_post_and_record_posts_again_under_the_s
     assert len(receiver.posts) == 1
 
     space.kubectl.must("delete", "configmap", RECORD, "-n", space.name)
-    space.create_record()
+    space.create_record(data={"chat": written(DAY)})
     await notifier.start()
     await until_count(lambda: len(receiver.posts), 2, "posts", SECONDS)
     assert len(set(receiver.ids)) == 1
@@ -233,6 +243,7 @@ async def test_a_notifier_killed_between_post_and_record_posts_again_under_the_s
     assert receiver.ids[2].endswith("/80")
 
 
+@requirement("budget.webhooks")
 async def test_a_notifier_killed_while_its_receiver_thinks_posts_again_under_the_same_key(
     space: Space, notifier: Notifier, receiver: Receiver
 ) -> None:
@@ -336,6 +347,79 @@ async def test_a_private_receiver_gets_nothing_in_the_network_public(
 
     await until(is_refused, "the address is refused", SECONDS)
     assert receiver.posts == []
+
+
+@requirement("budget.webhooks")
+async def test_a_new_webhook_gets_no_alert_from_long_before_it_appeared(
+    space: Space, notifier: Notifier, receiver: Receiver
+) -> None:
+    space.create_record()
+    old, new = space.create_ledger(), space.create_ledger("other.staging")
+    space.alert(50, at=datetime.now(UTC) - timedelta(minutes=20))  # noqa: TID251 - the notifier reads the clock
+    space.alert(80, name="other.staging")
+    notifier.post_to("chat", receiver)
+    await notifier.start()
+    await until_count(lambda: len(receiver.posts), 1, "posts", SECONDS)
+
+    assert receiver.ids == [f"{new}/day/{written(DAY)}/80"]
+    assert await notifier.metric('interlock_notifier_deliveries_total{webhook="chat",outcome="Expired"}') == 0
+    await notifier.stop(signal.SIGKILL)
+    await notifier.start()
+    space.alert(50, 80, name="other.staging")
+    await until_count(lambda: len(receiver.posts), 2, "posts", SECONDS)
+    assert not any(old in one for one in receiver.ids)
+
+
+async def test_a_webhook_whose_secret_is_missing_makes_the_notifier_unready_and_is_recorded(
+    space: Space, notifier: Notifier, receiver: Receiver
+) -> None:
+    space.create_record()
+    notifier.post_to("chat", receiver)
+    await notifier.start()
+    url = notifier.folder / "secrets" / "chat" / "0a"
+    content = url.read_text()
+
+    async def has_problem() -> bool:
+        return "the Secret or its key is missing" in await space.record("chat.problem")
+
+    async def has_none() -> bool:
+        return await space.record("chat.problem") == ""
+
+    url.unlink()
+    await until(has_problem, "the problem is recorded", SECONDS)
+    assert not await notifier.is_ready()
+    url.write_text(content)
+    await until(has_none, "the problem is gone", SECONDS)
+    assert await notifier.is_ready()
+
+
+@requirement("budget.webhooks")
+async def test_two_notifiers_at_once_lose_nothing_and_send_what_they_double_under_the_same_key(
+    space: Space, notifier: Notifier, receiver: Receiver, tmp_path: Path
+) -> None:
+    space.create_record()
+    space.create_ledger()
+    notifier.post_to("chat", receiver)
+    other = Notifier(notifier.server, notifier.namespace, notifier.folder, webhooks=notifier.webhooks)
+    await asyncio.gather(notifier.start(), other.start())
+    try:
+        space.alert(50, 80)
+
+        async def are_recorded() -> bool:
+            return len(set(receiver.ids)) == 2 and await space.recorded("chat") == 2
+
+        await until(are_recorded, "both alerts are recorded", SECONDS)
+        await notifier.stop(signal.SIGKILL)
+        space.alert(50, 80, 100)
+        await until(lambda: len(set(receiver.ids)) == 3, "the other one goes on", SECONDS)
+    finally:
+        await other.stop()
+    doubled = len(receiver.posts)
+    assert doubled <= 5
+    await notifier.start()
+    space.create_ledger("other.staging")
+    space.alert(50, name="other.staging")  # proves that the ledger before it was handled
+    await until_count(lambda: len(receiver.posts), doubled + 1, "posts", SECONDS)
 
 
 async def test_an_alert_waits_for_a_record_that_does_not_exist_yet(

@@ -33,7 +33,7 @@ def a_ledger(*alerts: Any, name: str = "triage.staging", uid: str = UID, **statu
     }
 
 
-def an_alert(number: int = 1) -> Alert:
+def an_alert(number: int = 1, ledger: str = "triage.staging") -> Alert:
     """Return one of many alerts."""
-    (found,) = read_alerts(a_ledger(an_entry(), uid=f"{UID[:-4]}{number:04d}"), "support")
+    (found,) = read_alerts(a_ledger(an_entry(), uid=f"{UID[:-4]}{number:04d}", name=ledger), "support")
     return found

@@ -1,3 +1,5 @@
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from interlock_notify import delivery_queue
@@ -5,15 +7,18 @@ from interlock_notify.delivery_queue import (
     FIRST_PAUSE,
     LONGEST_ASKED,
     LONGEST_PAUSE,
+    MOST_OF_LEDGER,
     MOST_PENDING,
     DeliveryQueue,
     read_retry_after,
 )
 from tests.unit.notify.ledgers import an_alert
 
+EVER = datetime.fromtimestamp(0, UTC)
+
 
 def a_queue(*delivered: str) -> DeliveryQueue:
-    return DeliveryQueue(delivered, lambda: 0.0)
+    return DeliveryQueue(delivered, EVER, lambda: 0.0)
 
 
 def test_an_alert_is_due_immediately_and_no_longer_once_it_is_delivered() -> None:
@@ -50,7 +55,7 @@ def test_the_pauses_of_an_alert_double_up_to_the_longest() -> None:
 
 
 def test_a_pause_is_up_to_a_fifth_longer_by_chance() -> None:
-    queue, alert = DeliveryQueue((), lambda: 1.0), an_alert()
+    queue, alert = DeliveryQueue((), EVER, lambda: 1.0), an_alert()
     queue.offer(alert)
     queue.fail(alert, 0.0, is_away=False, retry_after=None)
 
@@ -113,9 +118,69 @@ def test_a_full_queue_leaves_alerts_to_their_ledgers_and_says_so(monkeypatch: py
 def test_a_queue_is_bounded() -> None:
     queue = a_queue()
     for number in range(MOST_PENDING + 1):
-        queue.offer(an_alert(number))
+        queue.offer(an_alert(number, f"{number}.staging"))
 
     assert queue.pending == MOST_PENDING
+    assert queue.has_left_out
+
+
+def test_one_ledger_takes_no_more_than_its_part_of_a_queue() -> None:
+    queue = a_queue()
+
+    taken = [queue.offer(an_alert(number)) for number in range(MOST_OF_LEDGER + 1)]
+
+    assert taken == [True] * MOST_OF_LEDGER + [False]
+    assert queue.has_left_out
+
+
+def test_a_full_queue_makes_room_for_a_ledger_with_fewer_alerts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery_queue, "MOST_PENDING", 3)
+    queue = a_queue()
+    for number in range(3):
+        queue.offer(an_alert(number, "loud.staging"))
+
+    assert queue.offer(an_alert(8, "quiet.staging"))
+    assert not queue.offer(an_alert(3, "loud.staging"))
+    assert not queue.offer(an_alert(9, "quiet.staging")), "they are even then"
+    assert queue.pending == 3
+    assert queue.has_left_out
+
+
+def test_ledgers_take_turns_however_many_alerts_one_has() -> None:
+    queue = a_queue()
+    for number in range(100):
+        queue.offer(an_alert(number, "loud.staging"))
+    queue.offer(an_alert(200, "quiet.staging"))
+    queue.offer(an_alert(201, "calm.staging"))
+
+    turns = []
+    for _ in range(3):
+        alert = queue.next(0.0)
+        assert alert is not None
+        turns.append(alert.ledger)
+        queue.fail(alert, 0.0, is_away=False, retry_after=None)
+
+    assert turns == ["loud.staging", "quiet.staging", "calm.staging"]
+
+
+def test_an_alert_from_before_the_webhook_appeared_is_not_for_it() -> None:
+    alert = an_alert()
+    later = DeliveryQueue((), alert.at + timedelta(seconds=1), lambda: 0.0)
+
+    assert not later.offer(alert)
+    assert DeliveryQueue((), alert.at, lambda: 0.0).offer(alert)
+
+
+def test_what_another_notifier_has_delivered_no_longer_waits() -> None:
+    queue = a_queue()
+    queue.offer(an_alert(1))
+    queue.offer(an_alert(2))
+
+    queue.note_delivered([an_alert(1).digest, an_alert(3).digest])
+
+    assert queue.next(0.0) == an_alert(2)
+    assert queue.pending == 1
+    assert not queue.offer(an_alert(3))
 
 
 def test_what_a_ledger_still_names_is_never_forgotten_so_that_it_is_not_sent_twice() -> None:

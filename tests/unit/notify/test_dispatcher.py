@@ -1,19 +1,23 @@
 import asyncio
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from interlock_notify import delivery_queue, dispatcher
-from interlock_notify.alerts import Alert
+from interlock_notify.alerts import Alert, read_alerts
 from interlock_notify.dispatcher import Dispatcher, Sender
+from interlock_notify.record import Recorded
 from interlock_notify.sender import FailedAttempt
 from tests.support.bounds import until, until_count
-from tests.unit.notify.ledgers import AT, NOW, UID, a_ledger, an_entry
+from tests.unit.notify.ledgers import AT, DAY, NOW, UID, a_ledger, an_entry
 
+EVER = datetime.fromtimestamp(0, UTC)
 AWAY = FailedAttempt("the receiver gave no answer")
 
 
@@ -24,9 +28,13 @@ class Receiver:
     answers: list[FailedAttempt | None] = field(default_factory=list)
     posted: list[str] = field(default_factory=list)
     answers_at_all: asyncio.Event = field(default_factory=asyncio.Event)
+    unusable: str | None = None
 
     def __post_init__(self) -> None:
         self.answers_at_all.set()
+
+    def check(self) -> str | None:
+        return self.unusable
 
     async def send(self, alert: Alert) -> FailedAttempt | None:
         self.posted.append(alert.id)
@@ -47,6 +55,7 @@ async def dispatching(
     receivers: Mapping[str, Sender],
     *,
     delivered: Mapping[str, Iterable[str]] | None = None,
+    since: Mapping[str, datetime] | None = None,
     clock: Callable[[], datetime] = lambda: NOW,
 ) -> AsyncIterator[Running]:
     done: list[tuple[str, str]] = []
@@ -58,7 +67,10 @@ async def dispatching(
         monotonic=time.monotonic,
         on_done=lambda webhook, digest: done.append((webhook, digest)),
     )
-    found.restore(delivered or {})
+    appeared, digests = since or {}, delivered or {}
+    found.restore(
+        {name: Recorded(appeared.get(name, EVER), dict.fromkeys(digests.get(name, ()))) for name in receivers}
+    )
     task = asyncio.create_task(found.run())
     try:
         yield Running(found, done)
@@ -77,7 +89,7 @@ async def test_each_webhook_gets_each_alert_once_however_often_the_ledger_change
     chat, pager = Receiver(), Receiver()
     async with dispatching({"chat": chat, "pager": pager}) as running:
         for spent in range(5):
-            running.dispatcher.handle_ledger(a_ledger(an_entry(50), an_entry(80), day={"spent": spent}))
+            running.dispatcher.handle_ledger(a_ledger(an_entry(50), an_entry(80), day={"start": DAY, "spent": spent}))
             await asyncio.sleep(0)
         await until_count(lambda: len(running.done), 4, "deliveries")
 
@@ -121,38 +133,109 @@ async def test_what_was_delivered_before_a_restart_is_not_sent_again() -> None:
     assert [one.rpartition("/")[2] for one in second.posted] == ["80"]
 
 
-async def test_a_webhook_that_was_added_gets_what_the_others_have_got() -> None:
+async def test_a_webhook_that_was_added_gets_the_alerts_that_are_raised_from_then_on() -> None:
     known, added = Receiver(), Receiver()
-    async with dispatching({"chat": known}) as before:
-        before.dispatcher.handle_ledger(a_ledger(an_entry()))
-        await until_count(lambda: len(before.done), 1, "deliveries")
-    async with dispatching({"chat": known, "pager": added}, delivered={"chat": [before.done[0][1]]}) as after:
-        after.dispatcher.handle_ledger(a_ledger(an_entry()))
-        await until_count(lambda: len(after.done), 1, "deliveries")
+    appeared = {"pager": datetime.fromisoformat(AT) + timedelta(seconds=1)}
+    late = an_entry(80, at="2026-03-02T14:05:01Z")
+    async with dispatching({"chat": known, "pager": added}, since=appeared) as running:
+        running.dispatcher.handle_ledger(a_ledger(an_entry(50), late))
+        await until_count(lambda: len(running.done), 3, "deliveries")
 
-    assert (len(known.posted), len(added.posted)) == (1, 1)
+    assert [one.rpartition("/")[2] for one in known.posted] == ["50", "80"]
+    assert [one.rpartition("/")[2] for one in added.posted] == ["80"]
+    assert running.dispatcher.counts == {("chat", "Delivered"): 2, ("pager", "Delivered"): 1}
 
 
 async def test_an_alert_that_no_receiver_took_for_three_days_is_given_up() -> None:
-    receiver = Receiver()
-    late = datetime.fromisoformat(AT) + timedelta(hours=72, seconds=1)
-    async with dispatching({"chat": receiver}, clock=lambda: late) as running:
+    receiver, now = Receiver(answers=[AWAY]), [NOW]
+    async with dispatching({"chat": receiver}, clock=lambda: now[0]) as running:
         running.dispatcher.handle_ledger(a_ledger(an_entry()))
+        now[0] = datetime.fromisoformat(AT) + timedelta(hours=72, seconds=1)
         await until_count(lambda: len(running.done), 1, "alerts that are given up")
 
     assert receiver.posted == []
     assert running.dispatcher.counts == {("chat", "Expired"): 1}
 
 
+async def test_an_alert_that_is_too_old_when_it_is_seen_is_neither_posted_nor_counted() -> None:
+    receiver = Receiver()
+    late = datetime.fromisoformat(AT) + timedelta(hours=73)
+    fresh = an_entry(80, at="2026-03-05T00:00:00Z")
+    async with dispatching({"chat": receiver}, clock=lambda: late) as running:
+        running.dispatcher.handle_ledger(a_ledger(an_entry(50), fresh))
+        await until_count(lambda: len(running.done), 1, "deliveries")
+
+    assert [one.rpartition("/")[2] for one in receiver.posted] == ["80"]
+    assert running.dispatcher.counts == {("chat", "Delivered"): 1}
+
+
 async def test_alerts_that_found_no_room_are_sent_once_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery_queue, "MOST_PENDING", 2)
     monkeypatch.setattr(dispatcher, "MOST_PENDING", 2)
     receiver = Receiver()
+    ledger = a_ledger(*(an_entry(percent) for percent in range(1, 8)))
     async with dispatching({"chat": receiver}) as running:
-        running.dispatcher.handle_ledger(a_ledger(*(an_entry(percent) for percent in range(1, 8))))
-        await until_count(lambda: len(running.done), 7, "deliveries")
+        running.dispatcher.handle_ledger(ledger)
+
+        def are_all_sent() -> bool:
+            if running.dispatcher.wants_ledgers.is_set():
+                running.dispatcher.wants_ledgers.clear()
+                running.dispatcher.handle_ledger(ledger)
+            return len(running.done) == 7
+
+        await until(are_all_sent, "all alerts are delivered")
 
     assert len(set(receiver.posted)) == 7
+
+
+@pytest.mark.parametrize("broken", [{"metadata": {"name": "evil.staging", "namespace": "agents"}}, {"status": 5}])
+async def test_a_ledger_that_cannot_be_read_keeps_no_alert_of_another_away(
+    broken: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(found: dict[str, Any], policy: str) -> tuple[Alert, ...]:
+        if found["metadata"]["name"] == "evil.staging":
+            raise RuntimeError("a defect")
+        return read_alerts(found, policy)
+
+    monkeypatch.setattr(dispatcher, "read_alerts", read)
+    receiver = Receiver()
+    evil = {**a_ledger(an_entry(), name="evil.staging"), **broken}
+    async with dispatching({"chat": receiver}) as running:
+        running.dispatcher.handle_ledger(evil)
+        running.dispatcher.handle_ledger(a_ledger(an_entry()))
+        await until_count(lambda: len(running.done), 1, "deliveries")
+        assert running.dispatcher.unreadable == 1
+        running.dispatcher.handle_deletion(("agents", "evil.staging"))
+        assert running.dispatcher.unreadable == 0
+
+
+async def test_a_webhook_without_its_files_is_a_problem_immediately_and_one_that_fails_after_minutes() -> None:
+    now = [NOW]
+    missing, away = Receiver(unusable="its Secret is missing"), Receiver(answers=[AWAY] * 99)
+    async with dispatching({"chat": missing, "pager": away}, clock=lambda: now[0]) as running:
+        running.dispatcher.handle_ledger(a_ledger(an_entry()))
+        await until(lambda: running.dispatcher.reasons["pager"] != "", "an attempt has failed")
+        assert running.dispatcher.find_problems() == {"chat": "its Secret is missing"}
+
+        now[0] += timedelta(seconds=dispatcher.FAILING_SECONDS)
+        assert running.dispatcher.find_problems() == {"chat": "its Secret is missing", "pager": AWAY.reason}
+
+
+async def test_of_a_thousand_ledgers_little_is_kept() -> None:
+    receiver = Receiver()
+    receiver.answers_at_all.clear()
+    entries = [an_entry(percent) for percent in (50, 80, 100)]
+    async with dispatching({"chat": receiver}) as running:
+        tracemalloc.start()
+        for number in range(1000):
+            uid = f"{UID[:-4]}{number:04d}"
+            running.dispatcher.handle_ledger(a_ledger(*entries, name=f"agent-{number}.staging", uid=uid))
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+        assert running.dispatcher.pending() == {"chat": delivery_queue.MOST_PENDING}
+
+    assert kept < 4 * 1024 * 1024
 
 
 async def test_the_alert_of_a_ledger_that_is_gone_is_sent_all_the_same() -> None:

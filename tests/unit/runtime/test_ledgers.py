@@ -545,6 +545,16 @@ async def test_a_ledger_follows_the_policy_and_the_owner_of_its_agent(ledgers: L
     metadata = ledgers.client.objects[BUDGET_LEDGER.path(*OWN)]["metadata"]
     assert metadata["labels"]["interlock.dev/policy"] == "other"
     assert metadata["annotations"]["interlock.dev/owner"] == "Bo Example <bo@example.com>"
+    assert metadata["annotations"]["interlock.dev/policy-since"] == "2026-03-02T09:00:00Z"
+
+
+async def test_a_ledger_whose_owner_alone_changes_has_been_with_its_policy_for_ever(ledgers: Ledgers) -> None:
+    ledgers.apply(an_agent().owned_by("Bo Example", "bo@example.com"))
+
+    await ledgers.reconcile()
+
+    annotations = ledgers.client.objects[BUDGET_LEDGER.path(*OWN)]["metadata"]["annotations"]
+    assert annotations == {"interlock.dev/owner": "Bo Example <bo@example.com>"}
 
 
 @requirement("operator.memory")

@@ -145,6 +145,21 @@ async def test_the_condition_says_whether_the_notifier_runs(operator: SmallOpera
     assert (ready["status"], ready["reason"]) == ("True", "NotifierReady")
 
 
+async def test_the_condition_says_which_webhooks_take_no_alerts_and_why(operator: SmallOperator) -> None:
+    path, record = the("ConfigMap", operator)
+    problem = "the file with its URL cannot be read:\nthe Secret or its key is missing"
+    operator.client.put(path, {**record, "data": {"chat": "x", "chat.problem": problem, "old.problem": "x"}})
+    path, found = the("Deployment", operator)
+    operator.client.put(path, {**found, "status": {"readyReplicas": 1}})
+    operator.watch_children()
+    await reconcile(operator)
+
+    failing = operator.condition(AGENT_POLICY, KEY, "Notifying")
+    assert (failing["status"], failing["reason"]) == ("False", "WebhookFailing")
+    assert "chat: the file with its URL cannot be read: the Secret or its key is missing" in failing["message"]
+    assert "old" not in failing["message"]
+
+
 async def test_an_object_that_the_api_server_refuses_is_shown_on_the_policy_after_its_status() -> None:
     operator = SmallOperator()
     operator.put(a_policy().notifying("chat").to_kubernetes())
