@@ -150,6 +150,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (policy(models={"maxOutputTokens": 0}), "should be greater than or equal to 1"),
     (policy(models={"maxOutputTokens": 10**7}), "should be less than or equal to 1000000"),
+    (policy(models={"hangUpSeconds": -1}), "should be greater than or equal to 0"),
+    (policy(models={"hangUpSeconds": 3601}), "should be less than or equal to 3600"),
     (
         policy(models={"urls": [{"name": "local", "url": "https://a.io/v1", "outputLimitMember": "limit"}]}),
         'supported values: "max_completion_tokens", "max_tokens"',
@@ -192,6 +194,7 @@ GOOD = [
     policy(
         models={
             "maxOutputTokens": 1,
+            "hangUpSeconds": 0,
             "urls": [
                 {
                     "name": "local",

@@ -24,9 +24,9 @@ AT = int(NOW.timestamp())
 MIDNIGHT = timedelta(hours=15)  # NOW is 9:00 UTC
 
 
-def under(policy: PolicyBuilder | None = None) -> SnapshotBuilder:
-    """Return an agent in staging that calls a model, with $200 a day."""
-    allowing = (policy or a_policy()).allowing_models(MODEL)
+def under(policy: PolicyBuilder | None = None, **models: int) -> SnapshotBuilder:
+    """Return an agent in staging that calls a model, with $200 a day; `models` are members of `spec.models`."""
+    allowing = (policy or a_policy()).allowing_models(MODEL, **models)
     return a_snapshot().of(an_agent().in_environment("staging").calling(MODEL)).with_policy(allowing)
 
 
@@ -93,7 +93,7 @@ def test_the_bundle_has_the_limits_and_the_price_of_each_model() -> None:
         total={"monthlyBudget": "900"}, timeZone="Europe/Berlin", alertPercents=[10], perTask="1.50"
     )
     agent = an_agent().in_environment("staging").calling(MODEL).budgeting(staging="120")
-    simulation = Simulation(under(policy).of(agent))
+    simulation = Simulation(under(policy, hangUpSeconds=0).of(agent))
     simulation.run()
 
     bundle = find_bundle(simulation)
@@ -103,7 +103,7 @@ def test_the_bundle_has_the_limits_and_the_price_of_each_model() -> None:
     assert (budget.ledger, budget.day, budget.month) == (OWN, 120 * NANOS, None)
     assert (budget.total_ledger, budget.total_day, budget.total_month) == (TOTAL, None, 900 * NANOS)
     assert (budget.time_zone, budget.alert_percents, budget.max_output_tokens) == ("Europe/Berlin", (10,), 4096)
-    assert budget.per_task == 15 * NANOS // 10
+    assert (budget.per_task, budget.hang_up_seconds) == (15 * NANOS // 10, 0)
     assert models.providers[0].models[0].price is not None
     assert models.price_book
 

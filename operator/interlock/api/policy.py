@@ -52,7 +52,11 @@ from interlock.api.text import (
     Resource,
 )
 from interlock_contract.addresses import Network
-from interlock_contract.budget.bundle_budget import DEFAULT_MAX_OUTPUT_TOKENS
+from interlock_contract.budget.bundle_budget import (
+    DEFAULT_HANG_UP_SECONDS,
+    DEFAULT_MAX_OUTPUT_TOKENS,
+    MAX_HANG_UP_SECONDS,
+)
 from interlock_contract.bundle import Operation, RecordedArguments
 from interlock_contract.model_access import LEAST_REQUEST_BYTES, MAX_REQUEST_BYTES
 from interlock_contract.names import API_VERSION
@@ -234,6 +238,15 @@ class ModelPolicy(ApiModel):
         json_schema_extra=kube(format="int32", default=DEFAULT_MAX_OUTPUT_TOKENS),
     )
     """Most output tokens of a call that sets no limit itself. The guard writes it into the call."""
+
+    hang_up_seconds: int = Field(
+        default=DEFAULT_HANG_UP_SECONDS,
+        ge=0,
+        le=MAX_HANG_UP_SECONDS,
+        json_schema_extra=kube(format="int32", default=DEFAULT_HANG_UP_SECONDS),
+    )
+    """How long the guard reads the rest of an answer after the agent has hung up, to charge its usage. After that time
+    it closes the connection and charges the worst case. 0: it closes immediately."""
 
 
 class EgressProxy(ApiModel):

@@ -145,6 +145,7 @@ def _budget(placement: Placement) -> BundleBudget | None:
         time_zone=budget.terms.time_zone,
         alert_percents=budget.terms.alert_percents,
         max_output_tokens=placement.policy.spec.models.max_output_tokens,
+        hang_up_seconds=placement.policy.spec.models.hang_up_seconds,
         day_seconds=budget.terms.day_seconds,
         per_task=None if per_task is None else parse_money(per_task),
         rate_limits=budget.rates,
