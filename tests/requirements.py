@@ -339,6 +339,10 @@ REQUIREMENTS: dict[str, Requirement] = {
     "budget.velocity": Requirement(
         "ten minutes that cost far more than usual are one alert, and no other ten minutes are"
     ),
+    "budget.tokens-per-byte": Requirement(
+        "a model whose tokens per byte differ by a quarter from its last day is one alert a day, and no other model is"
+    ),
+    "budget.forecast": Requirement("the spend of a day is forecast from its last hours, at steps of ten minutes"),
     "budget.task": Requirement("a task that is alone spends no more than its budget, whatever its calls name"),
     "budget.rates": Requirement("no number of guards and no crash passes the calls and tokens of a minute"),
     "budget.environments": Requirement("rules of rollouts go by the class of an environment"),

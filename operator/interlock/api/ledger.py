@@ -23,7 +23,9 @@ from interlock_contract.budget.ledger import (
 )
 from interlock_contract.budget.money import MAX_MONEY
 from interlock_contract.budget.rates import MAX_RATE_SLICES
+from interlock_contract.budget.tokens_per_byte import MAX_COUNT, MAX_HOURS, MAX_TOKEN_ALERTS, MAX_TOKEN_MODELS
 from interlock_contract.names import API_VERSION
+from interlock_contract.strict_fields import MAX_TEXT
 
 Nanos = Annotated[int, Field(ge=0, le=MAX_MONEY, json_schema_extra=kube(format="int64"))]
 Percent = Annotated[int, Field(ge=1, le=100, json_schema_extra=kube(format="int32"))]
@@ -171,6 +173,66 @@ class LedgerVelocityAlert(_StatusModel):
     """The median of the ten minutes of the last day in nano-dollars."""
 
 
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT, json_schema_extra=kube(format="int64"))]
+Model = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+
+
+class LedgerModelTokens(_StatusModel):
+    """What answers of a model said that they used, and the text that it stands for, by hours, the newest first."""
+
+    model: Model
+    """The model, as provider/model."""
+
+    start: Timestamp
+    """Start of the newest hour."""
+
+    calls: tuple[Count, ...] = Field(default=(), max_length=MAX_HOURS)
+    """Calls that are counted."""
+
+    input_bytes: tuple[Count, ...] = Field(default=(), max_length=MAX_HOURS)
+    """Bytes of requests of text alone."""
+
+    input_tokens: tuple[Count, ...] = Field(default=(), max_length=MAX_HOURS)
+    """Tokens of input of these requests, cached ones included."""
+
+    output_bytes: tuple[Count, ...] = Field(default=(), max_length=MAX_HOURS)
+    """Bytes of text in answers."""
+
+    output_tokens: tuple[Count, ...] = Field(default=(), max_length=MAX_HOURS)
+    """Tokens of output of these answers."""
+
+
+class LedgerTokenAlert(_StatusModel):
+    """A model that reported other tokens per byte in an hour than on the day before."""
+
+    model: Model
+    """The model, as provider/model."""
+
+    direction: Literal["input", "output"]
+    """Whether it is about tokens of input or of output."""
+
+    window_start: Timestamp
+    """Start of the day of the budget. A model has one alert a day."""
+
+    hour_start: Timestamp
+    """Start of the hour."""
+
+    at: Timestamp
+    """When the alert was raised."""
+
+    tokens: Count
+    """Tokens of the hour at that moment."""
+
+    bytes: Count
+    """Bytes that they stand for."""
+
+    day_tokens: Count
+    """Tokens of the day before that hour."""
+
+    day_bytes: Count
+    """Bytes that these stand for."""
+
+
 class LedgerRateSlice(_StatusModel):
     """Calls and tokens that one guard process may use in the minute."""
 
@@ -251,6 +313,12 @@ class BudgetLedgerStatus(_StatusModel):
 
     velocity_alerts: tuple[LedgerVelocityAlert, ...] = Field(default=(), max_length=MAX_VELOCITY_ALERTS)
     """Alerts about ten minutes that cost far more than usual, at most one an hour."""
+
+    tokens: tuple[LedgerModelTokens, ...] = Field(default=(), max_length=MAX_TOKEN_MODELS)
+    """Tokens and bytes of the last day by model. Totals have none."""
+
+    token_alerts: tuple[LedgerTokenAlert, ...] = Field(default=(), max_length=MAX_TOKEN_ALERTS)
+    """Alerts about models whose tokens per byte have changed, at most one for a model and a day."""
 
     exhausted: LedgerExhausted | None = None
     """Present from the first refusal on, until the next window or an override."""

@@ -16,6 +16,7 @@ from msgspec import Meta
 from interlock_contract.budget.ledger_fields import Holder, Seconds
 from interlock_contract.budget.money import Limit, Nanos
 from interlock_contract.budget.rates import MinuteRate
+from interlock_contract.budget.tokens_per_byte import MAX_TOKEN_ALERTS, MAX_TOKEN_MODELS, ModelTokens, TokenAlert
 from interlock_contract.budget.windows import Period
 from interlock_contract.clock import write_time
 from interlock_contract.strict_fields import StrictStruct, Text
@@ -31,7 +32,10 @@ MAX_STEPS: Final = 145
 MAX_VELOCITY_ALERTS: Final = 24
 
 _TIMES: Final = frozenset(
-    {"start", "end", "dayStart", "monthStart", "renewedAt", "until", "givenAt", "windowStart", "at", "askedAt"}
+    {
+        *("start", "end", "dayStart", "monthStart", "windowStart", "hourStart"),
+        *("at", "renewedAt", "until", "givenAt", "askedAt"),
+    }
 )
 """The fields that hold a time, in every object of the document."""
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
@@ -152,6 +156,8 @@ class Ledger(StrictStruct, frozen=True):
     exhausted: Exhausted | None = None
     recent: RecentSpend | None = None
     velocity_alerts: Annotated[tuple[VelocityAlert, ...], Meta(max_length=MAX_VELOCITY_ALERTS)] = ()
+    tokens: Annotated[tuple[ModelTokens, ...], Meta(max_length=MAX_TOKEN_MODELS)] = ()
+    token_alerts: Annotated[tuple[TokenAlert, ...], Meta(max_length=MAX_TOKEN_ALERTS)] = ()
     rate: MinuteRate = MinuteRate()
 
     def window(self, period: Period) -> LedgerWindow:
@@ -248,6 +254,9 @@ def _check(ledger: Ledger) -> None:
         if one.day_start > ledger.day.start or one.month_start > ledger.month.start:
             raise ValueError(f"slices[{index}]: must not be of a later window than the present one")
         seen.add(one.key)
+    models = [one.model for one in ledger.tokens]
+    if len(models) != len(set(models)):
+        raise ValueError("tokens: a model is there twice")
     holders = [one.holder for one in ledger.rate.slices]
     if len(holders) != len(set(holders)):
         raise ValueError("rate.slices: a holder has two slices of the same minute")

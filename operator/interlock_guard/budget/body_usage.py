@@ -49,34 +49,43 @@ class BodyUsage:
 
     Args:
         watch: What is known of its request.
+
+    Attributes:
+        body: The whole answer, once it is finished; None of a large one, and of one that is no object.
     """
 
     def __init__(self, watch: Watch) -> None:
+        self.body: dict[str, Any] | None = None
         self._watch = watch
         self._text = bytearray()
+        self._is_small = True
         self._scanner: MemberScanner | None = None
         if watch.set_back is not None:
             self._scanner = MemberScanner((_USAGE, _MODEL, _TIER), watch.set_back)
 
     def feed(self, chunk: bytes) -> bytes:
         """Take a part of the answer, and return what passes of it. Only what is set back differs."""
-        if self._scanner is not None:
-            return self._scanner.feed(chunk)
-        self._text += chunk
-        if len(self._text) > _SMALL:
-            self._scanner = MemberScanner((_USAGE, _MODEL, _TIER))
-            self._scanner.feed(bytes(self._text))
-            self._text.clear()
-        return chunk
+        if self._is_small:
+            self._text += chunk
+            if len(self._text) > _SMALL:
+                self._is_small, text = False, bytes(self._text)
+                self._text.clear()
+                if self._scanner is None:
+                    self._scanner = MemberScanner((_USAGE, _MODEL, _TIER))
+                    self._scanner.feed(text)
+                    return chunk
+        return chunk if self._scanner is None else self._scanner.feed(chunk)
 
     def finish(self) -> Answer:
         """Return what is known when the answer is complete."""
         found = self._scanner
+        if self._is_small:
+            try:
+                body = json.loads(self._text)
+            except (ValueError, RecursionError):
+                body = None
+            self.body = body if isinstance(body, dict) else None
         if found is not None:
             return self._watch.build_answer(found.get(_USAGE), found.get(_MODEL), found.get(_TIER))
-        try:
-            body = json.loads(self._text)
-        except (ValueError, RecursionError):
-            body = None
-        members = body if isinstance(body, dict) else {}
+        members = self.body or {}
         return self._watch.build_answer(members.get("usage"), members.get("model"), members.get("service_tier"))

@@ -28,6 +28,7 @@ from interlock_guard.budget.journal import Journal, JournalFailed
 from interlock_guard.budget.ledger_limit import LedgerLimit
 from interlock_guard.budget.ledger_object import LedgerAway, LedgerObject
 from interlock_guard.budget.task_accounts import TaskAccounts, TaskReservation
+from interlock_guard.budget.token_tally import TokenTally
 from interlock_guard.decision.decide import Deny, check_terminated
 from interlock_guard.state import LiveState
 from interlock_kube.background import keep_running
@@ -91,6 +92,8 @@ class Budget:
         self._retry_at = 0.0
         self.tasks = TaskAccounts()
         """What the tasks under way have spent."""
+        self.tally = TokenTally()
+        """What the answers said of their tokens, for the agent's own ledger."""
         self.refusals = 0
         """Calls that were refused for lack of money."""
         self.on_ledger: Callable[[], None] = lambda: None
@@ -238,7 +241,8 @@ class Budget:
         for name, limits, is_total in terms.ledgers:
             limit = self._limits.get(name)
             if limit is None:
-                share = LedgerShare(name, limits, is_total, self._account, self._rate)
+                tally = None if is_total else self.tally
+                share = LedgerShare(name, limits, is_total, self._account, self._rate, tally=tally)
                 limit = self._limits[name] = LedgerLimit(self._open(name, partial(self._handle_change, name)), share)
             limit.share.terms = limits
             self._order.append(limit)

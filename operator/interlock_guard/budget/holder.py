@@ -37,6 +37,7 @@ from interlock_contract.budget.slice_size import (
 )
 from interlock_guard.budget.account import Account, AccountKey, OpenSlice
 from interlock_guard.budget.journal import FormerRun
+from interlock_guard.budget.token_tally import TokenTally
 
 OVERSIZE: Final = 2
 """A call whose worst case is more than this part of a limit exhausts no budget by being refused."""
@@ -93,6 +94,7 @@ class LedgerShare:
         refused: The smallest worst case that was refused and is not yet in the ledger; zero without one.
         is_uncertain: Whether the last write may have been stored although no answer came.
         settled_at: Seconds on the monotonic clock of the last write.
+        tally: What the answers said of their tokens, None in a ledger that does not keep it.
     """
 
     name: str
@@ -104,6 +106,7 @@ class LedgerShare:
     refused: int = 0
     is_uncertain: bool = False
     settled_at: float = 0.0
+    tally: TokenTally | None = None
     _offered: tuple[dict[SliceKey, int], int] = field(default_factory=lambda: ({}, 0))
 
     def key(self, ledger: Ledger) -> AccountKey:
@@ -182,7 +185,7 @@ class LedgerShare:
         Raises:
             HolderClosed: The operator has closed the holder.
         """
-        ledger = roll(ledger, self.terms, now)
+        found, ledger = ledger, roll(ledger, self.terms, now)
         present, returns = self.key(ledger), self.returns(ledger, holder, now)
         for key, held in self.slices().items():
             named = SliceKey(holder, key.day_start, key.month_start)
@@ -216,7 +219,10 @@ class LedgerShare:
             ledger = charge_overrun(ledger, gone, nanos)
         ledger = self._take(ledger, holder, pod_uid, now, monotonic, waiting, others_available)
         ledger = clear_exhausted(ledger, self.terms, now)
-        return mark_exhausted(ledger, self.terms, holder, self.refused, now) if self.refused else ledger
+        if self.refused:
+            ledger = mark_exhausted(ledger, self.terms, holder, self.refused, now)
+        # Counts of tokens are no reason to write.
+        return ledger if self.tally is None or ledger == found else self.tally.write(ledger, now)
 
     def end_former(self, ledger: Ledger, run: FormerRun, now: int) -> Ledger:
         """Return the ledger with the slices of an earlier run ended: as its journal says, or spent whole."""
@@ -241,6 +247,8 @@ class LedgerShare:
         self.overruns = {key: left for key, nanos in self.overruns.items() if (left := nanos - overruns.get(key, 0))}
         self.refused = 0 if self.refused == refused else self.refused
         self._offered = {}, 0
+        if self.tally is not None:
+            self.tally.accept()
         present = self.key(ledger)
         for one in ledger.slices:
             key = AccountKey(self.name, one.day_start, one.month_start)

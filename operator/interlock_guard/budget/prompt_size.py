@@ -94,6 +94,11 @@ class PromptSize:
     prediction: int = 0
     compacts: bool = False
 
+    @property
+    def is_text_alone(self) -> bool:
+        """Whether the model reads nothing but the text of the body."""
+        return not (self.images or self.reference or self.has_audio or self.compacts)
+
     def input_tokens(self, model: str, window: int | None) -> int | None:
         """Return the most tokens of input, None if only an unknown context window bounds them.
 

@@ -20,11 +20,11 @@ from interlock_guard.budget.usage import Answer, Unknown, build_answer, merge_us
 
 _RESPONSE_TEXTS: Final = frozenset(
     {
-        *("response.output_text.delta", "response.refusal.delta", "response.reasoning_text.delta"),
+        *("response.output_text.delta", "response.refusal.delta", "response.shell_call_command.delta"),
         *("response.function_call_arguments.delta", "response.custom_tool_call_input.delta"),
-        "response.shell_call_command.delta",
     }
 )
+_REASONING: Final = "response.reasoning_text.delta"
 """Events whose `delta` is output. Summaries of reasoning are none: the reasoning itself is counted."""
 _RESPONSE_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _TYPE: Final[Path] = ("type",)
@@ -41,10 +41,11 @@ class StreamUsage:
 
     Attributes:
         output_bytes: Bytes of text that the events have brought so far.
+        reasoning_bytes: Those of them that are reasoning.
     """
 
     def __init__(self, watch: Watch) -> None:
-        self.output_bytes = 0
+        self.output_bytes = self.reasoning_bytes = 0
         self._watch = watch
         self._usage: Any = None
         self._model: Any = None
@@ -124,7 +125,7 @@ class StreamUsage:
             if name in ("content", "refusal"):
                 self.output_bytes += _size(value)
             elif name == "reasoning_content" or (name == "reasoning" and "reasoning_content" not in delta):
-                self.output_bytes += _size(value)  # gateways repeat one in the other
+                self._count_reasoning(_size(value))  # gateways repeat one in the other
             elif name == "tool_calls" and isinstance(value, list):
                 self.output_bytes += sum(_size_of_call(call.get("function")) for call in value if type(call) is dict)
             elif name == "function_call":
@@ -132,8 +133,15 @@ class StreamUsage:
             elif name == "audio" and isinstance(value, dict):
                 self.output_bytes += _size(value.get("transcript"))
 
+    def _count_reasoning(self, size: int) -> None:
+        self.output_bytes += size
+        self.reasoning_bytes += size
+
     def _take_response(self, event: dict[str, Any], data: bytes) -> bytes | None:
         kind = event.get("type")
+        if kind == _REASONING:
+            self._count_reasoning(_size(event.get("delta")))
+            return data
         if kind in _RESPONSE_TEXTS:
             self.output_bytes += _size(event.get("delta"))
             return data

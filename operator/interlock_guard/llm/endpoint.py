@@ -207,6 +207,8 @@ class LlmEndpoint:
         query = http.rel_url.raw_query_string
         path = f"{request.method}?{query}" if query else request.method
         client, outgoing = self._links.get(provider), body.write()
+        if metered is not None:
+            metered.sent_bytes = outgoing.size
         sending = client.send(path, outgoing, request_headers(http.headers), model)
         call = ModelCall(http, shape, found, outgoing, bool(body.value.get("stream")), metered)
         call.task = asyncio.create_task(

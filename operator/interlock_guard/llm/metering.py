@@ -9,24 +9,29 @@ from typing import Any, Final
 
 from aiohttp import ClientResponse
 
+from interlock_contract.budget.prices import ModelUsage
+from interlock_contract.budget.tokens_per_byte import TokenCount
 from interlock_contract.bundle import Bundle
 from interlock_contract.mcp import EVENT_STREAM
 from interlock_contract.model_access import Model, Provider
 from interlock_guard.budget.account import Reservation
+from interlock_guard.budget.answer_text import TextBytes, text_bytes
 from interlock_guard.budget.body_usage import BodyUsage
 from interlock_guard.budget.budget import Budget
 from interlock_guard.budget.cost_record import describe_cost
-from interlock_guard.budget.dialects import dialect_of
+from interlock_guard.budget.dialects import MESSAGES, dialect_of
 from interlock_guard.budget.minute_limiter import MinuteLimiter, RateReservation
 from interlock_guard.budget.prompt_size import PromptSize, measure_prompt
 from interlock_guard.budget.settlement import Charge, End, charge, end_of
 from interlock_guard.budget.spend_metrics import SpendMetrics
 from interlock_guard.budget.stream_usage import StreamUsage
+from interlock_guard.budget.token_tally import count_call
 from interlock_guard.budget.usage import Answer, Unknown
 from interlock_guard.budget.worst_case import ModelRequest, Refused, WorstCase, assess
 from interlock_guard.decision.decide import DecisionInput, Deny, DenyReason
 from interlock_guard.llm.request_body import RequestBody
 
+_NOT_THINKING: Final = (None, {"type": "disabled"})
 _REASONS: Final = {
     "PriceUnknown": DenyReason.PRICE_UNKNOWN,
     "BadRequest": DenyReason.BAD_REQUEST,
@@ -46,6 +51,9 @@ class MeteredCall:
         model: The provider's name for the model.
         price_book: The digest of the prices.
         hang_up_seconds: How long the answer is read on after the client has hung up.
+        reads_text_alone: Whether the request has nothing but text.
+        hides_reasoning: Whether reasoning counts as output, and is not shown as it was charged.
+        sent_bytes: Bytes of the request.
         status: The status of the answer, once its head has come.
         is_complete: Whether the answer came to its end.
     """
@@ -57,6 +65,9 @@ class MeteredCall:
     model: str
     price_book: str | None
     hang_up_seconds: int
+    reads_text_alone: bool = False
+    hides_reasoning: bool = False
+    sent_bytes: int = 0
     status: int | None = None
     is_complete: bool = False
     _stream: StreamUsage | None = None
@@ -94,6 +105,17 @@ class MeteredCall:
         """Return what the answer says about its cost; None without one."""
         found = [reader.finish() for reader in (self._stream, self._reader) if reader is not None]
         return next((one for one in found if not isinstance(one.usage, Unknown)), found[0] if found else None)
+
+    def count_tokens(self, usage: ModelUsage) -> TokenCount:
+        """Return what the answer said of its tokens, next to the bytes that they stand for."""
+        watch, shown = self.worst.watch, None
+        if self._reader is not None and self._reader.body is not None:
+            shown = text_bytes(watch, self._reader.body)
+        elif self._stream is not None:
+            shown = TextBytes(self._stream.output_bytes, self._stream.reasoning_bytes)
+        if shown is None or watch.echoes or self.hides_reasoning:
+            shown = None
+        return count_call(usage, sent_bytes=self.sent_bytes if self.reads_text_alone else None, shown=shown)
 
 
 class Meter:
@@ -179,7 +201,17 @@ class Meter:
             return rate
         body.change(assessed.body)
         price_book = None if bundle.models is None else bundle.models.price_book
-        return MeteredCall(assessed, reservation, rate, provider, model.name, price_book, terms.hang_up_seconds)
+        return MeteredCall(
+            assessed,
+            reservation,
+            rate,
+            provider,
+            model.name,
+            price_book,
+            terms.hang_up_seconds,
+            reads_text_alone=size.is_text_alone,
+            hides_reasoning=request.method == MESSAGES and assessed.body.get("thinking") not in _NOT_THINKING,
+        )
 
     def cancel(self, call: MeteredCall) -> None:
         """End a call that was not forwarded."""
@@ -205,6 +237,8 @@ class Meter:
         """
         answer, end = call.read_answer(), call.find_end(was_sent=was_sent)
         found = self._charge(call, end, answer)
+        if found.basis == "Usage" and answer is not None and isinstance(answer.usage, ModelUsage):
+            self._budget.tally.add(f"{call.provider.name}/{call.model}", call.count_tokens(answer.usage))
         self._budget.settle(call.reservation, found.nanos)
         self._rates.settle(call.rate, _tokens_of(found))
         self._metrics.count(call.provider.name, call.model, found)
