@@ -255,6 +255,7 @@ def test_kubectl_get_shows_the_columns(kubectl: Kubectl, namespace: str) -> None
             "dailyBudget": "50",
             "monthlySpent": "12.40",
             "monthlyBudget": "",
+            "forecast": "38.20",
             "resetsAt": "2026-01-02T00:00:00Z",
             "observedAt": "2026-01-01T00:00:00Z",
         },
@@ -278,9 +279,10 @@ def test_kubectl_get_shows_the_columns(kubectl: Kubectl, namespace: str) -> None
     assert line.split()[:8] == shown
     header, line = kubectl.must("get", "agt", "columns", "-n", namespace, "-o", "wide").text.splitlines()
     stage = ["OWNER", "ENVIRONMENT", "POLICY", "REVISION", "NEXT", "NEXT-AT", "ENFORCED", "EGRESS"]
-    assert header.split()[9:] == [*stage, "EXHAUSTED", *KILL_COLUMNS]
+    assert header.split()[9:] == [*stage, "EXHAUSTED", "FORECAST", *KILL_COLUMNS]
     following = ["everywhere", "2026-01-08T00:00:00Z", "True", "Unknown"]
     assert line.split()[9:17] == ["ada@example.com", "production", "support", "0a1b2c", *following]
+    assert "38.20" in line.split()
 
 
 def condition(name: str, status: str, reason: str) -> dict[str, str]:

@@ -10,9 +10,10 @@ from interlock.api.status import ConditionType
 from interlock.reconcile.agent import reconcile
 from interlock.reconcile.agent_budget import WRITE_INTERVAL
 from interlock_contract.budget.leases import LedgerTerms, roll
-from interlock_contract.budget.ledger import Credit, Exhausted, Ledger, LedgerWindow
+from interlock_contract.budget.ledger import Credit, Exhausted, Ledger, LedgerWindow, RecentSpend
 from interlock_contract.budget.money import NANOS
 from interlock_contract.budget.rates import RateLimits
+from interlock_contract.budget.velocity import STEP_SECONDS
 from interlock_contract.bundle import BUNDLE_KEY, Bundle, parse_bundle
 from tests.requirements import requirement
 from tests.support.builders import NOW, PolicyBuilder, SnapshotBuilder, a_policy, a_snapshot, an_agent
@@ -203,6 +204,31 @@ def test_what_was_spent_yesterday_is_not_shown_today() -> None:
 
     assert simulation.status.budget is not None
     assert simulation.status.budget.summary == "$0/$200"
+
+
+@requirement("budget.forecast", "operator.idle")
+def test_the_forecast_of_the_day_is_shown_and_written_again_only_when_ten_minutes_are_full() -> None:
+    simulation = a_run()
+    steady = RecentSpend(AT - STEP_SECONDS, (NANOS,) * 18)
+    find(simulation, structs.replace(spent(18), recent=steady))
+    simulation.wait(WRITE_INTERVAL)
+    outcome = simulation.settle()
+    assert simulation.status.budget is not None
+    assert simulation.status.budget.forecast == "108"  # 15 hours of $6 are left
+    assert outcome.requeue_at == NOW + timedelta(seconds=STEP_SECONDS)
+
+    written = simulation.status
+    simulation.wait(timedelta(minutes=9))
+    simulation.settle()
+    assert simulation.status == written
+
+    simulation.now = outcome.requeue_at
+    simulation.settle()
+    assert simulation.status.budget.forecast == "102.06"  # 17 of the steps are left, and 14 hours and 50 minutes
+
+    simulation.wait(timedelta(hours=3))
+    outcome = simulation.settle()
+    assert (simulation.status.budget.forecast, outcome.requeue_at) == ("18", NOW + MIDNIGHT)
 
 
 @requirement("budget.exhausted")

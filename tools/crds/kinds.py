@@ -70,6 +70,7 @@ AGENT = CrdKind(
         Column("Enforced", _condition("PolicyEnforced", "status"), "Whether every guard passed its test", wide=True),
         Column("Egress", _condition("EgressEnforced", "status"), "Whether pods reach only their guard", wide=True),
         Column("Exhausted", _condition("BudgetExhausted", "status"), "Whether its budget is exhausted", wide=True),
+        Column("Forecast", ".status.budget.forecast", "US dollars of today if its spend goes on", wide=True),
         # The kill controller reads these at its start, by their names.
         Column("Kill-Requested", ".status.kill.requestedAt", "When it was killed last", wide=True),
         Column("Kill-Released", ".status.kill.releasedAt", "When that kill was released", wide=True),

@@ -47,6 +47,10 @@ class BudgetStatus(ApiModel):
     monthly_budget: str = Field(default="", max_length=32)
     """US dollars of a month; empty without such a budget."""
 
+    forecast: str = Field(default="", max_length=32)
+    """US dollars of the present day if the spend of the last three hours goes on until its end, rounded up to a cent.
+    Empty while the first spend is younger than an hour."""
+
     resets_at: Timestamp | None = None
     """End of the present day; absent before the first call of a day."""
 

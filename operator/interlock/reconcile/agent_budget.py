@@ -11,6 +11,7 @@ from interlock.api.status import AgentReason, ConditionType
 from interlock.governance.budgets import EnvironmentBudget, LedgerIdentity, budget_of, costs_money
 from interlock.reconcile.conditions import Finding
 from interlock.reconcile.snapshot import Snapshot
+from interlock_contract.budget.forecast import forecast_day, next_forecast
 from interlock_contract.budget.leases import LedgerTerms, room
 from interlock_contract.budget.ledger import Ledger
 from interlock_contract.budget.money import format_money, shorten_money
@@ -20,6 +21,8 @@ from interlock_contract.names import BUDGET_OVERRIDE
 WRITE_INTERVAL: Final = timedelta(seconds=10)
 """How often the spend alone is a reason to write the status."""
 
+_PACED: Final = ("spent", "monthly_spent", "summary", "forecast", "observed_at")
+"""Fields of the status that change with every call."""
 _CONDITION = ConditionType.BUDGET_EXHAUSTED
 
 
@@ -90,7 +93,9 @@ def report_budget(snapshot: Snapshot, policy: AgentPolicy, environment: str, now
     fresh = _status(budget, ledger, found, now)
     status, written_at = _paced(recorded, fresh, now)
     until = None if found is None else found.until
-    times = [one for one in (until, written_at, status.resets_at) if one is not None and one > now]
+    forecast_at = next_forecast(ledger, int(now.timestamp()))
+    changes_at = None if forecast_at is None else datetime.fromtimestamp(forecast_at, UTC)
+    times = [one for one in (until, written_at, status.resets_at, changes_at) if one is not None and one > now]
     return BudgetReport(
         _finding(agent, policy, budget, found, is_scaled=is_scaled),
         budget,
@@ -157,6 +162,7 @@ def _status(budget: EnvironmentBudget, ledger: Ledger, exhaustion: _Exhaustion |
     day = ledger.day if ledger.day is not None and ledger.day.end > at else None
     month = ledger.month if ledger.month is not None and ledger.month.end > at else None
     spent, limit = day.spent if day else 0, budget.terms.day or 0
+    forecast = forecast_day(ledger, at)
     return BudgetStatus(
         environment=budget.identity.environment,
         summary=f"{shorten_money(spent)}/{shorten_money(limit)}",
@@ -164,6 +170,7 @@ def _status(budget: EnvironmentBudget, ledger: Ledger, exhaustion: _Exhaustion |
         daily_budget=format_money(limit),
         monthly_spent=format_money(month.spent) if month else "",
         monthly_budget="" if budget.terms.month is None else format_money(budget.terms.month),
+        forecast="" if forecast is None else shorten_money(forecast).removeprefix("$"),
         resets_at=datetime.fromtimestamp(day.end, UTC) if day else None,
         exhausted=exhaustion.to_status() if exhaustion else None,
         observed_at=now.replace(microsecond=0),
@@ -179,7 +186,7 @@ def _paced(recorded: BudgetStatus | None, fresh: BudgetStatus, now: datetime) ->
         return fresh, None
     if recorded == fresh.model_copy(update={"observed_at": recorded.observed_at}):
         return recorded, None
-    spend = {name: getattr(recorded, name) for name in ("spent", "monthly_spent", "summary", "observed_at")}
+    spend = {name: getattr(recorded, name) for name in _PACED}
     due = recorded.observed_at + WRITE_INTERVAL
     if recorded == fresh.model_copy(update=spend) and recorded.observed_at <= now < due:
         return recorded, due
