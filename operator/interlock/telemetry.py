@@ -58,6 +58,16 @@ VELOCITY_ALERT_TIMESTAMP = Gauge(
     "Start of the last ten minutes that cost far more than usual, in seconds since 1970; 0 without any.",
     _LEDGER[:-1],
 )
+TOKENS_ALERT_TIMESTAMP = Gauge(
+    "interlock_budget_tokens_alert_timestamp_seconds",
+    "When a model last reported other tokens per byte than on the day before, in seconds since 1970; 0 without any.",
+    _LEDGER[:-1],
+)
+BUDGET_FORECAST = Gauge(
+    "interlock_budget_forecast_dollars",
+    "Spend of the present day if that of the last three hours goes on until its end; absent while nothing is known.",
+    _LEDGER[:-1],
+)
 LEDGERS_QUEUED = Gauge("interlock_queued_ledgers", "BudgetLedgers that wait for a reconcile.")
 HOLDERS_CLOSED = Counter(
     "interlock_budget_holders_closed_total",

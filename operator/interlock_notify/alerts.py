@@ -1,6 +1,7 @@
 """Budget alerts as a BudgetLedger holds them.
 
-They are `status.alerts`, `status.exhausted` as the alert at 100 percent, and `status.velocityAlerts`.
+They are `status.alerts`, `status.exhausted` as the alert at 100 percent, `status.velocityAlerts` and
+`status.tokenAlerts`.
 
 Only the members that a notification needs are read, each by itself. A ledger whose other members are damaged closes
 its guards, and its owner must hear of the alerts all the same. Guards write ledgers, and a guard may be hostile: an
@@ -15,6 +16,7 @@ from typing import Any, Final, get_args
 
 from interlock_contract.budget.ledger import MAX_ALERTS, MAX_DAYS, MAX_VELOCITY_ALERTS
 from interlock_contract.budget.money import MAX_MONEY
+from interlock_contract.budget.tokens_per_byte import MAX_TOKEN_ALERTS, Direction
 from interlock_contract.budget.velocity import STEP_SECONDS
 from interlock_contract.budget.windows import Period
 from interlock_contract.clock import write_time
@@ -28,28 +30,52 @@ _LONGEST: Final = 256
 """Longest text of an object that goes into a notification, in characters."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReportedTokens:
+    """What a model reported in an hour, and on the day before: tokens, and the bytes that they stand for.
+
+    Attributes:
+        model: The model, as provider/model.
+        direction: Whether they are tokens of input or of output.
+        hour_start: When the hour began.
+        tokens: Tokens of the hour.
+        size: Bytes that they stand for.
+        day_tokens: Tokens of the day before.
+        day_size: Bytes that these stand for.
+    """
+
+    model: str
+    direction: Direction
+    hour_start: datetime
+    tokens: int
+    size: int
+    day_tokens: int
+    day_size: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
     """One alert, which each webhook gets once.
 
     Attributes:
         id: The idempotency key: uid of the ledger, period, start of the window and percent. For an alert of velocity:
-            uid of the ledger, `velocity` and start of the ten minutes. It holds no full stop, which separates the parts
-            of the text that is signed.
+            uid of the ledger, `velocity` and start of the ten minutes. For one of tokens: uid, `tokens`, start of the
+            day and a digest of the model. It holds no full stop, which separates the parts of the text that is signed.
         ledger: Name of the ledger.
         namespace: Its namespace.
         policy: Name of the AgentPolicy.
         agent: Name of the Agent; empty for the total budget of the policy.
         environment: The environment; empty for the total budget.
         owner: Who answers for the Agent, as the ledger says; empty where it does not.
-        percent: The share of the budget that is spent; 0 for an alert of velocity.
-        period: Whether the budget is that of a day or of a month; None for an alert of velocity.
+        percent: The share of the budget that is spent; 0 for an alert of velocity or of tokens.
+        period: Whether the budget is that of a day or of a month; None for an alert of velocity or of tokens.
         window_start: When its window began.
         window_end: When its window ends; None where the ledger has another window by now.
         spent: Nano-dollars that are spent of the window; None where they are not known.
         limit: The budget in nano-dollars; None where it is not known.
         at: When the line was crossed.
         median: For an alert of velocity, what ten minutes of the last day usually cost in nano-dollars. Else None.
+        reported: For an alert of tokens, what the model reported. Else None.
         digest: The short form of the id that is recorded once the alert is delivered: 96 bits in hexadecimal digits.
     """
 
@@ -68,6 +94,7 @@ class Alert:
     limit: int | None
     at: datetime
     median: int | None = None
+    reported: ReportedTokens | None = None
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -110,8 +137,7 @@ def _read_percent(found: _Entry, policy: str, entry: _Entry) -> Alert | None:
     status = _mapping(found.get("status"))
     window = _mapping(status.get(period))
     is_present = read_moment(window.get("start")) == start
-    closed = _entries(status.get(f"{period}s"), MAX_DAYS)
-    if not is_present and all(read_moment(one.get("start")) != start for one in closed):
+    if not _has_window(status, period, start):
         return None
     return Alert(
         id="/".join((str(found["metadata"]["uid"]), period, write_moment(start), str(percent))),
@@ -147,9 +173,40 @@ def _read_velocity(found: _Entry, policy: str, entry: _Entry) -> Alert | None:
     )
 
 
+def _read_tokens(found: _Entry, policy: str, entry: _Entry) -> Alert | None:
+    start, hour, at = (read_moment(entry.get(name)) for name in ("windowStart", "hourStart", "at"))
+    model = _text(entry.get("model"))
+    direction = next((one for one in get_args(Direction) if one == entry.get("direction")), None)
+    if start is None or hour is None or at is None or not model or direction is None:
+        return None
+    counts = (entry.get(name, 0) for name in ("tokens", "bytes", "dayTokens", "dayBytes"))
+    tokens, size, day_tokens, day_size = (one if _is_amount(one) else 0 for one in counts)
+    if not size or not day_size or not _has_window(_mapping(found.get("status")), "day", start):
+        return None
+    return Alert(
+        id=f"{found['metadata']['uid']}/tokens/{write_moment(start)}/{hashlib.sha256(model.encode()).hexdigest()[:12]}",
+        **_subject(found, policy),
+        percent=0,
+        period=None,
+        window_start=start,
+        window_end=None,
+        spent=None,
+        limit=None,
+        at=at,
+        reported=ReportedTokens(model, direction, hour, tokens, size, day_tokens, day_size),
+    )
+
+
+def _has_window(status: _Entry, period: Period, start: datetime) -> bool:
+    """Return True if a day or month that begins then is the present one, or a closed one that the ledger keeps."""
+    windows = [_mapping(status.get(period)), *_entries(status.get(f"{period}s"), MAX_DAYS)]
+    return any(read_moment(one.get("start")) == start for one in windows)
+
+
 _LISTS: Final[Mapping[str, tuple[int, _Reader]]] = {
     "alerts": (MAX_ALERTS, _read_percent),
     "velocityAlerts": (MAX_VELOCITY_ALERTS, _read_velocity),
+    "tokenAlerts": (MAX_TOKEN_ALERTS, _read_tokens),
 }
 """The lists of a ledger's status that hold alerts: how many of the last entries count, and what reads one."""
 

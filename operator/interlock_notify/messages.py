@@ -7,9 +7,10 @@ notify everyone. So these three are escaped where Slack reads the body.
 from typing import Any, Final
 
 from interlock_contract.budget.money import format_money
+from interlock_contract.budget.tokens_per_byte import per_kilobyte
 from interlock_contract.strict_json import dump_json
 from interlock_contract.webhooks import WebhookFormat
-from interlock_notify.alerts import EXHAUSTED, Alert, write_moment
+from interlock_notify.alerts import EXHAUSTED, Alert, ReportedTokens, write_moment
 
 _ESCAPES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _ADJECTIVES: Final = {"day": "daily", "month": "monthly"}
@@ -40,7 +41,15 @@ def describe(alert: Alert) -> str:
         else f"AgentPolicy {alert.namespace}/{alert.policy}"
     )
     until = f" until {write_moment(alert.window_end)}" if alert.window_end is not None else " until its next window"
-    if alert.median is not None:
+    reported = alert.reported
+    if reported is not None:
+        text = (
+            f"{subject}: {reported.model} reported {per_kilobyte(reported.tokens, reported.size)} tokens of "
+            f"{reported.direction} for 1000 bytes in the hour from {write_moment(reported.hour_start)}, and "
+            f"{per_kilobyte(reported.day_tokens, reported.day_size)} on the day before. Compare the usage with the "
+            f"provider's bill."
+        )
+    elif alert.median is not None:
         text = (
             f"{subject} has spent ${format_money(alert.spent or 0)} in the ten minutes from "
             f"{write_moment(alert.window_start)}. The median of its last day is ${format_money(alert.median)}."
@@ -57,12 +66,15 @@ def describe(alert: Alert) -> str:
 
 
 def _type(alert: Alert) -> str:
+    if alert.reported is not None:
+        return "budget.tokens"
     if alert.median is not None:
         return "budget.velocity"
     return "budget.exhausted" if alert.percent == EXHAUSTED else "budget.alert"
 
 
 def _data(alert: Alert) -> dict[str, Any]:
+    reported = alert.reported
     return {
         "id": alert.id,
         "namespace": alert.namespace,
@@ -78,5 +90,18 @@ def _data(alert: Alert) -> dict[str, Any]:
         "spent": None if alert.spent is None else format_money(alert.spent),
         "limit": None if alert.limit is None else format_money(alert.limit),
         "median": None if alert.median is None else format_money(alert.median),
-        "currency": "USD",
+        "currency": "USD" if reported is None else None,
+        **({} if reported is None else _describe_tokens(reported)),
+    }
+
+
+def _describe_tokens(reported: ReportedTokens) -> dict[str, Any]:
+    return {
+        "model": reported.model,
+        "direction": reported.direction,
+        "hourStart": write_moment(reported.hour_start),
+        "tokens": reported.tokens,
+        "bytes": reported.size,
+        "dayTokens": reported.day_tokens,
+        "dayBytes": reported.day_size,
     }

@@ -84,6 +84,8 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "RequestsDenied": "what its [reason](../explanation/guard.md#reasons-for-a-denial) and rule say",
         "VelocityAlert": "find the call that repeats in the [audit records](../explanation/audit.md), and "
         "[kill the agent](../explanation/kill.md) if it is in a loop",
+        "TokensPerByteAlert": "compare what the agent sends with what the provider counts: "
+        "[tokens per byte](../explanation/call-costs.md#tokens-per-byte)",
         "BudgetAlert": "compare the spend with the plan before the [budget](../spec/v1alpha1/agent.md#budgets) ends",
         "BudgetOverrideRefused": "set an [override](../spec/v1alpha1/agent.md#raise-a-budget) that the policy allows",
         "AdmissionPoliciesChanged": "if it was not intended, apply `manifests/admission` again",

@@ -23,6 +23,7 @@ from interlock.api.messages import (
 from interlock.api.shared_types import ApiModel
 from interlock.api.text import Duration, EnvironmentName, ModelGlob, Money, TimeZone
 from interlock_contract.budget.rates import MAX_CALLS, MAX_TOKENS
+from interlock_contract.budget.tokens_per_byte import DEFAULT_CHANGE_PERCENT, DEFAULT_MINIMUM_CALLS
 from interlock_contract.budget.velocity import DEFAULT_FACTOR
 
 _PARTS = re.compile(r"\+(?P<amount>[0-9.]+) USD until=(?P<until>[^ ]+) reason=(?P<reason>.+)")
@@ -94,6 +95,18 @@ class VelocityLimits(ApiModel):
     """US dollars below which no ten minutes raise an alert. With 1000000 there are none."""
 
 
+class TokensPerByteLimits(ApiModel):
+    """A model whose tokens per byte of an hour differ from the day before by more than changePercent is an alert."""
+
+    change_percent: int = Field(default=DEFAULT_CHANGE_PERCENT, ge=5, le=10_000, json_schema_extra=kube(format="int32"))
+    """How far they may differ."""
+
+    minimum_calls: int = Field(
+        default=DEFAULT_MINIMUM_CALLS, ge=1, le=1_000_000_000, json_schema_extra=kube(format="int32")
+    )
+    """Calls without which neither an hour nor a day is compared. With 1000000000 there are no such alerts."""
+
+
 class PolicyBudget(ApiModel):
     """What holds for the budgets of all agents of the policy."""
 
@@ -126,6 +139,9 @@ class PolicyBudget(ApiModel):
 
     velocity: VelocityLimits = VelocityLimits()
     """When the speed of a spend raises an alert."""
+
+    tokens_per_byte: TokensPerByteLimits = TokensPerByteLimits()
+    """When a provider that counts tokens otherwise than before raises an alert."""
 
     override: OverrideLimits = OverrideLimits()
     """Bounds of what users with the right to do so add to the budget of an Agent."""

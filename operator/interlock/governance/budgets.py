@@ -12,6 +12,7 @@ from interlock_contract.budget.ledger_names import ledger_name, total_ledger_nam
 from interlock_contract.budget.money import parse_money
 from interlock_contract.budget.prices import ModelPrice
 from interlock_contract.budget.rates import RateLimits
+from interlock_contract.budget.tokens_per_byte import TokenTerms
 from interlock_contract.budget.velocity import VelocityTerms
 
 
@@ -136,6 +137,12 @@ def velocity_of(policy: AgentPolicy) -> VelocityTerms:
     """Return when the speed of a spend raises an alert."""
     velocity = policy.spec.budget.velocity
     return VelocityTerms(velocity.factor, parse_money(velocity.minimum))
+
+
+def token_terms_of(policy: AgentPolicy) -> TokenTerms:
+    """Return when the tokens per byte of a model raise an alert."""
+    limits = policy.spec.budget.tokens_per_byte
+    return TokenTerms(limits.change_percent, limits.minimum_calls)
 
 
 def _rates(policy: AgentPolicy) -> RateLimits | None:

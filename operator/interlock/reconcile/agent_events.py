@@ -24,6 +24,8 @@ class EventReason(StrEnum):
     """The spend of a day or a month has reached a percentage of its budget."""
     VELOCITY_ALERT = "VelocityAlert"
     """Ten minutes cost far more than ten minutes of the last day usually do."""
+    TOKENS_PER_BYTE_ALERT = "TokensPerByteAlert"
+    """A model reported more or fewer tokens for the same number of bytes than on the day before."""
     BUDGET_OVERRIDE_REFUSED = "BudgetOverrideRefused"
     """The annotation interlock.dev/budget-override cannot be read, or is more than the policy allows."""
     ADMISSION_POLICIES_CHANGED = "AdmissionPoliciesChanged"

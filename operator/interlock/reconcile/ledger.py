@@ -7,9 +7,18 @@ may differ from that of the API server, by which days begin.
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from interlock_contract.budget.leases import LedgerTerms, clear_exhausted, close_holder, record_alerts, set_credit
 from interlock_contract.budget.ledger import BudgetAlert, Credit, Ledger, VelocityAlert
 from interlock_contract.budget.money import shorten_money
+from interlock_contract.budget.tokens_per_byte import (
+    MAX_TOKEN_ALERTS,
+    TokenAlert,
+    TokenTerms,
+    find_token_alerts,
+    per_kilobyte,
+)
 from interlock_contract.budget.velocity import VelocityTerms, record_velocity
 from interlock_contract.clock import write_time
 
@@ -23,6 +32,7 @@ def reconcile_ledger(
     credit: Credit | None = None,
     may_withdraw: bool = True,
     velocity: VelocityTerms | None = None,
+    tokens: TokenTerms | None = None,
 ) -> Ledger:
     """Return the ledger as it must be now.
 
@@ -34,6 +44,7 @@ def reconcile_ledger(
         credit: What the Agent's annotation adds, as far as its policy allows it; None without one.
         may_withdraw: Whether the Agent is known, so that a missing annotation withdraws the credit.
         velocity: When the speed of the spend is an alert, None where nothing governs the ledger at the moment.
+        tokens: When the tokens per byte of a model are an alert, None where nothing governs the ledger at the moment.
     """
     at = int(now.timestamp())
     for holder in dead_holders:
@@ -44,7 +55,14 @@ def reconcile_ledger(
         ledger = set_credit(ledger, None, at)
     if terms is not None:
         ledger = clear_exhausted(record_alerts(ledger, terms, at), terms, at)
-    return ledger if velocity is None else record_velocity(ledger, velocity, at)
+    if velocity is not None:
+        ledger = record_velocity(ledger, velocity, at)
+    return ledger if tokens is None else _record_tokens(ledger, tokens, at)
+
+
+def _record_tokens(ledger: Ledger, terms: TokenTerms, at: int) -> Ledger:
+    found = tuple(find_token_alerts(ledger.tokens, ledger.token_alerts, terms, window_start=ledger.day.start, now=at))
+    return replace(ledger, token_alerts=(*ledger.token_alerts, *found)[-MAX_TOKEN_ALERTS:]) if found else ledger
 
 
 def is_same_credit(known: Credit | None, wanted: Credit) -> bool:
@@ -78,4 +96,20 @@ def describe_velocity(alert: VelocityAlert, subject: str) -> str:
     return (
         f"{subject} spent {shorten_money(alert.spent)} in the ten minutes from {begin}, where the "
         f"median of its last day is {shorten_money(alert.median)}"
+    )
+
+
+def describe_tokens(alert: TokenAlert, subject: str) -> str:
+    """Return an alert about the tokens of a model as a sentence.
+
+    Args:
+        alert: The alert.
+        subject: Who has called it, such as `agent triage in production`.
+    """
+    begin = datetime.fromtimestamp(alert.hour_start, UTC)
+    hour = per_kilobyte(alert.tokens, alert.bytes)
+    day = per_kilobyte(alert.day_tokens, alert.day_bytes)
+    return (
+        f"{subject}: {alert.model} reported {hour} tokens of {alert.direction} for 1000 bytes in the hour from "
+        f"{begin:%Y-%m-%dT%H:%M:%SZ}, and {day} on the day before"
     )

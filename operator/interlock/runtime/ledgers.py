@@ -15,21 +15,38 @@ from interlock.cluster.ledger_store import LedgerStore, StoredLedger
 from interlock.cluster.resource_cache import ResourceCache, parse_agent
 from interlock.deployment.names import policy_label
 from interlock.governance.budget_override import read_override
-from interlock.governance.budgets import LedgerIdentity, addressee_of, budget_of, total_terms_of, velocity_of
+from interlock.governance.budgets import (
+    LedgerIdentity,
+    addressee_of,
+    budget_of,
+    token_terms_of,
+    total_terms_of,
+    velocity_of,
+)
 from interlock.reconcile.agent_events import EventNote, EventReason
-from interlock.reconcile.ledger import describe_alert, describe_velocity, is_same_credit, reconcile_ledger
+from interlock.reconcile.ledger import (
+    describe_alert,
+    describe_tokens,
+    describe_velocity,
+    is_same_credit,
+    reconcile_ledger,
+)
 from interlock.reconcile.snapshot import Unreadable
 from interlock.runtime.dead_holders import DeadHolders
 from interlock.telemetry import (
     BUDGET_EXHAUSTED,
+    BUDGET_FORECAST,
     BUDGET_LIMIT,
     BUDGET_SPENT,
     HOLDERS_CLOSED,
+    TOKENS_ALERT_TIMESTAMP,
     VELOCITY_ALERT_TIMESTAMP,
 )
+from interlock_contract.budget.forecast import forecast_day, next_forecast
 from interlock_contract.budget.leases import LedgerTerms
 from interlock_contract.budget.ledger import Credit, Ledger, LedgerInvalid, dump_ledger
 from interlock_contract.budget.money import NANOS
+from interlock_contract.budget.tokens_per_byte import TokenTerms
 from interlock_contract.budget.velocity import VelocityTerms
 from interlock_contract.kill import shorten
 from interlock_kube.installed_policies import UNVERIFIED, InstalledPolicies
@@ -62,6 +79,10 @@ class _Governing:
     @property
     def velocity(self) -> VelocityTerms | None:
         return None if self.policy is None else velocity_of(self.policy)
+
+    @property
+    def tokens(self) -> TokenTerms | None:
+        return None if self.policy is None else token_terms_of(self.policy)
 
 
 class LedgerReconciler:
@@ -133,6 +154,7 @@ class LedgerReconciler:
             credit=credit,
             may_withdraw=is_governed,
             velocity=governing.velocity,
+            tokens=governing.tokens,
         )
         if wanted is not ledger and not await self._store.write(key, dump_ledger(wanted)):
             return CONFLICT_SECONDS
@@ -140,9 +162,12 @@ class LedgerReconciler:
             HOLDERS_CLOSED.inc()
             _log.warning("a holder is closed", extra={"ledger": "/".join(key), "holder": holder})
         self._post_alerts(key, stored.identity, governing, wanted, now)
-        self._measure(key, stored.identity, wanted, governing.terms)
+        at = int(now.timestamp())
+        self._measure(key, stored.identity, wanted, governing.terms, at)
         self._tell_agents(key, stored.identity, _urgent(wanted))
-        return due
+        forecast_at = next_forecast(wanted, at)
+        times = (due, None if forecast_at is None else float(forecast_at - at))
+        return min((one for one in times if one is not None), default=None)
 
     def _governing(self, key: Key, identity: LedgerIdentity) -> _Governing:
         """Return what governs a ledger now: an Agent and the policy that it names, or the policy alone."""
@@ -226,6 +251,7 @@ class LedgerReconciler:
             if is_recent if posted is None else part not in posted:
                 note = EventNote("Warning", reason, message, key=f"budget/{identity.name}/{part}")
                 self._events.post(governing.about, note)
+                _log.warning("an alert of a budget", extra={"ledger": "/".join(key), "alert": message})
 
     # What others see
 
@@ -240,11 +266,17 @@ class LedgerReconciler:
             for agent in self._cache.agents_under((key[0], identity.policy)):
                 self._wake_agent(agent, seconds)
 
-    def _measure(self, key: Key, identity: LedgerIdentity, ledger: Ledger, terms: LedgerTerms | None) -> None:
+    def _measure(self, key: Key, identity: LedgerIdentity, ledger: Ledger, terms: LedgerTerms | None, at: int) -> None:
         labels = key[0], identity.policy, identity.agent, identity.environment
         BUDGET_EXHAUSTED.labels(*labels).set(ledger.exhausted is not None)
         last = ledger.velocity_alerts[-1].window_start if ledger.velocity_alerts else 0
         VELOCITY_ALERT_TIMESTAMP.labels(*labels).set(last)
+        TOKENS_ALERT_TIMESTAMP.labels(*labels).set(ledger.token_alerts[-1].at if ledger.token_alerts else 0)
+        forecast = forecast_day(ledger, at)
+        if forecast is None:
+            BUDGET_FORECAST.remove(*labels)
+        else:
+            BUDGET_FORECAST.labels(*labels).set(forecast / NANOS)
         limits = (None, None) if terms is None else (terms.day, terms.month)
         for period, window, limit in (("day", ledger.day, limits[0]), ("month", ledger.month, limits[1])):
             BUDGET_SPENT.labels(*labels, period).set(window.spent / NANOS if window is not None else 0)
@@ -259,8 +291,8 @@ class LedgerReconciler:
         if identity is None:
             return
         labels = key[0], identity.policy, identity.agent, identity.environment
-        BUDGET_EXHAUSTED.remove(*labels)
-        VELOCITY_ALERT_TIMESTAMP.remove(*labels)
+        for gauge in (BUDGET_EXHAUSTED, VELOCITY_ALERT_TIMESTAMP, TOKENS_ALERT_TIMESTAMP, BUDGET_FORECAST):
+            gauge.remove(*labels)
         for gauge in (BUDGET_SPENT, BUDGET_LIMIT):
             for period in ("day", "month"):
                 gauge.remove(*labels, period)
@@ -277,6 +309,9 @@ def _alert_notes(ledger: Ledger, subject: str) -> Iterator[tuple[str, tuple[int,
     for fast in ledger.velocity_alerts:
         part = f"velocity/{fast.window_start}"
         yield part, (fast.at, EventReason.VELOCITY_ALERT, describe_velocity(fast, subject))
+    for counted in ledger.token_alerts:
+        part = f"tokens/{counted.window_start}/{counted.model}"
+        yield part, (counted.at, EventReason.TOKENS_PER_BYTE_ALERT, describe_tokens(counted, subject))
 
 
 def _urgent(ledger: Ledger) -> object:

@@ -1,9 +1,11 @@
+import hashlib
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from interlock_notify.alerts import read_alerts
+from tests.requirements import requirement
 from tests.unit.notify.ledgers import AT, DAY, UID, a_ledger, an_entry
 
 
@@ -161,3 +163,48 @@ LAST = {"windowStart": "9999-12-31T23:59:59Z"}
 )
 def test_an_entry_that_is_no_alert_of_velocity_is_left_out(changed: dict[str, Any]) -> None:
     assert read_alerts(a_ledger(velocityAlerts=[{**FAST, **changed}, 5]), "support") == ()
+
+
+COUNTED = {
+    "model": "openai/gpt-4.1",
+    "direction": "input",
+    "windowStart": DAY,
+    "hourStart": "2026-03-02T14:00:00Z",
+    "at": AT,
+    "tokens": 50_000,
+    "bytes": 100_000,
+    "dayTokens": 250_000,
+    "dayBytes": 1_000_000,
+}
+
+
+@requirement("budget.tokens-per-byte")
+def test_an_alert_of_tokens_has_one_key_for_its_ledger_model_and_day() -> None:
+    other = {**COUNTED, "model": "openai/gpt-4.1-mini"}
+    first, second = read_alerts(a_ledger(tokenAlerts=[COUNTED, COUNTED, other]), "support")
+
+    assert first.id == f"{UID}/tokens/{DAY}/{hashlib.sha256(b'openai/gpt-4.1').hexdigest()[:12]}"
+    assert first.id != second.id
+    assert "." not in first.id
+    assert first.reported is not None
+    assert (first.reported.tokens, first.reported.day_size, first.period) == (50_000, 1_000_000, None)
+
+
+def test_a_count_of_zero_is_left_out_by_ledgers() -> None:
+    (alert,) = read_alerts(a_ledger(tokenAlerts=[{k: v for k, v in COUNTED.items() if k != "tokens"}]), "support")
+
+    assert alert.reported is not None
+    assert alert.reported.tokens == 0
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({"bytes": size} for size in (0, -1, None, "1", True)),
+        *({"dayBytes": 0}, {"direction": "up"}, {"direction": []}, {"model": ""}, {"model": 5}),
+        *({name: "yesterday"} for name in ("windowStart", "hourStart", "at")),
+        {"windowStart": "2026-02-28T00:00:00Z"},  # a day that the ledger does not have
+    ],
+)
+def test_an_entry_that_is_no_alert_of_tokens_is_left_out(changed: dict[str, Any]) -> None:
+    assert read_alerts(a_ledger(tokenAlerts=[{**COUNTED, **changed}, 5]), "support") == ()

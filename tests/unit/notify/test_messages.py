@@ -1,7 +1,9 @@
 import json
 from dataclasses import replace
 
+from interlock_notify.alerts import ReportedTokens
 from interlock_notify.messages import build_body, describe
+from tests.requirements import requirement
 from tests.unit.notify.ledgers import an_alert
 
 FULL = replace(an_alert(), spent=25_100_000_000, limit=50_000_000_000)
@@ -85,3 +87,23 @@ def test_a_message_about_velocity_has_both_amounts_and_a_type_of_its_own() -> No
     assert body["type"] == "budget.velocity"
     assert (body["data"]["spent"], body["data"]["median"]) == ("6.00", "0.00")
     assert not {"percent", "period", "limit"} & body["data"].keys()
+
+
+@requirement("budget.tokens-per-byte")
+def test_a_message_about_tokens_has_both_counts_and_a_type_of_its_own() -> None:
+    reported = ReportedTokens("openai/gpt-4.1", "input", FULL.window_start, 50_000, 100_000, 250_000, 1_000_000)
+    counted = replace(FULL, percent=0, period=None, limit=None, spent=None, window_end=None, reported=reported)
+
+    assert describe(counted) == (
+        "Agent agents/triage (staging): openai/gpt-4.1 reported 500 tokens of input for 1000 bytes in the hour from "
+        "2026-03-02T00:00:00Z, and 250 on the day before. Compare the usage with the provider's bill. "
+        "Owner: Ada Example ada@example.com."
+    )
+    body = json.loads(build_body(counted, "Standard"))
+    assert body["type"] == "budget.tokens"
+    assert (body["data"]["model"], body["data"]["tokens"], body["data"]["dayBytes"]) == (
+        "openai/gpt-4.1",
+        50_000,
+        1_000_000,
+    )
+    assert not {"percent", "period", "limit", "spent", "currency"} & body["data"].keys()

@@ -17,6 +17,7 @@ from interlock.runtime.ledgers import SPEND_SECONDS, LedgerReconciler
 from interlock_contract.budget.leases import LedgerTerms, room, take
 from interlock_contract.budget.ledger import Credit, Exhausted, Ledger, RecentSpend, dump_ledger, parse_ledger
 from interlock_contract.budget.money import NANOS
+from interlock_contract.budget.tokens_per_byte import TokenCount, add_tokens
 from interlock_kube.client import ApiError
 from interlock_kube.installed_policies import InstalledPolicies
 from interlock_kube.resource_types import AGENT, BUDGET_LEDGER, LEASE, POD, Key
@@ -414,6 +415,92 @@ async def test_the_velocity_of_a_total_is_an_event_of_its_policy(ledgers: Ledger
 
     (event,) = velocity_events(ledgers)
     assert (event["regarding"]["kind"], event["regarding"]["name"]) == ("AgentPolicy", "support")
+
+
+def counting(tokens: int) -> Ledger:
+    """Return a ledger whose newest hour has so many tokens of input for 100000 bytes, after hours with 25000."""
+    hour = AT - AT % 3600
+    before = TokenCount(20, 100_000, 25_000)
+    counted = add_tokens((), {MODEL: before}, hour - 3600)
+    return structs.replace(held(5), tokens=add_tokens(counted, {MODEL: before._replace(input_tokens=tokens)}, hour))
+
+
+def token_events(ledgers: Ledgers) -> list[dict[str, Any]]:
+    return [one for one in ledgers.client.of_kind("Event").values() if one["reason"] == "TokensPerByteAlert"]
+
+
+@requirement("budget.tokens-per-byte")
+async def test_b12_tokens_a_quarter_off_the_day_before_are_one_event_a_log_line_and_a_gauge(
+    ledgers: Ledgers, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledgers.running = {"pod-1"}
+    ledgers.write(counting(31_250))
+    await ledgers.reconcile()
+    assert token_events(ledgers) == []
+
+    ledgers.write(counting(31_251))
+    await ledgers.reconcile()
+
+    (recorded,) = ledgers.ledger().token_alerts
+    assert (recorded.model, recorded.direction, recorded.tokens, recorded.day_tokens) == (
+        MODEL,
+        "input",
+        31_251,
+        25_000,
+    )
+    (event,) = token_events(ledgers)
+    assert (event["regarding"]["kind"], event["type"]) == ("Agent", "Warning")
+    assert event["note"] == (
+        "agent triage in staging: openai/gpt-4o-mini reported 313 tokens of input for 1000 bytes in the hour from "
+        "2026-03-02T09:00:00Z, and 250 on the day before"
+    )
+    assert [one.alert for one in caplog.records if hasattr(one, "alert")] == [event["note"]]
+    labels = {"namespace": "agents", "policy": "support", "agent": "triage", "environment": "staging"}
+    assert REGISTRY.get_sample_value("interlock_budget_tokens_alert_timestamp_seconds", labels) == AT
+
+    posted = ledgers.posted()
+    await ledgers.reconcile()
+    assert ledgers.posted() == posted
+    ledgers.restart()
+    await ledgers.reconcile()
+    assert len(token_events(ledgers)) == 1
+
+
+@requirement("budget.tokens-per-byte")
+async def test_a_policy_sets_how_far_tokens_per_byte_may_differ(ledgers: Ledgers) -> None:
+    ledgers.running = {"pod-1"}
+    ledgers.apply_policy(a_policy().budgeting(tokensPerByte={"changePercent": 30}))
+    ledgers.write(counting(32_000))
+    await ledgers.reconcile()
+    ledgers.apply_policy(a_policy().budgeting(tokensPerByte={"minimumCalls": 21}))
+    await ledgers.reconcile()
+    assert token_events(ledgers) == []
+
+    ledgers.apply_policy(a_policy().budgeting(tokensPerByte={"changePercent": 27, "minimumCalls": 20}))
+    await ledgers.reconcile()
+    assert len(token_events(ledgers)) == 1
+
+
+@requirement("budget.forecast", "operator.idle")
+async def test_the_forecast_is_a_gauge_that_a_full_step_of_ten_minutes_changes(ledgers: Ledgers) -> None:
+    ledgers.running = {"pod-1"}
+    name = "interlock_budget_forecast_dollars"
+    labels = {"namespace": "agents", "policy": "support", "agent": "triage", "environment": "staging"}
+    await ledgers.reconcile()
+    assert REGISTRY.get_sample_value(name, labels) is None
+
+    start = AT - AT % 600 - 600
+    ledgers.write(structs.replace(held(5, spent=18), recent=RecentSpend(start, (NANOS,) * 18)))
+    due = await ledgers.reconcile()
+    assert REGISTRY.get_sample_value(name, labels) == 108
+    assert due is not None
+    assert due <= 600
+
+    ledgers.client.forget_requests()
+    ledgers.wait(4 * 3600)
+    await ledgers.reconcile()
+    assert REGISTRY.get_sample_value(name, labels) == 18
+    assert ledgers.client.writes() == []
 
 
 def overriding(text: str, by: str = "ada") -> AgentBuilder:

@@ -76,7 +76,7 @@ def test_a_taken_port_is_an_error_at_the_start(server: TelemetryServer) -> None:
 
 BY_LEDGER = (
     *(telemetry.BUDGET_SPENT, telemetry.BUDGET_LIMIT, telemetry.BUDGET_EXHAUSTED),
-    telemetry.VELOCITY_ALERT_TIMESTAMP,
+    *(telemetry.VELOCITY_ALERT_TIMESTAMP, telemetry.TOKENS_ALERT_TIMESTAMP, telemetry.BUDGET_FORECAST),
 )
 """These name an Agent, its policy and its environment, which are as many as there are ledgers."""
 
