@@ -11,9 +11,12 @@ import pytest
 from aiohttp import web
 
 from interlock_contract.budget.bundle_budget import BundleBudget
+from interlock_contract.budget.tokens_per_byte import ModelTokens
+from interlock_contract.strict_json import dump_json
 from tests.integration.guard.budget_rig import DOLLAR, OWN, TOTAL, BudgetRig, a_budget_rig, cost_of
 from tests.integration.guard.fake_provider import answer_of, endless_stream, events_of, stream, stream_after
 from tests.integration.guard.model_rig import BEARER, CHAT, MESSAGES, chat, messages
+from tests.requirements import requirement
 from tests.support.bounds import TOLERANCE, until
 
 
@@ -21,6 +24,13 @@ from tests.support.bounds import TOLERANCE, until
 async def rig(tmp_path: Path) -> AsyncIterator[BudgetRig]:
     async with a_budget_rig(tmp_path) as found:
         yield found
+
+
+def a_usage_event() -> bytes:
+    """Return the event of a stream that was asked for its usage."""
+    usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+    event = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o-mini", "choices": []}
+    return f"data: {json.dumps({**event, 'usage': usage})}\n\n".encode()
 
 
 async def test_a_call_costs_what_its_answer_says(rig: BudgetRig) -> None:
@@ -37,6 +47,22 @@ async def test_a_call_costs_what_its_answer_says(rig: BudgetRig) -> None:
     assert rig.spent() == rig.committed() == cost_of(100, 10) == rig.provider.charged
 
 
+@requirement("budget.tokens-per-byte")
+async def test_b12_the_ledger_gets_the_tokens_that_answers_reported_and_the_bytes_that_they_stand_for(
+    rig: BudgetRig,
+) -> None:
+    (guard,) = rig.guards
+    assert (await rig.post(guard))[0] == 200
+    *events, end = events_of(CHAT, chat())
+    rig.provider.answer = lambda http: stream(http, [*events, a_usage_event(), end])
+    assert (await rig.post(guard, chat(stream=True)))[0] == 200
+    await guard.stop(15)
+    (counted,) = rig.api.ledgers[OWN].tokens
+    sent = sum(len(dump_json(one.message)) for one in rig.provider.seen)
+    shown = len("hello") + len("hello ü".encode())  # a whole answer, and a stream
+    assert counted == ModelTokens("openai/gpt-4o-mini", counted.start, (2,), (sent,), (200,), (shown,), (20,))
+
+
 async def test_a_body_without_a_limit_gets_one_and_the_standard_tier(rig: BudgetRig) -> None:
     assert (await rig.post(rig.guards[0], chat(temperature=0.5)))[0] == 200
     (seen,) = rig.provider.seen
@@ -46,9 +72,7 @@ async def test_a_body_without_a_limit_gets_one_and_the_standard_tier(rig: Budget
 async def test_the_usage_that_only_the_guard_has_asked_for_is_taken_out_of_a_stream(rig: BudgetRig) -> None:
     (guard,) = rig.guards
     *events, end = events_of(CHAT, chat())
-    usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
-    extra = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o-mini", "choices": []}
-    sent = [*events, f"data: {json.dumps({**extra, 'usage': usage})}\n\n".encode(), end]
+    sent = [*events, a_usage_event(), end]
     rig.provider.answer = lambda http: stream(http, sent)
     status, passed, _ = await rig.post(guard, chat(stream=True))
     assert (status, passed) == (200, b"".join([*events, end]))
