@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from interlock_guard.budget.stream_usage import StreamUsage
-from interlock_guard.upstream.credentials import SECRET_REACH
+from interlock_guard.upstream.credentials import SECRET_REACH, open_end
 from interlock_guard.upstream.http_client import UpstreamError
 from interlock_guard.wire.large_messages import SMALL, Pace
 from interlock_guard.wire.streams import EventParser, EventTooLarge
@@ -23,13 +23,12 @@ MAX_EVENT: Final = 8 * 1024 * 1024
 _MAX_DELTA: Final = 64 * 1024
 """Largest event in bytes that is taken for a piece of a text."""
 _MAX_TEXTS: Final = 256
-_TEXT_REACH: Final = 512
-"""Characters of a text that are kept for its next piece: 64 of a key, each of them once escaped."""
-_PLACES: Final = ("index", "output_index", "content_index", "summary_index")
+_INDEXES: Final = ("index", "output_index", "content_index", "summary_index")
 """Members of an event that say which text its pieces belong to."""
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r){2}")
+_BLANK_LINE: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+"""Two line ends. It begins with a sign, which the interpreter then skips to."""
 _LONGEST_BLANK_LINE: Final = 4
 _COMMENTS: Final = re.compile(rb"(?::[^\r\n]*\r?\n)+")
 """Lines of a stream that every client ignores, such as `: keep-alive`. They pass before the next event is complete."""
@@ -203,7 +202,7 @@ class AnswerScreen:
             texts.append(text)
             if len(known) >= _MAX_TEXTS:
                 del known[next(iter(known))]
-            known[place] = text[-_TEXT_REACH:]
+            known[place] = open_end(text)
         if self._shows_key("\n".join(texts).encode("utf-8", "surrogatepass")):
             raise KeyShown
         return event
@@ -228,8 +227,15 @@ def _strings(event: Any) -> list[tuple[_Place, str]]:
         elif kind is list:
             waiting += [(place, item) for item in reversed(value)]
         elif kind is dict:
-            for name in _PLACES:
+            for name in _INDEXES:
                 if name in value and isinstance(value[name], int):
                     place = (*place, value[name])
-            waiting += [((*place, name), item) for name, item in reversed(value.items()) if item is not None]
+            below: list[tuple[_Place, Any]] = []
+            for name, item in value.items():
+                kind = type(item)
+                if kind is str:
+                    found.append(((*place, name), item))
+                elif kind is list or kind is dict:
+                    below.append(((*place, name), item))
+            waiting += reversed(below)
     return found

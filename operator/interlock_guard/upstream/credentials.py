@@ -22,10 +22,16 @@ _MAX_FILE: Final = 1024 * 1024  # no Secret and no ConfigMap is larger
 _LEAST_SECRET: Final = 8  # a shorter text is in answers by chance
 _SEARCHED: Final = 64
 """Characters of a secret that are searched for, its last ones: those of a token's signature, which no other has."""
+_ESCAPES: Final = (b"\\", b"%", b"u00")
+"""One of these is in every form of a secret with an escape in it, see `_compile`."""
 _BACKSLASHES: Final = 16
 """Most backslashes before an escaped character: JSON text within JSON text has 2, 4, 8 ... of them."""
 SECRET_REACH: Final = _SEARCHED * (_BACKSLASHES + len("u0041"))
 """Longest form in bytes in which a secret is found; texts that are searched in parts must overlap by it."""
+_TEXT_REACH: Final = 512
+"""Characters of a text that comes in pieces: those of a secret, each of them once escaped."""
+_LITERAL_REACH: Final = _SEARCHED + len("u0")
+"""The same of a text without an escape. One may begin at its end: `u0` and `061` are an a."""
 _MOST_PARTS: Final = 8
 """Parts of one value that are searched for, the longest ones: each costs a pass over every answer."""
 _ALPHANUMERIC: Final = re.compile(rb"[A-Za-z0-9]+")
@@ -47,12 +53,26 @@ class _Secret:
     patterns: tuple[re.Pattern[bytes], ...]
     folded: tuple[str, ...]
     """The searched parts in lower case, as names of headers may show them."""
-    encoded: tuple[bytes, ...]
-    """What is in every text in Base64 that has a searched part in it."""
+    literal: tuple[bytes, ...]
+    """The searched parts, and what is in every text in Base64 that has one of them in it."""
 
     def stands_in(self, text: bytes | bytearray) -> bool:
-        """Return True if one of the parts is in the text."""
-        return any(one in text for one in self.encoded) or any(pattern.search(text) for pattern in self.patterns)
+        """Return True if one of the parts is in the text.
+
+        Each event of a stream is searched twice, and few have an escape. Only those are searched with the patterns.
+        """
+        for literal in self.literal:
+            if literal in text:
+                return True
+        has_escape = any(sign in text for sign in _ESCAPES)
+        return has_escape and any(pattern.search(text) for pattern in self.patterns)
+
+
+def open_end(text: str) -> str:
+    """Return the end of a text that its next piece may complete to a secret."""
+    end = text[-_TEXT_REACH:]
+    has_escape = "\\" in end or "%" in end or "u00" in end
+    return end if has_escape else end[-_LITERAL_REACH:]
 
 
 def _encode(secret: str) -> Iterator[bytes]:
@@ -199,9 +219,10 @@ class Credentials:
             raise CredentialsUnreadable(f"the secret of the header {header} is empty, or is no header's value")
         if len(value) >= _LEAST_SECRET:
             parts = sorted(_parts(value), key=len)[-_MOST_PARTS:]
-            folded = tuple(part[-_SEARCHED:].lower() for part in parts)
-            encoded = tuple(one for part in parts for one in _encode(part))
-            found = _Secret(content, value, tuple(map(_compile, parts)), folded, encoded)
+            searched = [part[-_SEARCHED:] for part in parts]
+            folded = tuple(part.lower() for part in searched)
+            literal = [part.encode() for part in searched] + [one for part in parts for one in _encode(part)]
+            found = _Secret(content, value, tuple(map(_compile, parts)), folded, tuple(literal))
             self._secrets[file] = found
             self._due[found] = self._due.pop(found, 0)
             self._forget()

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from interlock_contract.http_target import HttpTarget, TargetHeader
-from interlock_guard.upstream.credentials import Credentials, CredentialsUnreadable
+from interlock_guard.upstream.credentials import Credentials, CredentialsUnreadable, open_end
 from tests.requirements import requirement
 
 LONG_AGO = 1_700_000_000
@@ -87,6 +87,7 @@ WRITERS: dict[str, Callable[[str], str]] = {
     "Go": lambda text: text.replace("&", "\\u0026"),
     ".NET": lambda text: text.replace("+", "\\u002B").replace("&", "\\u0026"),
     "every character escaped": lambda text: "".join(f"\\u{ord(one):04x}" for one in text),
+    "escapes without backslashes": lambda text: "".join(f"u{ord(one):04x}" for one in text),
     "JSON in JSON": lambda text: json.dumps(json.dumps({"key": text.replace("/", "\\/")})),
     "JSON in JSON in JSON": lambda text: json.dumps(
         json.dumps(json.dumps("".join(f"\\u{ord(one):04X}" for one in text)))
@@ -110,6 +111,21 @@ def test_a_secret_is_found_however_json_or_a_url_writes_it(writer: str, key: str
 
     assert credentials.stands_in(answer(key))
     assert not credentials.stands_in(answer(f"{key[:-1]}Q"))
+
+
+@requirement("credentials.withheld")
+@pytest.mark.parametrize("writer", ["plain", "every character escaped", "escapes without backslashes", "a URL"])
+def test_the_end_that_is_kept_of_a_text_suffices_to_find_a_secret_in_two_pieces(writer: str, tmp_path: Path) -> None:
+    key = "".join(chr(ord("A") + index % 26) for index in range(64))
+    write_in_place(tmp_path, key)
+    credentials = credentials_of(tmp_path)
+    credentials.read_headers()
+    for escaped in (slice(None), slice(-1, None), slice(0, 1)):  # all of it, or its last or first character
+        first, last = escaped.indices(len(key))[:2]
+        written = key[:first] + WRITERS[writer](key[escaped]) + key[last:]
+        for cut in range(len(written)):
+            text = open_end("x" * 600 + written[:cut]) + written[cut:]
+            assert credentials.stands_in(text.encode()), cut
 
 
 @requirement("credentials.withheld")
