@@ -147,9 +147,11 @@ def _is_executed_by_the_agent(tool: Mapping[str, Any], place: _Place) -> bool:
 
 def _check(name: str, value: Any, parent: str, place: _Place, added: _Additions) -> RefusedMember | None:
     """Return the refused member, with its path below this one."""
-    kind = value if value is None or isinstance(value, str) else ""
-    if name == "type" and kind in _HOSTED:
-        return RefusedMember(f" {kind}", "Hosted")
+    kind: str | None = None
+    if name == "type":
+        kind = value if value is None or isinstance(value, str) else ""
+        if kind in _HOSTED:
+            return RefusedMember(f" {kind}", "Hosted")
     if _is_remote(name, value, parent, added.hosts):
         return RefusedMember("", "Remote")
     below = place.members.get(name)
@@ -168,7 +170,9 @@ def _check(name: str, value: Any, parent: str, place: _Place, added: _Additions)
 
 def _is_remote(name: str, value: Any, parent: str, hosts: frozenset[str]) -> bool:
     """Return True if the provider would load the value of a member from a host that is not allowed."""
-    is_url = _URL_MEMBER.match(name) or (name == "url" and (parent in _URL_PARENTS or _URL_MEMBER.match(parent)))
+    is_url = name.endswith("url") and (
+        _URL_MEMBER.match(name) or (name == "url" and (parent in _URL_PARENTS or _URL_MEMBER.match(parent)))
+    )
     is_content = name in _CONTENT_MEMBERS or (name == "data" and parent == "input_audio")
     return bool(is_url or is_content) and any(
         (is_url or ":" in text) and not text.startswith("data:") and not _is_on(text, hosts) for text in _texts(value)

@@ -175,6 +175,8 @@ class DecisionInput:
         arguments_digest: Digest of the arguments, where it was computed before the decision, since they are large.
         definition: Digest of the whole tool or prompt as the server listed it last, see `bundle.Pin`; empty where it
             did not list it, None where its list is not known.
+        judged: For the call of a language model, a bundle, and what it says of the call. The state of the Agent, and
+            time, are no part of that.
     """
 
     source: str
@@ -189,6 +191,7 @@ class DecisionInput:
     model: str | None = None
     betas: tuple[str, ...] = ()
     arguments_digest: str | None = None
+    judged: "tuple[Bundle, Decision] | None" = field(default=None, init=False, compare=False)
 
 
 @dataclass(slots=True)

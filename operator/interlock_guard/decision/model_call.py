@@ -40,7 +40,7 @@ _REFUSED: Final = {
 
 
 def decide_model(bundle: Bundle | None, state: State, request: DecisionInput, now: float) -> Decision:
-    """Decide on one call of a model.
+    """Decide on one call of a model. Under one bundle its body is looked through once, however often it is decided on.
 
     Args:
         bundle: The bundle in force, or None.
@@ -51,9 +51,18 @@ def decide_model(bundle: Bundle | None, state: State, request: DecisionInput, no
     closed = check_open(bundle, state, now)
     if closed is not None:
         return closed
+    if bundle is None:
+        raise AssertionError("check_open() denies everything without a bundle")
+    if request.judged is None or request.judged[0] is not bundle:
+        request.judged = bundle, _judge(bundle, request)
+    return request.judged[1]
+
+
+def _judge(bundle: Bundle, request: DecisionInput) -> Decision:
+    """Return what a bundle says of a call."""
     name, _, model = (request.model or "").partition("/")
-    provider = None if bundle is None else find_provider(bundle.models, name)
-    if bundle is None or provider is None:
+    provider = find_provider(bundle.models, name)
+    if provider is None:
         return Deny(DenyReason.MODEL_NOT_ALLOWED, "", f"This agent has no model of a provider {quote_name(name)}.")
     rule = f"agent/{bundle.agent.name}/models"
     if request.method == LIST:

@@ -11,7 +11,8 @@ from interlock_contract.http_target import HttpTarget
 from interlock_contract.kill import KillLatch
 from interlock_contract.model_access import Model, ModelAccess, Provider
 from interlock_contract.strict_fields import BundleInvalid
-from interlock_guard.decision.decide import Allow, DecisionInput, DenyReason
+from interlock_guard.decision import model_call
+from interlock_guard.decision.decide import Allow, DecisionInput, Deny, DenyReason
 from interlock_guard.decision.model_call import LIST, MODELS, decide_model
 from interlock_guard.decision.model_rules import ENDPOINTS
 from interlock_guard.llm.provider_client import request_headers, response_headers, shows_key
@@ -224,3 +225,27 @@ def test_a_bundle_with_a_model_twice_is_refused() -> None:
 def test_every_endpoint_is_a_plain_path() -> None:
     for paths in ENDPOINTS.values():
         assert all(path.replace("/", "").replace("_", "").isalpha() for path in paths)
+
+
+@requirement("models.allowed")
+def test_a_body_is_looked_through_once_under_one_bundle_and_again_under_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[str] = []
+
+    def find(endpoint: str, *_: Any, **__: Any) -> None:
+        looked.append(endpoint)
+
+    monkeypatch.setattr(model_call, "find_refused_member", find)
+    request = DecisionInput(MODELS, "chat/completions", arguments={"model": "x"}, model="openai/gpt-4o-mini")
+    assert all(isinstance(decide_model(BUNDLE, OPEN, request, 0.0), Allow) for _ in range(3))
+    assert looked == ["chat/completions"]
+
+    killed = replace(OPEN, kill=KillLatch(message="stop"))
+    assert decide_model(BUNDLE, killed, request, 0.0) == Deny(DenyReason.KILLED, "interlock.dev/kill-switch", "stop")
+    narrowed = structs.replace(BUNDLE, models=ModelAccess((ANTHROPIC,)))
+    refused = decide_model(narrowed, OPEN, request, 0.0)
+    assert isinstance(refused, Deny)
+    assert refused.reason is DenyReason.MODEL_NOT_ALLOWED
+    decide_model(BUNDLE, OPEN, replace(request, arguments={"model": "y"}), 0.0)
+    assert looked == ["chat/completions"] * 2, "another request is another body"
