@@ -135,14 +135,16 @@ async def relay(
             call.end_as(ERROR)
             return web.Response(status=answer.status, body=body, headers=passed)
         chunks = answer.content.iter_any()
-        first = await anext(chunks, b"") if answer.content_type in _PAGES else b""
-        if first.lstrip().startswith(b"<"):
+        first = answer.content.read_nowait()  # what came with the head
+        if not first and answer.content_type in _PAGES:
+            first = await anext(chunks, b"")
+        if answer.content_type in _PAGES and first.lstrip().startswith(b"<"):
             raise UpstreamError("answered with a web page, not as an API of models does: check its URL", is_sent=True)
-        response = web.StreamResponse(status=answer.status, headers=passed)
+        response = (_Answer if first else web.StreamResponse)(status=answer.status, headers=passed)
         response.content_length = None if metered is not None and metered.changes_length else answer.content_length
-        call.has_begun = True
         to_agent = _ToAgent(call, response)
-        await to_agent.prepare()
+        if not first:  # the first bytes can take minutes
+            await to_agent.begin()
         async for chunk in _chain(first, chunks):
             async for ready in screen.feed_in_steps(chunk):
                 await make_room(hold, screen.size)
@@ -156,20 +158,29 @@ async def relay(
         return response
 
 
+class _Answer(web.StreamResponse):
+    """An answer whose headers go out together with its first bytes."""
+
+    _send_headers_immediately = False  # of aiohttp, which has no option for it
+
+
 class _ToAgent:
     """The agent's side of an answer; nothing is written to an agent that is gone."""
 
     def __init__(self, call: ModelCall, response: web.StreamResponse) -> None:
         self._call, self._response = call, response
 
-    async def prepare(self) -> None:
-        if not self._call.is_gone:
+    async def begin(self) -> None:
+        """Begin the answer, unless it has begun: from here on it can only be broken off."""
+        if not self._call.is_gone and not self._call.has_begun:
+            self._call.has_begun = True
             try:
                 await self._response.prepare(self._call.http)
             except ConnectionError:
                 self._hang_up()
 
     async def write(self, part: bytes) -> None:
+        await self.begin()
         if part and not self._call.is_gone:
             try:
                 await self._response.write(part)
@@ -177,6 +188,7 @@ class _ToAgent:
                 self._hang_up()
 
     async def write_eof(self, part: bytes) -> None:
+        await self.begin()
         if not self._call.is_gone:
             try:
                 await self._response.write_eof(part)

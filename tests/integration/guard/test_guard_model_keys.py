@@ -57,10 +57,7 @@ async def test_a_key_in_an_answer_is_withheld_however_json_writes_it(rig: Rig, w
 
     rig.provider.answer = answer
     came, body, _ = await all_that_came(rig)
-    if status == 200:
-        assert (came, body) == (0, b""), "the connection is broken off before the first byte"
-    else:
-        assert (came, reason_of(json.loads(body))) == (502, "ServerUnavailable")
+    assert (came, reason_of(json.loads(body))) == (502, "ServerUnavailable"), "nothing was sent before it"
     assert KEY not in rig.guard.log() + (rig.guard.folder / "records").read_text() + await rig.guard.metrics()
 
 
@@ -154,7 +151,7 @@ async def test_a_key_in_pieces_of_several_events_does_not_arrive_whole(rig: Rig,
 
     rig.provider.answer = answer
     status, body, _ = await all_that_came(rig, stream=True)
-    assert status == 0
+    assert status != 200, "it is broken off, or refused if no event has passed"
     assert pieces[2] not in body.decode()
 
 
