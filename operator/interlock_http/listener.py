@@ -40,8 +40,11 @@ _MOST_DROPPED: Final = 1024 * 1024
 _PORTIONS: Final = 4
 """Portions that a connection keeps: one that is not parsed, two of an unread body, one of an unread response."""
 
-web_protocol.MAX_MSG_QUEUE_SIZE = 1
-"""Requests that the HTTP stack keeps before they are handled. It has no option for that, and keeps 32."""
+web_protocol.MAX_MSG_QUEUE_SIZE = 2
+"""Requests that the HTTP stack keeps before they are handled. It has no option for that, and keeps 32.
+
+With one, it would stop to read and begin again at each request.
+"""
 
 _SWEEPS: Final = 4
 """Sweeps in the shortest time of the row, so that no connection overstays by more than a fourth of it."""
@@ -60,6 +63,10 @@ class BodyRefused(Exception):  # noqa: N818 - says what happened to a body
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+def _too_large(most: int) -> BodyRefused:
+    return BodyRefused(413, f"larger than {most} bytes")
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
@@ -264,23 +271,33 @@ class BoundedListener:
         """Return a request's body; see the function `read_body`."""
         bounds = self.bounds
         most = max_bytes or bounds.body_bytes
-        too_large = BodyRefused(413, f"larger than {most} bytes")
         if (request.content_length or 0) > most:
-            raise too_large
-        body = bytearray()
+            raise _too_large(most)
+        body, content = bytearray(), request.content
+        self._take(request, body, content.read_nowait(), most)
+        if content.at_eof():  # most bodies come whole, with their head
+            return body
         try:
             async with asyncio.timeout(bounds.body_seconds):
-                while chunk := await request.content.readany():
-                    body += chunk
-                    if len(body) > most:
-                        raise too_large
-                    if self._bodies + len(chunk) > bounds.bytes_in_flight:
-                        raise BodyRefused(503, f"one too many: {self._bodies} bytes of bodies are under way")
-                    self._bodies += len(chunk)
-                    request[_HELD] = request.get(_HELD, 0) + len(chunk)
+                while chunk := await content.readany():
+                    self._take(request, body, chunk, most)
         except TimeoutError:
             raise BodyRefused(408, f"not complete after {bounds.body_seconds:g} s") from None
         return body
+
+    def _take(self, request: web.BaseRequest, body: bytearray, chunk: bytes, most: int) -> None:
+        """Add a chunk to a body and count it.
+
+        Raises:
+            BodyRefused: The body is too large, or all bodies together are.
+        """
+        body += chunk
+        if len(body) > most:
+            raise _too_large(most)
+        if self._bodies + len(chunk) > self.bounds.bytes_in_flight:
+            raise BodyRefused(503, f"one too many: {self._bodies} bytes of bodies are under way")
+        self._bodies += len(chunk)
+        request[_HELD] = request.get(_HELD, 0) + len(chunk)
 
     def release_body(self, request: web.BaseRequest) -> None:
         """Count the bytes of a body no longer; see the function `release_body`."""
