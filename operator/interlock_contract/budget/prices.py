@@ -7,6 +7,7 @@ service tier, and by the number of its input tokens. A row prices classes of tok
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
@@ -50,6 +51,9 @@ INPUT_CLASSES: Final[tuple[InputClass, ...]] = (
 )
 OUTPUT_CLASSES: Final[tuple[OutputClass, ...]] = ("output", "reasoning", "citation", "output_audio", "output_image")
 _USED: Final = (*INPUT_CLASSES, *OUTPUT_CLASSES, "web_search", "file_search")
+_inputs_of: Final = attrgetter(*INPUT_CLASSES)
+_outputs_of: Final = attrgetter(*OUTPUT_CLASSES)
+_counts_of: Final = attrgetter(*_USED)
 _BROADER: Final[dict[str, tuple[str, ...]]] = {
     "cached_input": ("input",),
     "cache_write_5m": ("input",),
@@ -114,11 +118,14 @@ class PriceRow(StrictStruct, frozen=True):
         own: int | None = getattr(self, name)
         if own is not None:
             return own
-        if name not in _BROADER:
+        broader = _BROADER.get(name)
+        if broader is None:
             raise PriceUnknown(f"the price has no rate for {name} tokens")
+        if len(broader) == 1:
+            return self.rate(broader[0])
         # Cached audio is audio, and it is cached. Where only one of the two has a rate, the other is no candidate.
-        priced = [part for part in _BROADER[name] if getattr(self, part) is not None]
-        return max(self.rate(part) for part in priced or _BROADER[name])
+        priced = [part for part in broader if getattr(self, part) is not None]
+        return max(self.rate(part) for part in priced or broader)
 
 
 class ModelPrice(StrictStruct, frozen=True):
@@ -199,19 +206,19 @@ class ModelUsage:
         Raises:
             ValueError: A count is negative. Such a usage must never lower what a call costs.
         """
-        for name in _USED:
-            if getattr(self, name) < 0:
+        for name, count in zip(_USED, _counts_of(self), strict=True):
+            if count < 0:
                 raise ValueError(f"a usage has a negative count of {name}")
 
     @property
     def input_tokens(self) -> int:
         """All tokens of input, which decide on the price for long input."""
-        return sum(getattr(self, name) for name in INPUT_CLASSES)
+        return sum(_inputs_of(self))
 
     @property
     def output_tokens(self) -> int:
         """All tokens of output."""
-        return sum(getattr(self, name) for name in OUTPUT_CLASSES)
+        return sum(_outputs_of(self))
 
 
 class Dearest(NamedTuple):
@@ -291,8 +298,7 @@ def dearest(
 def _cost(row: PriceRow, usage: ModelUsage) -> int:
     """Return the cost of a call by one row, in nano-dollars times PER_UNITS."""
     cost = row.request * PER_UNITS
-    for name in _USED:
-        count: int = getattr(usage, name)
+    for name, count in zip(_USED, _counts_of(usage), strict=True):
         if count:
             cost += row.rate(name) * count
     return cost

@@ -288,8 +288,7 @@ class LlmEndpoint:
         if task is None:
             raise AssertionError("a call has its task")
         try:
-            await asyncio.wait([task])
-            return task.result()
+            return await asyncio.shield(task)
         except asyncio.CancelledError:
             if not task.done():  # the agent hung up
                 call.hang_up()

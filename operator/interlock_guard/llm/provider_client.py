@@ -2,6 +2,8 @@
 
 Addresses are checked as those of MCP servers over HTTP are (`dialer`), and no redirect is followed.
 """
+# The guard's image has no `typing_extensions`, whose `override` `_Payload` would need.
+# mypy: disable-error-code="explicit-override"
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -12,6 +14,7 @@ from typing import Final
 
 import aiohttp
 import yarl
+from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDictProxy
 
 from interlock_contract.agent_key import is_agent_key
@@ -26,6 +29,21 @@ from interlock_guard.upstream.credentials import Credentials
 from interlock_guard.upstream.http_client import HttpSession
 from interlock_http.dialer import Dialer
 from interlock_kube.background import log_failure
+
+
+class _Payload(aiohttp.Payload):
+    """A body as aiohttp sends it. Its own form of an iterator would send the headers and the body apart."""
+
+    def __init__(self, body: OutgoingBody) -> None:
+        super().__init__(body, content_type="application/json")
+        self._size = body.size
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        async for portion in self._value.stream():
+            await writer.write(portion)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - the interface's
+        raise TypeError("a body is sent once, and not read again")
 
 
 class ProviderClient(HttpSession):
@@ -55,9 +73,8 @@ class ProviderClient(HttpSession):
             with self.unsent():
                 key = self.credentials.read_key(model.key_file)
             own = {"x-api-key": key} if self._shape == "Anthropic" else {"Authorization": f"Bearer {key}"}
-            own["Content-Length"] = str(body.size)
             url = yarl.URL(f"{self.target.url.rstrip('/')}/{path}", encoded=True)
-            async with self.request("POST", url, body.stream(), {**headers, **own}) as response:
+            async with self.request("POST", url, _Payload(body), {**headers, **own}) as response:
                 yield response
         finally:
             body.drop()
@@ -153,8 +170,9 @@ def shows_key(bundle: Bundle, headers: CIMultiDictProxy[str]) -> bool:
 
 def _select(headers: Mapping[str, str], names: tuple[str, ...], prefixes: tuple[str, ...]) -> dict[str, str]:
     """Return the headers that pass. Several lines of one name are one list (RFC 9110, section 5.3), equal ones one."""
+    passing = [(name.lower(), name, value) for name, value in headers.items()]
+    passing = [one for one in passing if one[0] in names or one[0].startswith(prefixes)]
     lines: dict[str, tuple[str, list[str]]] = {}
-    for name, value in headers.items():
-        if name.lower() in names or name.lower().startswith(prefixes):
-            lines.setdefault(name.lower(), (name, []))[1].append(value)
+    for lowered, name, value in passing:
+        lines.setdefault(lowered, (name, []))[1].append(value)
     return {name: ", ".join(filter(None, dict.fromkeys(values))) for name, values in lines.values()}

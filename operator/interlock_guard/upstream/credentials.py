@@ -44,7 +44,7 @@ class CredentialsUnreadable(Exception):  # noqa: N818 - says the state of a file
     """A file is missing or has invalid content; the message names the file and holds nothing of its content."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Secret:
     """A secret as read: the file's content, the header's value, and what finds its parts in answers."""
 

@@ -109,9 +109,9 @@ class HttpSession:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: yarl.URL, body: bytes | AsyncIterator[bytes] | None, headers: Mapping[str, str]
+        self, method: str, url: yarl.URL, body: bytes | aiohttp.Payload | None, headers: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request; once, whatever happens. A body that is an iterator needs a header Content-Length.
+        """Send a request; once, whatever happens.
 
         Raises:
             UpstreamError: Also while the body is read.
