@@ -379,6 +379,20 @@ REQUIREMENTS: dict[str, Requirement] = {
     "models.sdks": Requirement("the official OpenAI and Anthropic SDKs work by the agent's variables alone"),
     "models.on-a-cluster": Requirement("real pods call a model by their guard, in one pod with it and apart", "kind"),
     # Budgets
+    "budget.b1": Requirement("of 256 parallel requests exactly those are forwarded for which there is money"),
+    "budget.b2": Requirement("several guards that share a budget forward together what one would, and nothing more"),
+    "budget.b3": Requirement(
+        "10 000 requests of which a third ends badly leave no reservation, and the ledger has each usage exactly"
+    ),
+    "budget.b4": Requirement("no request is refused for which there is room, of 10 000 below the limit"),
+    "budget.b5": Requirement("a client that leaves its stream, at whatever byte, pays for all that was used"),
+    "budget.b6": Requirement("a model without a price is refused, and a declared price of zero is a price"),
+    "budget.b7": Requirement("no NaN, infinity, negative number, number of an API or absurd size is a limit", "api"),
+    "budget.b8": Requirement("after guards that are killed at load the ledger has no less than was truly spent"),
+    "budget.b9": Requirement("while the store is away the open slice is spent, and the rest is refused within 1 s"),
+    "budget.b10": Requirement("a day of a budget begins once in its zone, whatever clocks say, and ends no kill"),
+    "budget.b11": Requirement("50, 80 and 100 percent are one alert each within 5 s, also across restarts", "api"),
+    "budget.b12": Requirement("a usage more than 25 percent off what bytes let expect is an alert"),
     "budget.worst-case": Requirement("no call of a model can cost more than the guard reserves before it is sent"),
     "budget.usage": Requirement("every shape of usage that providers send is read, and in the larger way if unclear"),
     "budget.settled": Requirement("a call is charged by its usage, and with its whole reservation if that is unknown"),

@@ -130,7 +130,7 @@ def test_a_role_address_is_named_as_one(email: str) -> None:
     [*REFUSED, *budget_values.REFUSED, *verification_values.REFUSED],
     ids=lambda case: str(case)[:60] if case else "",
 )
-@requirement("crd.accepted")
+@requirement("crd.accepted", "budget.b7")
 def test_a_bad_value_is_refused_with_its_message(
     server: Api,
     namespace: str,

@@ -138,7 +138,7 @@ def test_the_bundle_has_the_rate_limits_of_the_policy() -> None:
     assert budget.rate_limits == RateLimits(60, 90_000)
 
 
-@requirement("budget.price-missing")
+@requirement("budget.price-missing", "budget.b6")
 def test_a_model_without_a_price_is_refused_and_the_message_says_what_to_do() -> None:
     outcome = reconcile(under().without_price_of(MODEL).build(), NOW)
 

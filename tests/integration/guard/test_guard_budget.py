@@ -47,7 +47,7 @@ async def test_a_call_costs_what_its_answer_says(rig: BudgetRig) -> None:
     assert rig.spent() == rig.committed() == cost_of(100, 10) == rig.provider.charged
 
 
-@requirement("budget.tokens-per-byte")
+@requirement("budget.tokens-per-byte", "budget.b12")
 async def test_b12_the_ledger_gets_the_tokens_that_answers_reported_and_the_bytes_that_they_stand_for(
     rig: BudgetRig,
 ) -> None:
@@ -239,6 +239,7 @@ async def test_a_call_that_waits_for_money_is_answered_by_a_kill(rig: BudgetRig)
     assert rig.provider.seen == []
 
 
+@requirement("budget.b9")
 async def test_without_the_ledger_a_call_that_does_not_fit_is_refused_and_passes_again_later(rig: BudgetRig) -> None:
     (guard,) = rig.guards
     rig.api.has_ledgers = False

@@ -43,7 +43,7 @@ async def find_worst_case(folder: Path) -> int:
         return await rig.worst_case()
 
 
-@requirement("budget.exact")
+@requirement("budget.exact", "budget.b1")
 async def test_of_64_parallel_calls_exactly_those_pass_for_which_there_is_money(tmp_path: Path) -> None:
     worst, k = await find_worst_case(tmp_path / "first"), 37
     async with a_budget_rig(tmp_path, budget=BundleBudget(OWN, k * worst + worst - 1)) as rig:
@@ -51,7 +51,7 @@ async def test_of_64_parallel_calls_exactly_those_pass_for_which_there_is_money(
         assert rig.most_committed() <= k * worst + worst - 1
 
 
-@requirement("budget.exact")
+@requirement("budget.exact", "budget.b2")
 @pytest.mark.parametrize("total", [None, 30])
 async def test_of_192_parallel_calls_of_three_guards_exactly_those_pass_for_which_there_is_money(
     tmp_path: Path, total: int | None
@@ -102,12 +102,12 @@ async def kill_under_load(folder: Path, rounds: int) -> None:
         assert lost <= rounds * 8 * reserved  # at most what was under way
 
 
-@requirement("budget.crash")
+@requirement("budget.crash", "budget.b8")
 async def test_what_a_killed_guard_has_spent_is_in_the_ledger(tmp_path: Path) -> None:
     await kill_under_load(tmp_path, 4)
 
 
-@requirement("budget.crash")
+@requirement("budget.crash", "budget.b8")
 @pytest.mark.nightly
 @pytest.mark.timeout(1200)
 async def test_what_a_guard_has_spent_that_is_killed_fifty_times_is_in_the_ledger(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ async def test_the_first_calls_of_an_agent_are_limited_although_its_ledger_is_ne
         assert rig.provider.charged == 5 * worst
 
 
-@requirement("budget.exact")
+@requirement("budget.exact", "budget.b2")
 async def test_of_two_guards_that_race_for_the_last_cent_one_gets_it(tmp_path: Path) -> None:
     """Elsewhere each replica counted for itself, or added to a shared counter after it had compared it."""
     worst, k = await find_worst_case(tmp_path / "first"), 11
@@ -153,7 +153,7 @@ async def test_spend_is_limited_and_not_what_was_reserved_for_it(tmp_path: Path)
 # Streams that a client leaves
 
 
-@requirement("budget.settled")
+@requirement("budget.settled", "budget.b5")
 async def test_clients_that_leave_their_streams_pay_for_all_that_was_used(rig: BudgetRig) -> None:
     """Elsewhere a client that disconnected paid nothing: the usage comes with the last event, which no one read."""
     (guard,) = rig.guards
@@ -176,7 +176,7 @@ async def test_clients_that_leave_their_streams_pay_for_all_that_was_used(rig: B
 # Prices
 
 
-@requirement("budget.settled")
+@requirement("budget.settled", "budget.b6")
 async def test_a_model_without_a_price_is_refused_and_one_that_costs_nothing_passes(rig: BudgetRig) -> None:
     """Elsewhere an unknown model cost $0, so that any number of its calls fitted into any budget."""
     (guard,) = rig.guards
@@ -224,7 +224,7 @@ async def test_a_dearer_tier_is_reserved_and_charged_at_its_price(rig: BudgetRig
 # Windows
 
 
-@requirement("budget.one-reset")
+@requirement("budget.one-reset", "budget.b10")
 async def test_an_exhausted_budget_opens_again_with_its_next_window_and_a_kill_stays(tmp_path: Path) -> None:
     """Elsewhere the spend was never set back, or only by a job that had died, or every minute."""
     worst = await find_worst_case(tmp_path / "first")

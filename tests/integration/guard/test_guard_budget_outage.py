@@ -16,7 +16,7 @@ MINUTE = 60.0
 LEASE_SECONDS = 30.0
 
 
-@requirement("budget.outage")
+@requirement("budget.outage", "budget.b9")
 @pytest.mark.nightly
 @pytest.mark.timeout(300)
 async def test_an_api_server_that_is_away_for_a_minute_costs_no_call_that_is_not_in_the_ledger(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ async def test_an_api_server_that_is_away_for_a_minute_costs_no_call_that_is_not
         assert rig.spent() == rig.committed() == rig.provider.charged
 
 
-@requirement("budget.one-reset")
+@requirement("budget.one-reset", "budget.b10")
 @pytest.mark.parametrize("skew", [-HOUR, HOUR], ids=["an hour behind", "an hour ahead"])
 async def test_the_day_is_that_of_an_api_server_whose_clock_differs_by_an_hour(tmp_path: Path, skew: int) -> None:
     """With days of one hour, the day of the guard's own clock is never that of the API server."""

@@ -76,7 +76,7 @@ async def post_many(rig: BudgetRig, count: int) -> Tally:
     return tally
 
 
-@requirement("budget.exact")
+@requirement("budget.exact", "budget.b1", "budget.b2")
 @pytest.mark.parametrize("count", COUNTS)
 async def test_of_calls_256_at_a_time_exactly_those_pass_for_which_there_is_money(tmp_path: Path, count: int) -> None:
     worst, k = await find_worst_case(tmp_path / "first"), count * 2 // 3
@@ -92,7 +92,7 @@ async def test_of_calls_256_at_a_time_exactly_those_pass_for_which_there_is_mone
         assert tally.first_refusal > k - PARALLEL  # until then there was money for every call under way
 
 
-@requirement("budget.exact")
+@requirement("budget.exact", "budget.b4")
 @pytest.mark.parametrize("count", COUNTS)
 async def test_no_call_is_refused_as_long_as_all_calls_under_way_fit_into_the_budget(
     tmp_path: Path, count: int
@@ -210,7 +210,7 @@ FAULTY_COUNTS = [
 ]
 
 
-@requirement("budget.settled")
+@requirement("budget.settled", "budget.b3")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("count", FAULTY_COUNTS)
 async def test_a_third_of_bad_ends_leaves_no_reservation_and_the_ledger_has_each_usage_exactly(
@@ -226,7 +226,7 @@ async def test_a_third_of_bad_ends_leaves_no_reservation_and_the_ledger_has_each
         assert provider.begun <= rig.spent()
 
 
-@requirement("budget.crash")
+@requirement("budget.crash", "budget.b3", "budget.b8")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("count", FAULTY_COUNTS)
 async def test_guards_that_are_killed_among_bad_ends_leave_no_reservation_and_no_usage_unpaid(

@@ -147,7 +147,7 @@ async def notifier(with_credentials: Notifier) -> AsyncIterator[Notifier]:
     await found.stop(signal.SIGKILL)
 
 
-@requirement("budget.webhooks")
+@requirement("budget.webhooks", "budget.b11")
 async def test_an_alert_arrives_within_five_seconds_signed_and_addressed_to_the_owner(
     space: Space, notifier: Notifier, receiver: Receiver
 ) -> None:
@@ -168,6 +168,7 @@ async def test_an_alert_arrives_within_five_seconds_signed_and_addressed_to_the_
     assert (post.json["data"]["spent"], post.json["data"]["limit"]) == ("25.00", "50.00")
 
 
+@requirement("budget.b11")
 async def test_an_exhausted_budget_is_reported_once(space: Space, notifier: Notifier, receiver: Receiver) -> None:
     space.create_record()
     uid = space.create_ledger()
@@ -189,7 +190,7 @@ async def test_an_exhausted_budget_is_reported_once(space: Space, notifier: Noti
     assert receiver.posts[2].json["type"] == "budget.exhausted"
 
 
-@requirement("budget.webhooks")
+@requirement("budget.webhooks", "budget.b11")
 async def test_two_restarts_send_nothing_twice_and_lose_nothing(
     space: Space, notifier: Notifier, receiver: Receiver
 ) -> None:

@@ -169,7 +169,7 @@ def test_what_a_pod_that_is_gone_held_is_spent_within_seconds(operator: Operator
     sandbox.eventually(closed, "the slice of the pod is spent", CLOSED_SECONDS)
 
 
-@requirement("budget.alerts")
+@requirement("budget.alerts", "budget.b11")
 def test_an_alert_of_a_time_without_operator_is_one_event_across_restarts(
     operators: Operators, sandbox: Sandbox
 ) -> None:

@@ -11,6 +11,7 @@ from interlock_contract.budget.leases import LedgerTerms
 from interlock_contract.budget.money import MAX_LIMIT
 from interlock_contract.bundle import AgentIdentity, Bundle, BundleTool, dump_bundle, parse_bundle
 from interlock_contract.strict_fields import BundleInvalid
+from tests.requirements import requirement
 
 BUNDLE = Bundle(3, AgentIdentity("triage", "support", "uid"), "r1", "staging", "staging", (), ())
 LIMITS = st.none() | st.integers(0, MAX_LIMIT)
@@ -61,6 +62,22 @@ def test_a_budget_that_breaks_a_bound_is_refused(key: str, value: Any) -> None:
     document["budget"][key] = value
     with pytest.raises(BundleInvalid):
         parse_bundle(json.dumps(document))
+
+
+NO_LIMITS = ("NaN", "Infinity", "-Infinity", "-1", "-0.0", "0.5", "50.0", "1e3", "1e308", f"1{'0' * 30}", "true", "[]")
+"""Numbers and others, as JSON has them, that are no limit in whole nano-dollars; texts are none either."""
+
+
+@requirement("budget.b7")
+@pytest.mark.parametrize("field", ["day", "month", "totalDay", "totalMonth", "perTask"])
+def test_b7_a_guard_takes_no_limit_but_whole_nano_dollars(field: str) -> None:
+    text = dump_bundle(replace(BUNDLE, budget=BundleBudget("a.b", 5, total_ledger="support.total")))
+    budget = json.loads(text)["budget"]
+    whole = json.dumps({**json.loads(text), "budget": {**budget, field: 7}})
+    parse_bundle(whole)
+    for value in (*NO_LIMITS, '""', '"50"', '"NaN"', str(MAX_LIMIT + 1)):
+        with pytest.raises(BundleInvalid):
+            parse_bundle(whole.replace(f'"{field}": 7', f'"{field}": {value}'))
 
 
 def test_limits_of_a_total_without_its_ledger_are_refused() -> None:

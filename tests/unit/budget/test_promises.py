@@ -22,7 +22,7 @@ HOUR = 3600
 SEEDS = st.integers(0, 2**32)
 
 
-@requirement("budget.schedules")
+@requirement("budget.schedules", "budget.b4")
 @settings(max_examples=1000, phases=[Phase.generate], deadline=None)
 @given(SEEDS)
 def test_no_schedule_breaks_a_promise(seed: int) -> None:
@@ -47,7 +47,7 @@ def own_ledger(schedule: Schedule) -> Ledger:
     return schedule.api.read(OWN)[1]
 
 
-@requirement("budget.exact")
+@requirement("budget.exact", "budget.b1", "budget.b2")
 @pytest.mark.parametrize("fits", [0, 1, 7, 100, 256])
 @pytest.mark.parametrize("holders", [1, 3])
 def test_b1_of_256_parallel_requests_exactly_those_that_fit_are_forwarded(fits: int, holders: int) -> None:
@@ -61,9 +61,9 @@ def test_b1_of_256_parallel_requests_exactly_those_that_fit_are_forwarded(fits: 
     assert own_ledger(schedule).day.spent == 10 * fits
 
 
-@requirement("budget.crash")
+@requirement("budget.crash", "budget.b8")
 @pytest.mark.parametrize("seed", range(5))
-def test_b2_after_50_kills_the_ledger_has_what_was_spent_and_at_most_what_was_under_way_in_addition(seed: int) -> None:
+def test_b8_after_50_kills_the_ledger_has_what_was_spent_and_at_most_what_was_under_way_in_addition(seed: int) -> None:
     schedule = Schedule(seed, Rules(), own=LedgerTerms(5_000, None), pods=3)
     under_way = 0
     for _ in range(50):
@@ -82,6 +82,7 @@ def test_b2_after_50_kills_the_ledger_has_what_was_spent_and_at_most_what_was_un
     assert true > 1_000
 
 
+@requirement("budget.b3")
 @pytest.mark.parametrize("seed", range(5))
 def test_b3_without_a_crash_the_ledger_is_equal_to_what_was_spent(seed: int) -> None:
     schedule = Schedule(seed, Rules(), own=LedgerTerms(2_000, None), pods=3)
@@ -112,7 +113,7 @@ def test_of_two_that_race_for_the_last_cent_one_gets_it() -> None:
     assert own_ledger(schedule).committed("day") == 10
 
 
-@requirement("budget.one-reset")
+@requirement("budget.one-reset", "budget.b10")
 def test_b10_clocks_that_are_an_hour_off_change_no_day() -> None:
     schedule, slow, fast = two_holders(100, (-HOUR, HOUR))
     slow.take(OWN, 10)
@@ -128,7 +129,7 @@ def test_b10_clocks_that_are_an_hour_off_change_no_day() -> None:
     assert schedule.audit.starts[OWN, "day"] == [midnight - 24 * HOUR, midnight]
 
 
-@requirement("budget.one-reset")
+@requirement("budget.one-reset", "budget.b10")
 def test_b10_a_midnight_that_no_one_sees_resets_when_the_first_holder_returns() -> None:
     schedule, one, _ = two_holders(100)
     one.take(OWN, 100)

@@ -107,7 +107,7 @@ def test_a_model_that_is_there_twice_is_no_ledger() -> None:
 # When it is an alert
 
 
-@requirement("budget.tokens-per-byte")
+@requirement("budget.tokens-per-byte", "budget.b12")
 def test_an_hour_more_than_a_quarter_off_the_day_before_is_an_alert_with_both_counts() -> None:
     more = COUNT._replace(input_tokens=31_251)
     assert alerts(*[COUNT] * 3, more) == [

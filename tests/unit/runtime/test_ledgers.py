@@ -429,7 +429,7 @@ def token_events(ledgers: Ledgers) -> list[dict[str, Any]]:
     return [one for one in ledgers.client.of_kind("Event").values() if one["reason"] == "TokensPerByteAlert"]
 
 
-@requirement("budget.tokens-per-byte")
+@requirement("budget.tokens-per-byte", "budget.b12")
 async def test_b12_tokens_a_quarter_off_the_day_before_are_one_event_a_log_line_and_a_gauge(
     ledgers: Ledgers, caplog: pytest.LogCaptureFixture
 ) -> None:

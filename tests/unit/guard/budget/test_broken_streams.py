@@ -13,6 +13,7 @@ from interlock_guard.budget.settlement import Charge, charge
 from interlock_guard.budget.worst_case import ModelRequest, WorstCase, assess
 from interlock_guard.llm.answer_screen import AnswerScreen
 from interlock_guard.llm.metering import MeteredCall
+from tests.requirements import requirement
 
 PRICE = ModelPrice((PriceRow(input=10**9, output=4 * 10**9),), 128_000)
 USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
@@ -80,6 +81,7 @@ def settle(worst: WorstCase, data: bytes, *, is_complete: bool, step: int = 7) -
     return found, passed
 
 
+@requirement("budget.b5")
 @pytest.mark.parametrize("endpoint", EVENTS)
 async def test_a_stream_that_breaks_off_at_any_byte_costs_the_whole_reservation(endpoint: str) -> None:
     worst, data = await worst_case_of(endpoint), stream_of(endpoint)

@@ -35,7 +35,7 @@ def day_starts(bench: BudgetBench) -> list[int]:
     return list(dict.fromkeys(starts))
 
 
-@requirement("budget.one-reset")
+@requirement("budget.one-reset", "budget.b10")
 @pytest.mark.parametrize(
     ("midnight", "hours"),
     [("2026-03-28T23:00:00", 23), ("2026-10-24T22:00:00", 25)],
@@ -65,7 +65,7 @@ async def test_a_night_in_which_the_clocks_change_has_one_reset_and_a_day_of_its
     assert (closed.start, closed.end, closed.spent) == (begin, begin + hours * HOUR, 10 * CALL)
 
 
-@requirement("budget.one-reset")
+@requirement("budget.one-reset", "budget.b10")
 @pytest.mark.parametrize("second", ["2016-12-31T23:59:59", "2017-01-01T00:00:00"])
 async def test_a_leap_second_belongs_to_one_day(bench: BudgetBench, second: str) -> None:
     """Seconds since the epoch have no leap seconds: the one of 2016 is either of its neighbours, by the server."""
@@ -81,7 +81,7 @@ async def test_a_leap_second_belongs_to_one_day(bench: BudgetBench, second: str)
     assert day_starts(bench) == [midnight - 24 * HOUR, midnight]
 
 
-@requirement("budget.one-reset")
+@requirement("budget.one-reset", "budget.b10")
 async def test_a_midnight_without_the_operator_gives_guards_their_new_day_and_keeps_the_alerts(
     bench: BudgetBench,
 ) -> None:
@@ -107,7 +107,7 @@ async def test_a_midnight_without_the_operator_gives_guards_their_new_day_and_ke
     }
 
 
-@requirement("budget.one-reset")
+@requirement("budget.one-reset", "budget.b10")
 async def test_a_guard_that_restarts_over_midnight_settles_its_calls_in_the_day_they_began(bench: BudgetBench) -> None:
     bench.limit(day=10 * CALL)
     before = await bench.start()

@@ -78,7 +78,7 @@ def test_a_call_whose_ledger_takes_no_write_is_not_told_that_the_budget_is_exhau
     in_virtual_time(tmp_path, work)
 
 
-@requirement("budget.outage")
+@requirement("budget.outage", "budget.b9")
 def test_a_ledger_that_is_away_for_a_minute_costs_its_open_slice_and_no_call_waits_a_second(tmp_path: Path) -> None:
     async def work(bench: BudgetBench) -> None:
         bench.limit(day=100 * CALL)
