@@ -28,7 +28,6 @@ from interlock_contract.budget.velocity import DEFAULT_FACTOR
 
 _PARTS = re.compile(r"\+(?P<amount>[0-9.]+) USD until=(?P<until>[^ ]+) reason=(?P<reason>.+)")
 
-MAX_OUTPUT_TOKENS = 1_000_000
 MAX_CONTEXT_WINDOW = 100_000_000
 
 
@@ -194,7 +193,8 @@ class DeclaredPrice(ApiModel):
     """Price of output tokens of audio. Absent: that of output."""
 
     per_call: Money | None = None
-    """US dollars of each call, in addition to its tokens. Absent: 0."""
+    """US dollars of each call, in addition to its tokens. Absent: 0. The price of a model that searches by itself must
+    have it: the most that a call costs besides its prompt and the limit of its output."""
 
     context_window: int | None = Field(
         default=None, ge=1, le=MAX_CONTEXT_WINDOW, json_schema_extra=kube(format="int32")

@@ -7,7 +7,6 @@ from pydantic import ConfigDict, Field, model_validator
 
 from interlock.api.binding import CA_RULE, TLS_RULES, CaSource, check_tls
 from interlock.api.budget import (
-    MAX_OUTPUT_TOKENS,
     DeclaredPrice,
     PolicyBudget,
     RateLimitRules,
@@ -56,6 +55,7 @@ from interlock_contract.budget.bundle_budget import (
     DEFAULT_HANG_UP_SECONDS,
     DEFAULT_MAX_OUTPUT_TOKENS,
     MAX_HANG_UP_SECONDS,
+    MAX_OUTPUT_TOKENS,
 )
 from interlock_contract.bundle import Operation, RecordedArguments
 from interlock_contract.model_access import LEAST_REQUEST_BYTES, MAX_REQUEST_BYTES

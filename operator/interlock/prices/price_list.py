@@ -5,11 +5,16 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from interlock.prices.book import PriceBook, PriceMissing
+from interlock.prices.searches import has_bound, searches_by_itself
 from interlock_contract.budget.money import parse_money
 from interlock_contract.budget.prices import ModelPrice, PriceRow
 from interlock_contract.canonical_json import canonicalize, digest_of
 from interlock_contract.model_access import Shape
 
+_UNBOUNDED: Final = (
+    "{model} searches by itself, and no member of a request bounds what that costs: its price needs perCall, the most "
+    "that a call costs besides its prompt and the limit of its output"
+)
 _HOUR_WRITE: Final = 2
 """Anthropic's price of input that is cached for an hour, as a multiple of input."""
 
@@ -20,7 +25,8 @@ class PriceOverride:
 
     `model` is provider/model, or the beginning of such a name and a `*`. `per_call` is dollars for each call. Tokens
     without a price of their own cost what `input` and `output` cost. Where Anthropic's API writes to its cache, writes
-    cost twice `input` without `cache_write`. Writes for an hour cost at least that. Zero is a price.
+    cost twice `input` without `cache_write`. Writes for an hour cost at least that. Zero is a price. For a model that
+    searches by itself, `per_call` is the most that a call costs besides its prompt and the limit of its output.
     """
 
     model: str
@@ -88,20 +94,27 @@ class PriceList:
             model: The provider's name for the model.
 
         Raises:
-            PriceMissing: Neither the policy nor the book has a price; the message says why.
+            PriceMissing: Neither the policy nor the book has a price that bounds a call; the message says why.
         """
         fitting = [one for one in self._overrides if one.fits(f"{provider}/{model}")]
         if not fitting:
-            return self._book.find(provider, url, model)
+            price = self._book.find(provider, url, model)
+            if searches_by_itself(model, price) and not has_bound(price):
+                raise PriceMissing(_UNBOUNDED.format(model=model))
+            return price
         # A name without * is the most exact one, then the longest beginning.
         declared = max(fitting, key=lambda one: (not one.model.endswith("*"), len(one.model)))
         known = self._known(provider, url, model)
+        searches = searches_by_itself(model, known)
+        if searches and declared.per_call is None:
+            raise PriceMissing(_UNBOUNDED.format(model=model))
         window = declared.context_window or (known.context_window if known else None)
         return ModelPrice(
             rows=(declared.row(shape),),
             context_window=window,
             aliases=known.aliases if known else (),
             dated=known.dated if known else False,
+            covers_searches=searches,
         )
 
     def _known(self, provider: str, url: str, model: str) -> ModelPrice | None:

@@ -11,7 +11,8 @@ from interlock_contract.budget.windows import LEAST_DAY_SECONDS, MAX_DAY_SECONDS
 from interlock_contract.strict_fields import StrictStruct, like
 
 DEFAULT_MAX_OUTPUT_TOKENS: Final = 4096
-MAX_OUTPUT_TOKENS: Final = 10_000_000
+MAX_OUTPUT_TOKENS: Final = 1_000_000
+"""Largest limit of the output that a policy can set for requests without one."""
 DEFAULT_HANG_UP_SECONDS: Final = 60
 MAX_HANG_UP_SECONDS: Final = 3600
 

@@ -133,13 +133,15 @@ class ModelPrice(StrictStruct, frozen=True):
 
     `context_window` is absent where it is not known. `aliases` are other names of models with this very price, in
     lower case. If `dated`, a name with a date at its end is the same model too, as `gpt-5-mini-2025-08-07` is
-    `gpt-5-mini`.
+    `gpt-5-mini`. If `covers_searches`, the model searches by itself, and `request` is the most that a call costs
+    besides its prompt and the limit of its output, as an administrator has stated it.
     """
 
     rows: Annotated[tuple[PriceRow, ...], Meta(min_length=1, max_length=MAX_ROWS)]
     context_window: Annotated[int, Meta(ge=1, le=2**53 - 1)] | None = None
     aliases: Annotated[tuple[Alias, ...], Meta(max_length=MAX_ALIASES)] = ()
     dated: bool = False
+    covers_searches: bool = False
 
     def check(self) -> None:
         """Refuse rows among which a call could have none, or two."""

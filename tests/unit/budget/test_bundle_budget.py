@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from interlock_contract.budget.bundle_budget import BundleBudget
+from interlock_contract.budget.bundle_budget import MAX_OUTPUT_TOKENS, BundleBudget
 from interlock_contract.budget.leases import LedgerTerms
 from interlock_contract.budget.money import MAX_LIMIT
 from interlock_contract.bundle import AgentIdentity, Bundle, BundleTool, dump_bundle, parse_bundle
@@ -21,7 +21,7 @@ BUDGETS = st.builds(
     *(LIMITS, LIMITS, st.just("support.total"), LIMITS, LIMITS),
     st.sampled_from(["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires"]),
     st.lists(st.integers(1, 99), max_size=3).map(tuple),
-    st.integers(1, 10_000_000),
+    st.integers(1, MAX_OUTPUT_TOKENS),
     st.integers(0, 3600),
     st.none() | st.integers(10, 86_400),
 )

@@ -5,8 +5,9 @@ import pytest
 from interlock.prices.book import PriceMissing
 from interlock.prices.price_list import PriceList, PriceOverride
 from interlock_contract.budget.money import MoneyInvalid
+from interlock_contract.budget.price_book import BookEntry, BookProvider
 from interlock_contract.budget.prices import ModelPrice, ModelUsage, PriceRow, price_of
-from tests.unit.prices.test_price_book import BOOK
+from tests.unit.prices.test_price_book import BOOK, book_of
 
 URL = "https://api.acme.com/v1"
 
@@ -47,6 +48,57 @@ def test_the_most_exact_declared_price_counts(model: str, expected: int) -> None
     for order in (entries, entries[::-1]):
         prices = PriceList(BOOK, [PriceOverride(model=name, input=dollars, output="0") for name, dollars in order])
         assert find(prices, model).rows[0].input == expected * 10**9
+
+
+def searching(name: str, **rates: int) -> BookEntry:
+    return BookEntry(id=name, names=(name,), price=ModelPrice(rows=(PriceRow(input=1, output=1, **rates),)))
+
+
+SEARCHES = book_of(
+    BookProvider(
+        id="acme",
+        url=r"https://api\.acme\.com",
+        entries=(
+            searching("gpt-4o", web_search=9),
+            searching("gpt-4o-search-preview"),
+            searching("gpt-5-search-api"),
+            searching("o3-deep-research", web_search=9),
+            searching("gpt-4o:online"),
+            searching("groq/compound-mini"),
+            searching("sonar", request=5),
+            searching("sonar-pro", request=5, web_search=9),
+            searching("sonar-deep-research", request=5, citation=2),
+            searching("answers", request=5, citation=2),
+        ),
+    )
+)
+UNBOUNDED = [
+    *("gpt-4o-search-preview", "gpt-5-search-api", "o3-deep-research", "gpt-4o:online", "groq/compound-mini"),
+    *("sonar-pro", "sonar-deep-research", "answers"),
+]
+
+
+@pytest.mark.parametrize("model", UNBOUNDED)
+def test_a_model_that_searches_by_itself_needs_a_declared_price_for_each_call(model: str) -> None:
+    with pytest.raises(PriceMissing, match=f"{model} searches by itself.*perCall"):
+        find(PriceList(SEARCHES), model)
+    without = [PriceOverride(model="acme/*", input="1", output="2")]
+    with pytest.raises(PriceMissing, match="perCall"):
+        find(PriceList(SEARCHES, without), model)
+    for per_call in ("0", "0.5"):
+        declared = [*without, PriceOverride(model=f"acme/{model}", input="1", output="2", per_call=per_call)]
+        found = find(PriceList(SEARCHES, declared), model)
+        assert found.covers_searches
+        assert found.rows[0].request == float(per_call) * 10**9
+
+
+def test_a_model_whose_searches_are_asked_for_or_in_its_fee_has_the_price_of_the_book() -> None:
+    for model in ("gpt-4o", "sonar"):
+        found = find(PriceList(SEARCHES), model)
+        assert found == SEARCHES.find("acme", URL, model)
+        assert not found.covers_searches
+    declared = [PriceOverride(model="acme/gpt-4o", input="1", output="2", per_call="1")]
+    assert not find(PriceList(SEARCHES, declared), "gpt-4o").covers_searches
 
 
 def test_each_member_has_its_class() -> None:
