@@ -125,6 +125,15 @@ def replace_surrogates(value: Any) -> Any:
     return parse_lenient(text)
 
 
+def text_of(value: Any) -> str:
+    """Return a value of another program's document if it is text, else an empty text.
+
+    What a document has in place of a name may be a list or an object, and `[] in {"a", "b"}` raises TypeError. So each
+    value that is looked up in a set or in a dictionary is read with this function.
+    """
+    return value if isinstance(value, str) else ""
+
+
 class NodeCounter:
     """Counts the values and keys of a JSON text from its bytes, before anything is parsed.
 

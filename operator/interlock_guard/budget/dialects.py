@@ -51,6 +51,9 @@ class Dialect:
             sends the usage anyway.
         standard_tier: The value of `service_tier` that asks for the standard price. None where the member is not known
             to pass: the provider then chooses the tier.
+        is_standard_by_default: Whether the provider documents that a body without `service_tier` costs the standard
+            price. Elsewhere the project or the deployment may have a dearer tier as its default.
+        takes_zero_as_limit: Whether a limit of 0 tokens generates nothing, as Anthropic has it for writing a cache.
         has_automatic_cache: Whether prompts may be written to the cache although the body does not ask for it.
     """
 
@@ -59,6 +62,8 @@ class Dialect:
     cached: Reading
     takes_usage_option: bool = True
     standard_tier: str | None = None
+    is_standard_by_default: bool = False
+    takes_zero_as_limit: bool = False
     has_automatic_cache: bool = True
 
     def limit_of(self, endpoint: str) -> str | None:
@@ -90,7 +95,7 @@ _HOSTS: Final[tuple[tuple[re.Pattern[str], Dialect], ...]] = tuple(
         # "Reasoning tokens will be counted separately from completion_tokens", says xAI.
         (r"x\.ai", Dialect("max_completion_tokens", "outside", "inside")),
         # Google reports thoughts only in total_tokens, or next to completion_tokens.
-        (r"googleapis\.com", Dialect("max_tokens", "outside", "inside")),
+        (r"googleapis\.com", Dialect("max_tokens", "outside", "inside", is_standard_by_default=True)),
     )
 )
 
@@ -116,7 +121,7 @@ def dialect_of(
     host = (urlsplit(url).hostname or "").rstrip(".")
     if shape == "Anthropic":
         is_own = host == _ANTHROPIC_HOST or host.endswith(f".{_ANTHROPIC_HOST}")
-        return replace(_ANTHROPIC, standard_tier="standard_only") if is_own else _ANTHROPIC
+        return replace(_ANTHROPIC, standard_tier="standard_only", takes_zero_as_limit=True) if is_own else _ANTHROPIC
     found = next((dialect for pattern, dialect in _HOSTS if pattern.match(host)), None)
     dialect = found or (_OPENAI if name == "openai" else _UNKNOWN)
     return replace(

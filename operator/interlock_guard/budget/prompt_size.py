@@ -8,6 +8,7 @@ nothing, so it has a bound of its own. Files and what a body only refers to can 
     {"type": "input_image", "image_url": "data:..."}              the bound for an image of the model
     {"type": "input_file", "file_data": "data:application/pdf"}   the context window: a PDF may unpack to any text
     "previous_response_id": "resp_1"                              the context window
+    {"type": "video_url", "video_url": {"url": "data:..."}}       the context window: only the policy lets it pass
 """
 
 import re
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from interlock_contract.strict_json import text_of
 from interlock_guard.budget.dialects import COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
 from interlock_guard.wire.large_messages import Pace
 
@@ -59,6 +61,13 @@ _OPAQUE: Final = frozenset(
 )
 """Members that may hold anything, and in which a provider looks for no content."""
 _DESCRIBED: Final = frozenset({"function", "custom", "parameters", "input_schema", "format", "tools"})
+_ADDED_TEXTS: Final = frozenset(
+    {"extra_content", "reasoning", "reasoning_content", "reasoning_details", "thinking_blocks"}
+)
+"""Members of messages that no official SDK has, and that are text: what a model has thought in an earlier turn, and
+Google's signature of it."""
+_ADDED_CONTENTS: Final = re.compile(r"audio|document|file|frame|image|media|url|video", re.IGNORECASE)
+"""In the name of a member of a whole body that no official SDK has: it may bring content that is no text."""
 _PLAIN_TYPES: Final = frozenset(
     {"text", "input_text", "output_text", "message", "tool_use", "tool_result", "function", "function_call", "thinking"}
 )
@@ -83,6 +92,7 @@ class PromptSize:
         has_long_cache: Whether it asks for a cache that lives longer than half an hour.
         prediction: Most tokens of a predicted output.
         compacts: Whether the provider may summarise the conversation first, which is one more call.
+        added: The members that the policy lets pass, which were taken into account.
     """
 
     text: int = PER_REQUEST
@@ -93,6 +103,7 @@ class PromptSize:
     has_long_cache: bool = False
     prediction: int = 0
     compacts: bool = False
+    added: frozenset[str] = frozenset()
 
     @property
     def is_text_alone(self) -> bool:
@@ -112,19 +123,23 @@ class PromptSize:
         return self.text + self.images * (per_image or 0)
 
 
-async def measure_prompt(endpoint: str, body: Mapping[str, Any], length_of: Callable[[str], int]) -> PromptSize:
+async def measure_prompt(
+    endpoint: str, body: Mapping[str, Any], length_of: Callable[[str], int], added: frozenset[str] = frozenset()
+) -> PromptSize:
     """Return the size of a body's input, measured in steps.
 
     Args:
         endpoint: The path that is posted to.
         body: The body as the decision is made on it.
         length_of: Returns the bytes of one of its texts, with what was cut out of it.
+        added: Members, and types of parts, that no official SDK has and the policy lets pass. Nothing is known of their
+            tokens.
     """
-    meter = _Meter(endpoint, length_of)
+    meter = _Meter(endpoint, length_of, added)
     meter.take_root(body)
     await _walk(meter)
     if body.get("prediction") is not None:
-        part = _Meter(endpoint, length_of)
+        part = _Meter(endpoint, length_of, added)
         part.take(body["prediction"])
         await _walk(part)
         meter.size.prediction = part.size.text
@@ -140,8 +155,10 @@ async def _walk(meter: "_Meter") -> None:
 class _Meter:
     """Walks through one body."""
 
-    def __init__(self, endpoint: str, length_of: Callable[[str], int]) -> None:
-        self.size = PromptSize()
+    def __init__(self, endpoint: str, length_of: Callable[[str], int], added: frozenset[str]) -> None:
+        self.size = PromptSize(added=added)
+        self._added, self._unknown = added, added - _ADDED_TEXTS - _CACHE - _OPAQUE
+        self._marked = _MARKED | self._unknown
         self._length_of = length_of
         self._endpoint = endpoint
         self._has_tokens = endpoint in (COMPLETIONS, EMBEDDINGS)  # a prompt may be a list of tokens
@@ -164,9 +181,12 @@ class _Meter:
         context = body.get("context_management")
         edits = context.get("edits") if isinstance(context, dict) else context
         size.compacts = isinstance(edits, list) and any(
-            isinstance(edit, dict) and str(edit.get("type", "")).startswith("compact") for edit in edits
+            isinstance(edit, dict) and text_of(edit.get("type")).startswith("compact") for edit in edits
         )
-        self._waiting += [{name: value for name, value in body.items() if name != "prediction"}]
+        for name in self._added.intersection(body):
+            if body[name] and _ADDED_CONTENTS.search(name) is not None:
+                size.reference = size.reference or name
+        self._take_object({name: value for name, value in body.items() if name != "prediction"}, is_root=True)
 
     def take(self, value: Any) -> None:
         """Begin with a value that is a part of a body."""
@@ -188,12 +208,28 @@ class _Meter:
         if not isinstance(value, dict):
             self._add(value, self._waiting)
             return
+        self._take_object(value)
+
+    def _take_object(self, value: dict[str, Any], *, is_root: bool = False) -> None:
         kind = value.get("type")
-        is_plain = _MARKED.isdisjoint(value) and (kind is None or (isinstance(kind, str) and kind in _PLAIN_TYPES))
+        is_plain = self._marked.isdisjoint(value) and (kind is None or text_of(kind) in _PLAIN_TYPES)
         if is_plain and not (self._endpoint == RESPONSES and _ID_ALONE.issuperset(value)):
             self._add(value, self._waiting)
-        else:
-            self._take_marked(value, kind if isinstance(kind, str) else "")
+            return
+        if not is_root:
+            self._take_added(value, text_of(kind))
+        self._take_marked(value, text_of(kind))
+
+    def _take_added(self, value: dict[str, Any], kind: str) -> None:
+        """Note a part of a type, or with a member, of which nothing is known."""
+        unknown = [kind] if kind in self._added else []
+        unknown += [
+            name
+            for name in self._unknown.intersection(value)
+            if isinstance(value[name], str | dict | list) and value[name]
+        ]
+        if unknown:
+            self.size.reference = self.size.reference or min(unknown)
 
     def _add(self, value: Any, waiting: list[Any]) -> None:
         """Count the bytes of a value, as JSON has them; objects and lists in it wait."""
@@ -225,7 +261,7 @@ class _Meter:
         """Take an object that may be an image or a file, or that has a member which says something of the input."""
         size = self.size
         source = value.get("source")
-        is_held = isinstance(source, dict) and source.get("type") in _HELD_SOURCES
+        is_held = isinstance(source, dict) and text_of(source.get("type")) in _HELD_SOURCES
         is_image = kind in _IMAGE_TYPES or "image_url" in value
         is_file = not is_image and not is_held and (kind in _FILE_TYPES or not _FILE_MEMBERS.isdisjoint(value))
         if is_image:

@@ -4,19 +4,23 @@ Every event costs time, so none is parsed here: `AnswerScreen` has parsed it in 
 is too large for that search is scanned for the few members that matter.
 
 A usage counts only if the stream has come to its end: a provider counts from the beginning of the stream in each of
-several usages, and charges what it counts last.
+several usages, and charges what it counts last. Of several ones each number is the largest.
 
     chat completions    the chunk without choices, or a usage in or after a chunk with a finish_reason
-    responses           response.completed, response.incomplete and response.failed
+    responses           the usage of response.completed, response.incomplete or response.failed
     messages            message_delta with a stop_reason, or message_stop after a message_delta
+
+A usage is not the last one if more text comes after it, and neither is that of an event that reports an error. What it
+has counted is then the least that the call costs.
 """
 
 from typing import Any, Final
 
+from interlock_contract.strict_json import text_of
 from interlock_guard.budget.body_usage import Watch
 from interlock_guard.budget.dialects import CHAT, COMPLETIONS, MESSAGES, RESPONSES
 from interlock_guard.budget.member_scanner import MemberScanner, Path
-from interlock_guard.budget.usage import Answer, Unknown, build_answer, merge_usage
+from interlock_guard.budget.usage import Answer, Unknown, build_answer, merge_usage, read_usage
 
 _RESPONSE_TEXTS: Final = frozenset(
     {
@@ -28,7 +32,6 @@ _REASONING: Final = "response.reasoning_text.delta"
 """Events whose `delta` is output. Summaries of reasoning are none: the reasoning itself is counted."""
 _RESPONSE_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _TYPE: Final[Path] = ("type",)
-_USAGE: Final[Path] = ("usage",)
 _ROOTS: Final[dict[str, Path]] = {RESPONSES: ("response",), MESSAGES: ("message",)}
 """The member of an event that is like the whole answer."""
 
@@ -50,7 +53,9 @@ class StreamUsage:
         self._usage: Any = None
         self._model: Any = None
         self._tier: Any = None
-        self._has_stopped = self._is_final = False
+        self._has_stopped = False
+        self._counted_at: int | None = None  # how much text the usage of a message_delta is for
+        self._final_at: int | None = None  # how much text the last usage is for
         self._take = {
             CHAT: self._take_chunk,
             COMPLETIONS: self._take_chunk,
@@ -77,12 +82,17 @@ class StreamUsage:
 
     def finish(self) -> Answer:
         """Return what is known when the stream has ended."""
-        count = 0 if self._watch.echoes else self.output_bytes
-        if self._is_final or self._take is None:
-            return self._watch.build_answer(self._usage, self._model, self._tier, count)
-        unknown = Unknown("the stream ended before its usage")
+        count, watch = 0 if self._watch.echoes else self.output_bytes, self._watch
+        if self._final_at == self.output_bytes or self._take is None:
+            return watch.build_answer(self._usage, self._model, self._tier, count)
+        counted = read_usage(watch.endpoint, self._usage, watch.dialect, has_hour_cache=watch.has_hour_cache)
         return build_answer(
-            unknown, model=self._model, service_tier=self._tier, raw_usage=self._usage, output_bytes=count
+            Unknown("the stream ended before its usage"),
+            model=self._model,
+            service_tier=self._tier,
+            raw_usage=self._usage,
+            output_bytes=count,
+            counted=None if isinstance(counted, Unknown) else counted,
         )
 
     def _note(self, answer: dict[str, Any]) -> None:
@@ -109,7 +119,8 @@ class StreamUsage:
         if usage is None:
             return data
         self._usage = merge_usage(self._usage, usage)
-        self._is_final = self._is_final or self._has_stopped or not choices
+        if self._has_stopped or (not choices and "error" not in event):
+            self._final_at = self.output_bytes
         is_ours = self._watch.takes_out and not choices and "error" not in event
         return None if is_ours else data
 
@@ -138,7 +149,7 @@ class StreamUsage:
         self.reasoning_bytes += size
 
     def _take_response(self, event: dict[str, Any], data: bytes) -> bytes | None:
-        kind = event.get("type")
+        kind = text_of(event.get("type"))
         if kind == _REASONING:
             self._count_reasoning(_size(event.get("delta")))
             return data
@@ -149,11 +160,12 @@ class StreamUsage:
         if not isinstance(answer, dict):
             return data
         self._note(answer)
-        self._is_final = self._is_final or kind in _RESPONSE_ENDS
+        if kind in _RESPONSE_ENDS and answer.get("usage") is not None:
+            self._final_at = self.output_bytes
         return data if self._watch.set_back is None else self._scanner().feed(data)
 
     def _take_message(self, event: dict[str, Any], data: bytes) -> bytes | None:
-        kind, delta = event.get("type"), event.get("delta")
+        kind, delta = text_of(event.get("type")), event.get("delta")
         if kind == "content_block_delta":
             if isinstance(delta, dict):
                 for name in ("text", "thinking", "partial_json"):
@@ -163,11 +175,11 @@ class StreamUsage:
                 self._note(answer)
         elif kind == "message_delta":
             self._note(event)
-            self._has_stopped = isinstance(event.get("usage"), dict)
-            is_last = isinstance(delta, dict) and delta.get("stop_reason") is not None
-            self._is_final = self._is_final or (self._has_stopped and is_last)
+            self._counted_at = self.output_bytes if isinstance(event.get("usage"), dict) else None
+            if isinstance(delta, dict) and delta.get("stop_reason") is not None:
+                self._final_at = self._counted_at
         elif kind == "message_stop":
-            self._is_final = self._is_final or self._has_stopped
+            self._final_at = self._counted_at
         return data
 
     def _scanner(self) -> MemberScanner:
@@ -182,11 +194,14 @@ class StreamUsage:
         passed = scanner.feed(data)
         root = _ROOTS.get(self._watch.endpoint, ())
         self._note({name: scanner.get((*root, name)) for name in ("model", "service_tier", "usage")})
-        kind = scanner.get(_TYPE)
-        if self._watch.endpoint == RESPONSES:
-            self._is_final = self._is_final or kind in _RESPONSE_ENDS
+        has_usage = scanner.get((*root, "usage")) is not None
+        if not has_usage and data.lstrip().startswith(b"{"):
+            self._counted_at = self._final_at = None  # it may be a text that no usage has counted
+        elif self._watch.endpoint == RESPONSES:
+            is_last = has_usage and text_of(scanner.get(_TYPE)) in _RESPONSE_ENDS
+            self._final_at = self.output_bytes if is_last else self._final_at
         elif self._watch.endpoint != MESSAGES:
-            self._is_final = self._is_final or scanner.get(_USAGE) is not None
+            self._final_at = self.output_bytes if has_usage else self._final_at
         return passed
 
 

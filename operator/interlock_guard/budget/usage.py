@@ -8,15 +8,17 @@ part of another, the larger reading counts:
 """
 
 from collections.abc import Mapping
+from itertools import islice, zip_longest
 from typing import Any, Final, NamedTuple
 
 from interlock_contract.budget.prices import STANDARD, ModelUsage
 from interlock_guard.budget.dialects import COUNT_TOKENS, EMBEDDINGS, MESSAGES, RESPONSES, Dialect
 
-MAX_TOKENS: Final = 10**9
-"""Largest number of tokens that is believed."""
+MAX_COUNT: Final = 10**9
+"""Largest number of tokens, or of searches, that is believed."""
 _MAX_ITERATIONS: Final = 4096
-_MAX_NESTING: Final = 2
+_MAX_NESTING: Final = 4
+"""How deep a usage is merged: `iterations`, one of them, its `cache_creation`, and a number in it."""
 _MEMBERS: Final = frozenset(
     {
         *("prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"),
@@ -25,7 +27,7 @@ _MEMBERS: Final = frozenset(
         *("ttl_12h_tokens", "ttl_30m_tokens", "reasoning_tokens", "audio_tokens", "image_tokens", "citation_tokens"),
         *("num_search_queries", "cache_creation", "cache_creation_input_tokens", "cache_read_input_tokens"),
         *("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens", "iterations", "server_tool_use"),
-        *("web_search_requests", "service_tier", "speed", "inference_geo"),
+        *("web_search_requests", "service_tier", "speed", "inference_geo", "type"),
     }
 )
 """Members of a usage that are read."""
@@ -53,16 +55,24 @@ class Answer(NamedTuple):
         tier: The service tier that it names, by the word of the price book: `standard`, `flex`, `priority`, or
             Anthropic's `fast`, `us` and `fast-us`.
         output_bytes: Bytes of text that were streamed to the agent; 0 for an answer that is no stream.
+        counted: What a usage that is not the last one has counted; None where the last one is known, or none came.
     """
 
     usage: ModelUsage | Unknown
     model: str | None = None
     tier: str | None = None
     output_bytes: int = 0
+    counted: ModelUsage | None = None
 
 
 def build_answer(
-    usage: ModelUsage | Unknown, *, model: Any, service_tier: Any, raw_usage: Any, output_bytes: int = 0
+    usage: ModelUsage | Unknown,
+    *,
+    model: Any,
+    service_tier: Any,
+    raw_usage: Any,
+    output_bytes: int = 0,
+    counted: ModelUsage | None = None,
 ) -> Answer:
     """Return what is known about an answer.
 
@@ -72,11 +82,12 @@ def build_answer(
         service_tier: Its member `service_tier`.
         raw_usage: Its member `usage`, in which Anthropic names tier, speed and region.
         output_bytes: Bytes of text that were streamed.
+        counted: What a usage before the last one has counted.
     """
     named = raw_usage if isinstance(raw_usage, Mapping) else {}
     tier = standard_name(service_tier or named.get("service_tier"))
     tier = with_region("fast" if named.get("speed") == "fast" else tier, _word(named.get("inference_geo")))
-    return Answer(usage, _word(model), tier, output_bytes)
+    return Answer(usage, _word(model), tier, output_bytes, counted)
 
 
 def with_region(tier: str | None, region: str | None) -> str | None:
@@ -127,8 +138,8 @@ def read_usage(endpoint: str, raw: Any, dialect: Dialect, *, has_hour_cache: boo
 def merge_usage(old: Any, new: Any, depth: int = 0) -> Any:
     """Return one raw usage made of two of the same stream, each of which counts from the stream's beginning.
 
-    A number never falls, a null changes nothing, and a number that cannot be read stays, so that it is noticed. Only
-    members that are read are kept: a stream may be long.
+    A number never falls, a list never gets shorter, a null changes nothing, and a number that cannot be read stays, so
+    that it is noticed. Only members that are read are kept: a stream may be long.
     """
     if new is None:
         return old
@@ -138,13 +149,16 @@ def merge_usage(old: Any, new: Any, depth: int = 0) -> Any:
             name: merge_usage(kept.get(name), value, depth + 1) for name, value in new.items() if name in _MEMBERS
         }
         return {**kept, **merged}
+    if isinstance(new, list) and (old is None or isinstance(old, list)) and depth < _MAX_NESTING:
+        pairs = islice(zip_longest(old or [], new), _MAX_ITERATIONS + 1)  # one more than is read
+        return [merge_usage(before, after, depth + 1) for before, after in pairs]
     if _is_count(old):
         return max(old, new) if _is_count(new) else new
     return new if old is None or isinstance(old, str | list | dict) else old
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= MAX_TOKENS
+    return type(value) is int and 0 <= value <= MAX_COUNT
 
 
 def _count(raw: Mapping[str, Any], name: str, default: int | None = None) -> int:
@@ -299,6 +313,6 @@ def _join(one: ModelUsage, other: ModelUsage, *, is_sum: bool) -> ModelUsage:
         name: getattr(one, name) + getattr(other, name) if is_sum else max(getattr(one, name), getattr(other, name))
         for name in ModelUsage.__slots__
     }
-    if max(numbers.values()) > MAX_TOKENS:
-        raise _Unreadable(f"the iterations have more than {MAX_TOKENS} tokens together")
+    if max(numbers.values()) > MAX_COUNT:
+        raise _Unreadable(f"the iterations have more than {MAX_COUNT} tokens together")
     return ModelUsage(**numbers)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from interlock_contract.budget.money import MAX_MONEY
 from interlock_contract.budget.prices import (
     PER_UNITS,
     STANDARD,
@@ -36,17 +37,20 @@ from interlock_guard.budget.member_scanner import SetBack
 from interlock_guard.budget.prompt_size import PromptSize
 from interlock_guard.budget.usage import standard_name, with_region
 
-MAX_NANOS: Final = 2**53 - 1
-"""Largest worst case in nano-dollars: nine million dollars."""
+_MAX_TOKENS: Final = 2**53 - 1
+"""Largest number of tokens that a limit of a minute is compared with."""
 _LONG_CONTEXT: Final = "context-1m"
 """Beginning of the beta value that gives a model of Anthropic a context window of a million tokens."""
 _LONG_WINDOW: Final = 1_000_000
 _US: Final = "us"
 """The region of inference that has a price of its own. A workspace may have it as its default."""
 _CHEAPER: Final = frozenset({"flex"})
-"""Tiers that cost no more than the standard tier, and so may be without a price."""
+"""Tiers that cost no more than the standard tier, and so may be without a price. A provider without such a tier, or
+without room in it, may serve the call at the standard price."""
 _FAST: Final = ("priority", "fast")
 """Two names of OpenAI for one tier."""
+_CHOSEN_BY_ANTHROPIC: Final = frozenset({STANDARD, "priority"})
+"""Tiers of Anthropic that a body gets without asking. All others are speeds and regions."""
 _WITH_TIERS: Final = frozenset({CHAT, RESPONSES, MESSAGES})
 """Endpoints that take `service_tier`."""
 _WAY_OUT: Final = "Set one in the policy's models.prices."
@@ -79,7 +83,7 @@ class Terms:
         price: Its price; None for a call that costs nothing.
         at: When it began, in seconds since 1970.
         nanos: The reservation, in nano-dollars.
-        tier: The tier that is asked for, by the price book's word.
+        tiers: The tiers that may serve it, by the price book's words. An answer that names none costs the dearest.
         rates: The dearest rates that it allows.
     """
 
@@ -88,7 +92,7 @@ class Terms:
     price: ModelPrice | None
     at: float
     nanos: int
-    tier: str = STANDARD
+    tiers: tuple[str, ...] = (STANDARD,)
     rates: Dearest | None = None
 
 
@@ -167,7 +171,7 @@ def _assess(request: ModelRequest) -> WorstCase:
         raise _Refusal("PriceUnknown", f"The model {_quote(request.model)} has no price. {_WAY_OUT}")
     passes = 2 if size.compacts else 1
     tokens_in = _input_tokens(request, price) * passes
-    tiers, asked, changes = _choose_tier(request, price)
+    tiers, changes = _choose_tiers(request, price)
     limit = _limit(request)
     tokens_out = 0 if limit is None else limit * _copies(request) * passes + size.prediction
     rates = dearest(
@@ -181,13 +185,13 @@ def _assess(request: ModelRequest) -> WorstCase:
     if rates.output is None and limit is not None:
         raise _Refusal("PriceUnknown", f"The model {_quote(request.model)} has no price of output. {_WAY_OUT}")
     nanos = -(-(tokens_in * rates.input + tokens_out * (rates.output or 0)) // PER_UNITS) + rates.request
-    nanos = min(nanos, MAX_NANOS)
-    terms = Terms(endpoint, request.model, price, request.at, nanos, asked, rates)
+    nanos = min(nanos, MAX_MONEY)
+    terms = Terms(endpoint, request.model, price, request.at, nanos, tiers, rates)
     options = _ask_for_usage(request)
     changes |= {} if options is None else {"stream_options": options}
     return WorstCase(
         nanos,
-        min(tokens_in + tokens_out, MAX_NANOS),
+        min(tokens_in + tokens_out, _MAX_TOKENS),
         _change(request, limit, changes),
         terms,
         _watch(request, limit, is_asked=options is not None),
@@ -233,48 +237,55 @@ def _input_tokens(request: ModelRequest, price: ModelPrice) -> int:
     return tokens
 
 
-def _choose_tier(request: ModelRequest, price: ModelPrice) -> tuple[Collection[str] | None, str, dict[str, Any]]:
-    """Return the tiers that may serve the call (None for all), the one that is asked for, and what is sent."""
+def _choose_tiers(request: ModelRequest, price: ModelPrice) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return the tiers that may serve the call, and what is sent.
+
+    A body that leaves the tier to the provider may get the dearest: a project of OpenAI can have `priority` as its
+    default. So the guard sets the tier where the provider is known to take it.
+    """
     known = price.tiers(request.at)
     if request.endpoint not in _WITH_TIERS:
-        return (STANDARD,), STANDARD, {}
-    asked, own = request.body.get("service_tier"), request.dialect.standard_tier
-    changes = {"service_tier": own} if asked in (None, "auto") and own is not None else {}
-    if asked == "auto" and own is None:
-        return None, STANDARD, {}
-    names = _named_tiers("service_tier", STANDARD if asked in (None, "auto") else standard_name(asked), known)
+        return (STANDARD,), {}
+    asked, dialect = request.body.get("service_tier"), request.dialect
+    own = dialect.standard_tier
+    is_open = asked in (None, "auto")
+    changes = {"service_tier": own} if is_open and own is not None else {}
+    if not is_open or own is not None or (asked is None and dialect.is_standard_by_default):
+        names = _named_tiers("service_tier", STANDARD if is_open else standard_name(asked), known)
+    else:
+        chosen = known & _CHOSEN_BY_ANTHROPIC if request.endpoint == MESSAGES else known
+        names = tuple(sorted(chosen))
     speed = request.body.get("speed")
     if speed not in (None, "standard"):
         names = _named_tiers("speed", speed, known)
-    return *_add_region(request, names, known), changes
+    return _with_regions(request, names, known), changes
 
 
 def _named_tiers(member: str, asked: Any, known: Collection[str]) -> tuple[str, ...]:
     """Return the tiers of the price that a body asks for by name."""
     if not isinstance(asked, str):
         raise _Refusal("BadRequest", f"{member} is no text.")
-    names = [name for name in (_FAST if asked in _FAST else (asked,)) if name in known]
-    if not names and asked in _CHEAPER:
-        names = [STANDARD]
+    wanted = _FAST if asked in _FAST else (asked, STANDARD) if asked in _CHEAPER else (asked,)
+    names = tuple(name for name in wanted if name in known)
     if not names:
         raise _Refusal("PriceUnknown", f"The {member} {_quote(asked)} has no price. {_WAY_OUT}")
-    return tuple(names)
+    return names
 
 
-def _add_region(request: ModelRequest, names: tuple[str, ...], known: Collection[str]) -> tuple[Collection[str], str]:
-    """Return the tiers in the regions of inference that a body allows, and the one that is asked for."""
+def _with_regions(request: ModelRequest, names: tuple[str, ...], known: Collection[str]) -> tuple[str, ...]:
+    """Return the tiers in the regions of inference that a body allows."""
     region = request.body.get("inference_geo")
     if request.endpoint != MESSAGES:
-        return names, names[0]
+        return names
     if region is None:  # the workspace chooses
         regional = [name for tier in names if (name := str(with_region(tier, _US))) in known]
-        return (*names, *regional), names[0]
+        return (*names, *regional)
     if not isinstance(region, str):
         raise _Refusal("BadRequest", "inference_geo is no text.")
-    regional = [str(with_region(tier, region)) for tier in names]
-    if not set(regional).issubset(known):
+    within = tuple(str(with_region(tier, region)) for tier in names)
+    if not set(within).issubset(known):
         raise _Refusal("PriceUnknown", f"The inference_geo {_quote(region)} has no price. {_WAY_OUT}")
-    return regional, regional[0]
+    return within
 
 
 def _limit_members(request: ModelRequest) -> tuple[str, ...]:
@@ -286,9 +297,12 @@ def _limit_members(request: ModelRequest) -> tuple[str, ...]:
 
 
 def _limit(request: ModelRequest) -> int | None:
-    """Return the limit of the output of one answer; None for an endpoint without output."""
-    members = _limit_members(request)
-    given = [_number(request.body, member, least=0) for member in members if request.body.get(member) is not None]
+    """Return the limit of the output of one answer; None for an endpoint without output.
+
+    Some providers take 0 for no limit, and others refuse it. Only Anthropic is known to generate nothing then.
+    """
+    members, least = _limit_members(request), 0 if request.dialect.takes_zero_as_limit else 1
+    given = [_number(request.body, member, least=least) for member in members if request.body.get(member) is not None]
     return max(given, default=request.max_output_tokens) if members else None
 
 

@@ -121,6 +121,17 @@ async def relay(
         UpstreamError: No usable answer came, or it broke off.
         AgentGone: The agent has hung up.
     """
+    try:
+        return await _relay(call, sending, client, hold)
+    except UpstreamError as failed:
+        if call.metered is not None and failed.refused_status is not None:  # such as that of a redirect
+            call.metered.status = failed.refused_status
+        raise
+
+
+async def _relay(
+    call: ModelCall, sending: AbstractAsyncContextManager[ClientResponse], client: ProviderClient, hold: Hold
+) -> web.StreamResponse:
     async with sending as answer:
         metered = call.metered
         is_events = call.wants_stream or answer.content_type == EVENT_STREAM

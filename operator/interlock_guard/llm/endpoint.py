@@ -175,7 +175,7 @@ class LlmEndpoint:
             return self._refuse(http, shape, request, denial, TOO_MANY)
         except JsonInvalid as error:
             return self._refuse(http, shape, request, _unreadable(error))
-        size = await self._meter.measure(request.method, body)
+        size = await self._meter.measure(request.method, body, provider)
         begun = await self._begin(http, request, body, size)
         del body  # the answer can take minutes, and the body is no longer needed
         return await self._wait(begun) if isinstance(begun, ModelCall) else begun

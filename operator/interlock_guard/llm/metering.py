@@ -136,9 +136,11 @@ class Meter:
         """Whether calls are limited by a budget now."""
         return self._budget.terms is not None
 
-    async def measure(self, endpoint: str, body: RequestBody) -> PromptSize | None:
+    async def measure(self, endpoint: str, body: RequestBody, provider: Provider | None) -> PromptSize | None:
         """Return the size of a body's input; None where nothing is metered."""
-        return await measure_prompt(endpoint, body.value, body.length_of) if self.is_on else None
+        if not self.is_on or provider is None:
+            return None
+        return await measure_prompt(endpoint, body.value, body.length_of, frozenset(provider.extra_members))
 
     async def reserve(
         self,
@@ -168,7 +170,9 @@ class Meter:
         terms = bundle.budget
         if terms is None:
             return None
-        size = size or await measure_prompt(request.method, body.value, body.length_of)
+        added = frozenset(provider.extra_members)
+        if size is None or size.added != added:  # another bundle may have come meanwhile
+            size = await measure_prompt(request.method, body.value, body.length_of, added)
         assessed = assess(
             ModelRequest(
                 endpoint=request.method,

@@ -123,7 +123,8 @@ def outcome_of_message(message: Any) -> TaskOutcome | None:
     if "jsonrpc" in message:
         error = message.get("error")
         if isinstance(error, dict):
-            is_callers = error.get("code") in _CALLERS_FAULT | _ALSO_CALLERS_FAULT
+            code = error.get("code")
+            is_callers = type(code) is int and code in _CALLERS_FAULT | _ALSO_CALLERS_FAULT
             return TaskOutcome.REJECTED if is_callers else TaskOutcome.FAILED
         message = message.get("result")
     return _STATES.get(_state_of(message))

@@ -43,11 +43,21 @@ class UpstreamError(Exception):
 
     The message is for the agent and names neither address nor secret; `detail` is for the log. `is_sent` says whether
     the request may have reached the server, `is_connection` whether its connection failed, so that a new one may work.
+    `refused_status` is the HTTP status of an answer that was refused by its head, None without one.
     """
 
-    def __init__(self, message: str, *, is_sent: bool, detail: str = "", is_connection: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        is_sent: bool,
+        detail: str = "",
+        is_connection: bool = False,
+        refused_status: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.is_sent, self.is_connection = is_sent, is_connection
+        self.refused_status = refused_status
         self.detail = detail or message
 
 
@@ -56,7 +66,8 @@ class Redirected(UpstreamError):  # noqa: N818 - says what happened
 
     def __init__(self, status: int, location: str) -> None:
         message = f"answered with a redirect (HTTP {status}), which the guard does not follow"
-        super().__init__(message, is_sent=True, detail=f"{message}; to {json.dumps(location[:256])}")
+        detail = f"{message}; to {json.dumps(location[:256])}"
+        super().__init__(message, is_sent=True, detail=detail, refused_status=status)
         self.status, self.location = status, location
 
 
@@ -170,10 +181,12 @@ def _refuse_answer(response: aiohttp.ClientResponse) -> None:
     if response.status in _REDIRECTS:
         raise Redirected(response.status, response.headers.get("Location", ""))
     if response.status not in _ANSWERS:
-        raise UpstreamError(f"answered with HTTP {response.status}, which answers no request", is_sent=True)
+        message = f"answered with HTTP {response.status}, which answers no request"
+        raise UpstreamError(message, is_sent=True, refused_status=response.status)
     encodings = ",".join(response.headers.getall("Content-Encoding", ()))
     if not {one.strip().lower() for one in encodings.split(",")} <= _NO_ENCODINGS:
-        raise UpstreamError("answered with a compressed body, which the guard had not asked for", is_sent=True)
+        message = "answered with a compressed body, which the guard had not asked for"
+        raise UpstreamError(message, is_sent=True, refused_status=response.status)
 
 
 def _explain_failure(error: Exception) -> UpstreamError:

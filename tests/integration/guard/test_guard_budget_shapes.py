@@ -192,6 +192,28 @@ async def test_a_message_that_is_cached_and_a_count_of_tokens(rig: BudgetRig, cl
 
 
 @requirement("budget.settled")
+async def test_an_answer_that_is_refused_by_its_head_costs_what_its_status_says(
+    rig: BudgetRig, gpt: openai.AsyncOpenAI
+) -> None:
+    heads = [
+        (307, {"Location": "/elsewhere"}),
+        (429, {"Content-Encoding": "gzip"}),
+        (200, {"Content-Encoding": "gzip"}),
+    ]
+
+    async def answer(_: web.Request) -> web.Response:
+        status, headers = heads[len(rig.provider.seen) - 1]
+        return web.Response(status=status, headers=headers, body=b"\x1f\x8b")
+
+    rig.provider.answer = answer
+    for _ in heads:
+        with pytest.raises(openai.APIStatusError):
+            await gpt.chat.completions.create(model=GPT, messages=HELLO)
+    costs = await rig.costs(rig.guards[0], len(heads))
+    assert [one["costBasis"] for one in costs] == ["Free", "Free", "Reservation"]
+
+
+@requirement("budget.settled")
 async def test_a_stream_without_a_usage_costs_its_whole_reservation(rig: BudgetRig, gpt: openai.AsyncOpenAI) -> None:
     answer_with(rig, OPENAI_STREAM[:4], GPT)
     seen = [one async for one in await gpt.chat.completions.create(model=GPT, messages=HELLO, stream=True)]

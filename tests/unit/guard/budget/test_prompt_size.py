@@ -29,8 +29,8 @@ WINDOW = 200_000
 CLAUDE, GPT = "claude-opus-4-6", "gpt-4o"
 
 
-def measure(endpoint: str, body: Mapping[str, Any]) -> PromptSize:
-    return asyncio.run(measure_prompt(endpoint, body, lambda text: len(text.encode())))
+def measure(endpoint: str, body: Mapping[str, Any], *added: str) -> PromptSize:
+    return asyncio.run(measure_prompt(endpoint, body, lambda text: len(text.encode()), frozenset(added)))
 
 
 def ask(content: Any, **members: Any) -> dict[str, Any]:
@@ -179,6 +179,48 @@ def test_what_a_body_only_refers_to_may_fill_the_context_window(
     assert size.input_tokens(GPT, WINDOW) == WINDOW
     assert size.input_tokens(GPT, 10) == size.text
     assert size.input_tokens(GPT, None) is None
+
+
+ADDED = [
+    (CHAT, ask([{"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAAA"}}]), "video_url"),
+    (CHAT, ask([{"type": "audio_url", "audio_url": {"url": "https://a.example/a.mp3"}}]), "audio_url"),
+    (CHAT, ask([{"type": "input_video", "data": "AAAA"}]), "input_video"),  # the member is one of the SDK's
+    (CHAT, ask([{"type": "text", "text": "x", "clip": "AAAA"}]), "clip"),
+    (CHAT, {"messages": [{"role": "user", "content": "x", "images": ["AAAA"]}]}, "images"),
+    (RESPONSES, {"input": [{"role": "user", "content": [{"type": "input_video", "id": "v"}]}]}, "input_video"),
+    (CHAT, ask("x", documents=[{"title": "a"}]), "documents"),
+    (CHAT, ask("x", MediaUrls=["https://a.example/a.mp4"]), "MediaUrls"),
+]
+
+
+@requirement("budget.worst-case")
+@pytest.mark.parametrize(("endpoint", "body", "name"), ADDED, ids=[str(index) for index in range(len(ADDED))])
+def test_a_part_of_which_only_the_policy_knows_may_fill_the_context_window(
+    endpoint: str, body: dict[str, Any], name: str
+) -> None:
+    size = measure(endpoint, body, name, "another")
+    assert size.reference == name
+    assert size.input_tokens(GPT, None) is None
+    assert size.added == {name, "another"}
+
+
+@requirement("budget.worst-case")
+@pytest.mark.parametrize(
+    "body",
+    [
+        ask("x", top_k=5, guided_json={"type": "object", "properties": {"image_url": {"type": "string"}}}),
+        ask("x", repetition_penalty=1.1, videos=None, images=[]),
+        {"messages": [{"role": "assistant", "content": "x", "reasoning_content": "hm", "prefix": True}]},
+        {"messages": [{"tool_calls": [{"extra_content": {"google": {"thought_signature": "x"}}}]}]},
+        ask([{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]),
+    ],
+)
+def test_a_member_that_the_policy_adds_and_that_brings_no_content_counts_as_text(body: dict[str, Any]) -> None:
+    names = ["top_k", "repetition_penalty", "guided_json", "videos", "images", "reasoning_content", "prefix"]
+    names += ["extra_content", "cache_control"]
+    plain, size = measure(CHAT, body), measure(CHAT, body, *names)
+    assert (size.reference, size.images) == ("", plain.images)
+    assert size.text >= texts(body)
 
 
 HELD = [

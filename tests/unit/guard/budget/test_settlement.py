@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_contract.budget.prices import Dearest, ModelPrice, ModelUsage, PriceRow
+from interlock_contract.budget.money import MAX_LIMIT, MAX_MONEY
+from interlock_contract.budget.prices import MAX_RATE, Dearest, ModelPrice, ModelUsage, PriceRow, dearest
 from interlock_guard.budget.dialects import CHAT, COUNT_TOKENS, EMBEDDINGS
 from interlock_guard.budget.settlement import Charge, End, charge, end_of
-from interlock_guard.budget.usage import Answer, Unknown
+from interlock_guard.budget.usage import MAX_COUNT, Answer, Unknown
 from interlock_guard.budget.worst_case import Terms
 from tests.requirements import requirement
 
@@ -24,7 +25,7 @@ PRICE = ModelPrice(
 )
 OTHER = ModelPrice(rows=(PriceRow(input=3 * IN, output=3 * OUT),))
 RATES = Dearest(2 * IN, 4 * OUT, 0, 0, 0)
-TERMS = Terms(CHAT, "gpt-5-mini", PRICE, 1000.0, RESERVED, "standard", RATES)
+TERMS = Terms(CHAT, "gpt-5-mini", PRICE, 1000.0, RESERVED, ("standard",), RATES)
 USAGE = ModelUsage(input=10, output=5)
 COST = 10 * 1000 + 5 * 10_000
 UNKNOWN = Unknown("the answer has no usage")
@@ -42,8 +43,9 @@ def settle(answer: Answer | None, end: End = End.COMPLETE, terms: Terms = TERMS)
 @pytest.mark.parametrize(
     ("status", "end"),
     [
+        *((status, End.FREE) for status in (301, 302, 304, 307, 308)),
         *((status, End.FREE) for status in (400, 401, 403, 404, 408, 409, 413, 422, 429, 498, 499, 503, 529)),
-        *((status, End.UNKNOWN) for status in (500, 501, 502, 504, 505, 520, 522, 524, 599, 100, 301, 600)),
+        *((status, End.UNKNOWN) for status in (500, 501, 502, 504, 505, 520, 522, 524, 599, 100, 101, 600)),
         *((status, End.COMPLETE) for status in (200, 201, 202)),
     ],
 )
@@ -61,7 +63,7 @@ def test_a_call_that_the_provider_refused_or_never_got_costs_nothing() -> None:
 
 @requirement("budget.settled")
 def test_a_call_whose_end_is_unknown_costs_its_whole_reservation() -> None:
-    for answer in (None, Answer(UNKNOWN), Answer(USAGE, output_bytes=64)):
+    for answer in (None, Answer(UNKNOWN), Answer(USAGE, output_bytes=64), Answer(UNKNOWN, counted=USAGE)):
         found = settle(answer, End.UNKNOWN)
         assert (found.nanos, found.basis, found.alerts) == (RESERVED, "Reservation", ())
         assert found.reason
@@ -88,8 +90,8 @@ def test_the_tier_that_the_answer_names_counts(tier: str, factor: float) -> None
 
 
 @requirement("budget.settled")
-def test_without_a_tier_in_the_answer_that_of_the_request_counts() -> None:
-    terms = Terms(CHAT, "gpt-5-mini", PRICE, 1000.0, RESERVED, "priority", RATES)
+def test_without_a_tier_in_the_answer_the_dearest_that_may_have_served_counts() -> None:
+    terms = Terms(CHAT, "gpt-5-mini", PRICE, 1000.0, RESERVED, ("standard", "priority"), RATES)
     assert settle(Answer(USAGE), terms=terms).nanos == 2 * COST
 
 
@@ -105,7 +107,7 @@ def test_an_unknown_model_or_tier_is_charged_at_the_dearer_of_asked_and_reserved
     assert settle(Answer(USAGE, None, "turbo")) == Charge(reserved, "Usage", USAGE, ("TierUnknown",))
     both = settle(Answer(USAGE, "gpt-6", "turbo"))
     assert (both.nanos, both.alerts) == (reserved, ("ModelUnknown", "TierUnknown"))
-    cheap = Terms(CHAT, "gpt-5-mini", PRICE, 1000.0, RESERVED, "standard", Dearest(0, 0, 0, 0, 0))
+    cheap = Terms(CHAT, "gpt-5-mini", PRICE, 1000.0, RESERVED, ("standard",), Dearest(0, 0, 0, 0, 0))
     assert settle(Answer(USAGE, "gpt-6", None), terms=cheap).nanos == COST
     none = Terms(CHAT, "gpt-5-mini", PRICE, 1000.0, RESERVED)
     assert settle(Answer(USAGE, "gpt-6", None), terms=none).nanos == COST
@@ -130,6 +132,60 @@ def test_a_usage_above_the_reservation_is_charged_whole_and_alerted() -> None:
 def test_streamed_text_that_costs_more_than_the_reservation_is_charged_whole_and_alerted() -> None:
     found = settle(Answer(UNKNOWN, output_bytes=16 * 1000), End.UNKNOWN)
     assert (found.nanos, found.alerts) == (1000 * 40_000, ("AboveReservation",))
+
+
+@requirement("budget.settled")
+@pytest.mark.parametrize(
+    ("answer", "end"),
+    [
+        (Answer(UNKNOWN, counted=ModelUsage(input=10_000)), End.COMPLETE),
+        (Answer(UNKNOWN, counted=ModelUsage(input=10_000)), End.UNKNOWN),
+        (Answer(ModelUsage(input=10_000)), End.UNKNOWN),
+    ],
+)
+def test_what_an_answer_has_counted_is_charged_where_it_costs_more_than_the_reservation(
+    answer: Answer, end: End
+) -> None:
+    found = settle(answer, end)
+    assert (found.nanos, found.basis) == (10_000 * 1000, "Reservation")
+    assert "AboveReservation" in found.alerts
+    assert settle(answer._replace(tier="priority"), end).nanos == 2 * 10_000 * 1000
+
+
+@requirement("budget.settled")
+def test_no_call_is_charged_more_than_the_largest_budget() -> None:
+    price = ModelPrice(rows=(PriceRow(input=MAX_RATE, output=MAX_RATE, web_search=MAX_RATE, request=MAX_MONEY),))
+    usage = ModelUsage(**dict.fromkeys(ModelUsage.__slots__, MAX_COUNT))
+    rates = dearest(price, at=1000.0, input_tokens=1)
+    terms = Terms(CHAT, "m", price, 1000.0, RESERVED, ("standard",), rates)
+    for answer in (
+        Answer(usage),
+        Answer(usage, "unknown", "unknown"),
+        Answer(UNKNOWN, counted=usage),
+        Answer(UNKNOWN, output_bytes=10**15),
+    ):
+        for end in (End.COMPLETE, End.UNKNOWN):
+            found = settle(answer, end, terms)
+            assert (found.nanos, found.alerts[-1]) == (MAX_LIMIT, "AboveEveryBudget")
+    reserved = Terms(CHAT, "m", price, 1000.0, MAX_LIMIT + 1, ("standard",))
+    assert settle(None, End.UNKNOWN, reserved).nanos == MAX_LIMIT + 1  # an override can raise a budget above it
+
+
+@requirement("budget.settled")
+@pytest.mark.parametrize(
+    ("usage", "cost"),
+    [
+        (ModelUsage(input=10, output=5), COST + 700_000),  # the searches may be in no usage
+        (ModelUsage(input=10, output=5, citation=40, reasoning=20), RESERVED),  # within what perCall is for
+        (ModelUsage(input=10, output=5, reasoning=1000), 10_060_000),  # above it: whole, and alerted
+    ],
+)
+def test_the_flat_price_of_a_model_that_searches_covers_what_exceeds_its_limits(usage: ModelUsage, cost: int) -> None:
+    price = ModelPrice(rows=(PriceRow(input=IN, output=OUT, request=700_000),), covers_searches=True)
+    terms = Terms(CHAT, "sonar-deep-research", price, 1000.0, RESERVED, ("standard",), RATES)
+    found = settle(Answer(usage), terms=terms)
+    assert found.nanos == cost
+    assert ("AboveReservation" in found.alerts) is (cost > RESERVED)
 
 
 @requirement("budget.settled")

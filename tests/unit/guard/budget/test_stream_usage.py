@@ -165,6 +165,53 @@ def test_a_usage_before_the_end_of_the_stream_is_not_the_last_one() -> None:
     assert (start.usage, start.model) == (Unknown("the stream ended before its usage"), "claude-opus-4-6")
 
 
+BIG = {"prompt_tokens": 900, "completion_tokens": 1, "total_tokens": 901}
+COUNTED = ModelUsage(input=900, output=1)
+DELTA = {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "more"}}
+NAMED = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 2}}
+BROKEN = {"error": {"message": "overloaded"}, "usage": BIG}
+FAILED = {"type": "response.failed", "response": {"model": "m", "usage": None}}
+EARLY = {"type": "response.in_progress", "response": {"usage": {"input_tokens": 900, "output_tokens": 1}}}
+
+
+@requirement("budget.usage")
+@pytest.mark.parametrize(
+    ("endpoint", "events", "counted"),
+    [
+        (CHAT, [chunk(usage=BIG), chunk(choice("more"))], COUNTED),  # before the text
+        (CHAT, [chunk(choice("x", finish="stop"), usage=BIG), chunk(choice("more"))], COUNTED),
+        (CHAT, [chunk(choice("x")), BROKEN], COUNTED),
+        (CHAT, [chunk(choice("x", finish="stop"), usage=BIG), chunk(choice("y" * 70_000))], COUNTED),
+        (MESSAGES, [*MESSAGES_STREAM[:-2], NAMED, DELTA, MESSAGES_STREAM[-1]], None),
+        (MESSAGES, [*MESSAGES_STREAM, DELTA], None),
+        (MESSAGES, [*MESSAGES_STREAM[:-2], {"type": "error", "error": {"type": "overloaded_error"}}], None),
+        (RESPONSES, [EARLY, FAILED], COUNTED),
+    ],
+)
+def test_a_usage_before_more_text_or_an_error_is_not_the_last_one(
+    endpoint: str, events: list[Any], counted: ModelUsage | None
+) -> None:
+    answer = run(Watch(endpoint, OPENAI), write_events(events))[0]
+    assert isinstance(answer.usage, Unknown)
+    assert answer.counted is not None
+    assert counted is None or answer.counted == counted
+
+
+@requirement("budget.usage")
+@pytest.mark.parametrize("order", [1, -1], ids=["falls", "rises"])
+def test_of_several_usages_the_largest_numbers_count_in_whatever_order_they_come(order: int) -> None:
+    usages = [BIG, {"prompt_tokens": 3, "completion_tokens": 70, "total_tokens": 73}, USAGE][::order]
+    events = [chunk(choice("x", finish="stop")), *(chunk(usage=usage) for usage in usages)]
+    answer = run(Watch(CHAT, OPENAI), write_events(events))[0]
+    assert answer.usage == ModelUsage(input=900, output=70)
+    deltas = [
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": tokens}}
+        for tokens in (9, 5, 7)[::order]
+    ]
+    answer = run(Watch(MESSAGES, ANTHROPIC), write_events([*MESSAGES_STREAM[:-2], *deltas]))[0]
+    assert answer.usage == ModelUsage(input=8, cache_write_5m=300, output=9)
+
+
 @requirement("budget.usage")
 def test_an_odd_usage_in_the_last_chunk_is_unknown() -> None:
     odds: list[Any] = [{**USAGE, "completion_tokens": -1}, {**USAGE, "completion_tokens": 1.5}, [], "x", {}]

@@ -21,7 +21,7 @@ from openai.types.responses.response_usage import (
 
 from interlock_contract.budget.prices import ModelUsage
 from interlock_guard.budget.dialects import CHAT, COMPLETIONS, COUNT_TOKENS, EMBEDDINGS, MESSAGES, RESPONSES, dialect_of
-from interlock_guard.budget.usage import MAX_TOKENS, Unknown, build_answer, merge_usage, read_usage
+from interlock_guard.budget.usage import MAX_COUNT, Unknown, build_answer, merge_usage, read_usage
 from tests.requirements import requirement
 
 OPENAI = dialect_of("OpenAI", "openai", "https://api.openai.com/v1")
@@ -230,7 +230,7 @@ WHOLE: dict[str, Any] = {
 
 
 @requirement("budget.usage")
-@pytest.mark.parametrize("odd", [-1, True, 1.0, "1", MAX_TOKENS + 1, [], {}])
+@pytest.mark.parametrize("odd", [-1, True, 1.0, "1", MAX_COUNT + 1, [], {}])
 @pytest.mark.parametrize(("endpoint", "path"), COUNTS)
 def test_a_number_that_is_no_number_of_tokens_makes_a_usage_unknown(
     endpoint: str, path: tuple[str, ...], odd: Any
@@ -320,6 +320,23 @@ def test_of_several_usages_of_a_stream_no_number_falls() -> None:
     }
     merged = merge_usage(start, {"output_tokens": 30, "input_tokens": 4, "cache_creation": None, "other": 1})
     assert merged == {**start, "output_tokens": 30}
+
+
+@requirement("budget.usage")
+def test_of_several_lists_of_iterations_none_is_lost() -> None:
+    compaction = {"type": "compaction", "input_tokens": 5000, "output_tokens": 20}
+    message = {"type": "message", "input_tokens": 10, "output_tokens": 30, "cache_creation": {"other": 1}}
+    top = {"input_tokens": 10, "output_tokens": 30}
+    whole = {**top, "iterations": [compaction, message]}
+    expected = ModelUsage(input=5010, output=50)
+    lists: list[Any] = [[], None, [compaction], [{**compaction, "input_tokens": 1}, message]]
+    for other in ({**top, "iterations": one} for one in lists):
+        for first, second in ((whole, other), (other, whole)):
+            merged = merge_usage(merge_usage(None, first), second)
+            assert read_usage(MESSAGES, merged, ANTHROPIC) == expected
+    many = merge_usage(None, {**top, "iterations": [message] * 10_000})
+    assert len(many["iterations"]) < 5000
+    assert isinstance(read_usage(MESSAGES, many, ANTHROPIC), Unknown)
 
 
 @requirement("budget.usage")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from interlock_contract.budget.money import MAX_MONEY
 from interlock_contract.budget.prices import ModelPrice, ModelUsage, PriceRow, price_of
 from interlock_guard.budget.dialects import (
     CHAT,
@@ -20,7 +21,7 @@ from interlock_guard.budget.dialects import (
 )
 from interlock_guard.budget.member_scanner import SetBack
 from interlock_guard.budget.prompt_size import PromptSize
-from interlock_guard.budget.worst_case import MAX_NANOS, ModelRequest, Refused, WorstCase, assess
+from interlock_guard.budget.worst_case import ModelRequest, Refused, WorstCase, assess
 from tests.requirements import requirement
 
 OPENAI = dialect_of("OpenAI", "openai", "https://api.openai.com/v1")
@@ -87,7 +88,15 @@ def test_the_worst_case_is_the_input_and_the_limit_of_the_output() -> None:
     assert allow(COMPLETIONS, {"max_tokens": 50, "prompt": "x"}).nanos == cost(100, 50)
     assert allow(MESSAGES, {"max_tokens": 50}, dialect=ANTHROPIC).nanos == cost(100, 50)
     assert allow(EMBEDDINGS, {"input": "x"}).nanos == cost(100, 0)
-    assert allow(MESSAGES, {"max_tokens": 0}, dialect=ANTHROPIC).nanos == cost(100, 0)
+
+
+@requirement("budget.worst-case")
+def test_only_anthropic_itself_is_known_to_generate_nothing_at_a_limit_of_zero() -> None:
+    found = allow(MESSAGES, {"max_tokens": 0}, dialect=ANTHROPIC)
+    assert (found.nanos, found.body["max_tokens"]) == (cost(100, 0), 0)
+    gateway = dialect_of("Anthropic", "anthropic", "https://gateway.example.com")
+    assert refuse(MESSAGES, {"max_tokens": 0}, dialect=gateway).reason == "BadRequest"
+    assert refuse(CHAT, {"max_tokens": 0, "max_completion_tokens": 50}).reason == "BadRequest"
 
 
 @requirement("budget.worst-case")
@@ -103,7 +112,7 @@ def test_a_call_costs_its_flat_price_once() -> None:
 
 @requirement("budget.worst-case")
 def test_an_amount_that_no_budget_has_is_bounded_and_not_an_error() -> None:
-    assert allow(CHAT, {"max_tokens": 10**30}).nanos == MAX_NANOS
+    assert allow(CHAT, {"max_tokens": 10**30}).nanos == MAX_MONEY
 
 
 @requirement("budget.worst-case")
@@ -150,12 +159,12 @@ def test_a_limit_is_sent_in_the_member_that_the_provider_does_not_ignore(
 
 
 @requirement("budget.worst-case")
-@pytest.mark.parametrize("odd", [-1, True, 50.0, "50", [50], {}])
+@pytest.mark.parametrize("odd", [-1, 0, True, 50.0, "50", [50], {}])
 @pytest.mark.parametrize(
     ("endpoint", "member"),
     [(CHAT, "max_tokens"), (CHAT, "max_completion_tokens"), (RESPONSES, "max_output_tokens"), (MESSAGES, "max_tokens")],
 )
-def test_a_limit_that_is_no_number_is_refused(endpoint: str, member: str, odd: Any) -> None:
+def test_a_limit_that_is_no_number_or_may_be_none_at_all_is_refused(endpoint: str, member: str, odd: Any) -> None:
     found = refuse(endpoint, {member: odd})
     assert found.reason == "BadRequest"
     assert member in found.message
@@ -291,21 +300,39 @@ def test_a_provider_that_is_not_known_to_take_tiers_gets_none() -> None:
     assert "service_tier" not in allow(CHAT, {}, dialect=MISTRAL).body
     assert "service_tier" not in allow(EMBEDDINGS, {}).body
     assert "service_tier" not in allow(COMPLETIONS, {}).body
-    found = allow(CHAT, {"service_tier": "auto"}, price=TIERED, dialect=GATEWAY)
-    assert found.body["service_tier"] == "auto"
-    assert found.nanos == 2 * cost(100, 4096)  # the provider may choose any
+
+
+@requirement("budget.worst-case")
+@pytest.mark.parametrize("asked", [{}, {"service_tier": None}, {"service_tier": "auto"}])
+def test_a_provider_that_may_choose_the_tier_is_reserved_the_dearest(asked: dict[str, Any]) -> None:
+    found = allow(CHAT, asked, price=TIERED, dialect=GATEWAY)
+    assert found.body.get("service_tier") == asked.get("service_tier")
+    assert found.nanos == 2 * cost(100, 4096)
+    assert set(found.terms.tiers) == {"standard", "flex", "priority"}
+
+
+@requirement("budget.worst-case")
+def test_a_provider_with_the_standard_tier_as_its_documented_default_is_reserved_that() -> None:
+    gemini = dialect_of("OpenAI", "google", "https://generativelanguage.googleapis.com/v1beta/openai")
+    assert allow(CHAT, {}, price=TIERED, dialect=gemini).nanos == cost(100, 4096)
+    assert allow(CHAT, {"service_tier": "auto"}, price=TIERED, dialect=gemini).nanos == 2 * cost(100, 4096)
 
 
 @requirement("budget.worst-case")
 @pytest.mark.parametrize(
-    ("asked", "factor", "tier"),
-    [("priority", 2, "priority"), ("fast", 2, "priority"), ("flex", 0.5, "flex"), ("default", 1, "standard")],
+    ("asked", "factor", "tiers"),
+    [
+        ("priority", 2, ("priority",)),
+        ("fast", 2, ("priority",)),
+        ("flex", 1, ("flex", "standard")),  # a provider without room in it may serve the call at the standard price
+        ("default", 1, ("standard",)),
+    ],
 )
-def test_a_tier_that_is_asked_for_stays_and_costs_its_price(asked: str, factor: float, tier: str) -> None:
+def test_a_tier_that_is_asked_for_stays_and_costs_its_price(asked: str, factor: int, tiers: tuple[str, ...]) -> None:
     found = allow(CHAT, {"service_tier": asked}, price=TIERED)
     assert found.body["service_tier"] == asked
     assert found.nanos == factor * cost(100, 4096)
-    assert found.terms.tier == tier
+    assert found.terms.tiers == tiers
 
 
 @requirement("budget.worst-case")
@@ -331,21 +358,24 @@ REGIONAL = price_with(
 
 @requirement("budget.worst-case")
 @pytest.mark.parametrize(
-    ("body", "percent", "tier"),
+    ("body", "percent", "tiers"),
     [
-        ({}, 110, "standard"),  # the workspace may choose the United States
-        ({"inference_geo": "global"}, 100, "standard"),
-        ({"inference_geo": "us"}, 110, "us"),
-        ({"speed": "fast"}, 660, "fast"),
-        ({"speed": "fast", "inference_geo": "global"}, 600, "fast"),
-        ({"speed": "fast", "inference_geo": "us"}, 660, "fast-us"),
-        ({"speed": "standard", "inference_geo": "global"}, 100, "standard"),
+        ({}, 110, ("standard", "us")),  # the workspace may choose the United States
+        ({"inference_geo": "global"}, 100, ("standard",)),
+        ({"inference_geo": "us"}, 110, ("us",)),
+        ({"speed": "fast"}, 660, ("fast", "fast-us")),
+        ({"speed": "fast", "inference_geo": "global"}, 600, ("fast",)),
+        ({"speed": "fast", "inference_geo": "us"}, 660, ("fast-us",)),
+        ({"speed": "standard", "inference_geo": "global"}, 100, ("standard",)),
     ],
 )
-def test_speed_and_region_cost_the_dearest_that_the_body_allows(body: dict[str, Any], percent: int, tier: str) -> None:
-    found = allow(MESSAGES, {"max_tokens": 1, **body}, price=REGIONAL, dialect=ANTHROPIC)
-    assert found.nanos == cost(100, 1) * percent // 100
-    assert found.terms.tier == tier
+def test_speed_and_region_cost_the_dearest_that_the_body_allows(
+    body: dict[str, Any], percent: int, tiers: tuple[str, ...]
+) -> None:
+    for dialect in (ANTHROPIC, dialect_of("Anthropic", "anthropic", "https://gateway.example.com")):
+        found = allow(MESSAGES, {"max_tokens": 1, **body}, price=REGIONAL, dialect=dialect)
+        assert found.nanos == cost(100, 1) * percent // 100
+        assert found.terms.tiers == tiers
 
 
 @requirement("budget.worst-case")
@@ -480,7 +510,7 @@ def test_no_usage_within_the_bounds_costs_more_than_the_worst_case(
     ]
     usage = ModelUsage(**dict(zip(names, parts, strict=False)))
     size = PromptSize(text=usage.input_tokens + slack, has_audio=True, writes_cache=True, has_long_cache=True)
-    limit = usage.output_tokens + slack
+    limit = usage.output_tokens + slack + 1
     price = ModelPrice(rows=tuple(rows))
     found = allow(CHAT, {"max_tokens": limit, "service_tier": tier}, size=size, price=price)
-    assert price_of(price, usage, at=AT, tier=found.terms.tier) <= found.nanos
+    assert max(price_of(price, usage, at=AT, tier=one) for one in found.terms.tiers) <= found.nanos
