@@ -28,7 +28,7 @@ from interlock_guard.audit.shipper import AuditShipper
 from interlock_guard.audit.spool import Spool, SpoolLimits
 from interlock_guard.budget.budget import Budget
 from interlock_guard.budget.holder_heartbeat import HolderHeartbeat
-from interlock_guard.budget.journal import Journal
+from interlock_guard.budget.journal import Journal, read_boot_id
 from interlock_guard.budget.ledger_object import LedgerObject
 from interlock_guard.budget.minute_limiter import MinuteLimiter
 from interlock_guard.budget.spend_metrics import SpendMetrics
@@ -320,7 +320,9 @@ def _open_budget(
     budget = Budget(
         live=live,
         open_ledger=partial(LedgerObject, client, settings.namespace),
-        journal=Journal(settings.spool / JOURNAL_FOLDER, settings.pod_uid, int(utc_now().timestamp() * 1000)),
+        journal=Journal(
+            *(settings.spool / JOURNAL_FOLDER, settings.pod_uid, int(utc_now().timestamp() * 1000), read_boot_id())
+        ),
         pod_uid=settings.pod_uid,
         clock=clock.now if settings.pod_uid else lambda: None,
         monotonic=monotonic,
@@ -334,9 +336,7 @@ def _open_budget(
 
 
 def _build_heartbeat(settings: GuardSettings, client: KubeClient, budget: Budget) -> Callable[[], Awaitable[None]]:
-    lease = _lease(settings)
-    heartbeat = HolderHeartbeat(client, lease, settings.pod, budget=budget, clock=utc_now, monotonic=monotonic)
-    return partial(heartbeat.run, log)
+    return partial(HolderHeartbeat(client, _lease(settings), settings.pod, budget).run, log)
 
 
 def _build_client(settings: GuardSettings, clock: ServerClock) -> KubeClient:

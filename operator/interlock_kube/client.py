@@ -36,6 +36,7 @@ MAX_ANSWER: Final = 64 * 1024 * 1024
 OK = 200
 REDIRECT = 300  # the API server redirects no request: such an answer is a refusal, and the token goes nowhere else
 UNAUTHORIZED = 401
+FORBIDDEN = 403
 NOT_FOUND = 404
 CONFLICT = 409
 GONE = 410

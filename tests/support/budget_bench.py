@@ -1,7 +1,8 @@
 """Guards' budgets on ledgers in memory."""
 
 import asyncio
-from collections.abc import Callable
+import random
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from interlock_guard.budget.ledger_object import LedgerObject
 from interlock_guard.state import LiveState
 from tests.support.bounds import WAIT_SECONDS, until
 from tests.support.ledger_store import LedgerStore
+from tests.support.virtual_time import run_in_virtual_time
 
 OWN, TOTAL = "triage.staging", "support.total"
 NOON = 1_772_366_400
@@ -31,6 +33,7 @@ class BudgetBench:
         self.store, self.now, self.folder = LedgerStore(), NOON, folder
         self.logs: list[str] = []
         self.knows_time = True
+        self._began: float | None = None
         self.lives: dict[Budget, LiveState] = {}
         self._running: dict[Budget, asyncio.Task[None]] = {}
 
@@ -60,7 +63,7 @@ class BudgetBench:
             open_ledger=lambda name, on_change: LedgerObject(self.store, "agents", name, on_change),
             journal=Journal(self.folder / pod, pod, 1000 + runs),
             pod_uid=pod,
-            clock=lambda: self.now if self.knows_time else None,
+            clock=self._time,
             monotonic=monotonic,
             log=self.logs.append,
         )
@@ -72,7 +75,15 @@ class BudgetBench:
             await self.until(lambda: not budget.is_away, "the guard knows its ledgers")
         return budget
 
-    def relimit(self, budget: Budget, **limits: int | None) -> None:
+    def clock_runs(self) -> None:
+        """Let the time of the API server pass with the monotonic clock."""
+        self._began = monotonic()
+
+    def _time(self) -> int | None:
+        passed = 0 if self._began is None else int(monotonic() - self._began)
+        return self.now + passed if self.knows_time else None
+
+    def relimit(self, budget: Budget, **limits: int | str | None) -> None:
         """Give one guard a bundle with other limits."""
         self.terms = replace(self.terms, **limits)
         live = self.lives[budget]
@@ -107,3 +118,17 @@ class BudgetBench:
 
     def spent(self, name: str = OWN) -> int:
         return self.store.ledger(name).day.spent
+
+
+def in_virtual_time(folder: Path, work: Callable[[BudgetBench], Awaitable[None]]) -> None:
+    """Run a test on guards whose waits take no time."""
+
+    async def run() -> None:
+        random.seed(5)  # the pauses between two tries
+        bench = BudgetBench(folder)
+        try:
+            await work(bench)
+        finally:
+            await bench.close()
+
+    run_in_virtual_time(run())

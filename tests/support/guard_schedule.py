@@ -17,8 +17,8 @@ from msgspec.structs import replace
 from typing_extensions import override
 
 from interlock_contract.budget.bundle_budget import BundleBudget
-from interlock_contract.budget.leases import PERIODS, close_holder, set_credit
-from interlock_contract.budget.ledger import Credit, Ledger
+from interlock_contract.budget.leases import PERIODS, close_holder, set_credit, settle
+from interlock_contract.budget.ledger import Credit, Ledger, SliceKey
 from interlock_contract.budget.windows import Period
 from interlock_contract.bundle import AgentIdentity, Bundle
 from interlock_contract.clock import monotonic
@@ -28,7 +28,8 @@ from interlock_guard.budget.journal import Journal
 from interlock_guard.budget.ledger_object import LedgerObject
 from interlock_guard.decision.decide import DenyReason
 from interlock_guard.state import LiveState
-from interlock_kube.client import KubeClient
+from interlock_kube.client import FORBIDDEN, ApiError, KubeClient
+from tests.support.budget_simulation.audit import paid_by_credit
 from tests.support.ledger_store import LedgerStore
 
 OWN, TOTAL = "triage.staging", "support.total"
@@ -52,8 +53,8 @@ class AuditedStore(LedgerStore):
         super().__init__()
         self.true: Counter[WindowKey] = Counter()
         self.overruns: Counter[WindowKey] = Counter()
-        self.ceilings: dict[str, int] = {}
-        """The highest limit of a day that any guard had."""
+        self.ceilings: dict[tuple[str, Period], int] = {}
+        """The highest limit that any guard had; none where there is no limit."""
         self.credits: list[int] = []
         """The largest amount of each chain of credits that replaced each other while they were in force."""
         self.latest: dict[str, Ledger] = {}
@@ -68,12 +69,14 @@ class AuditedStore(LedgerStore):
             for one in (after.window(period), *after.closed(period)):
                 if one.spent < fallen.get(one.start, 0):
                     raise BudgetBroken(f"(4) spent of {name} fell to {one.spent}")
-        beyond = 0
-        for one in (after.day, *after.days):
-            key: WindowKey = (name, "day", one.start)
-            beyond += max(0, _committed(after, "day", one.start) - self.ceilings[name] - self.overruns[key])
-        if beyond > (sum(self.credits) if name == OWN else 0):
-            raise BudgetBroken(f"(1) {name} is {beyond} beyond its limits")
+        for period in PERIODS:
+            beyond, ceiling = 0, self.ceilings.get((name, period))
+            for one in (after.window(period), *after.closed(period)):
+                key: WindowKey = (name, period, one.start)
+                if ceiling is not None:
+                    beyond += max(0, _committed(after, period, one.start) - ceiling - self.overruns[key])
+            if beyond > (sum(self.credits) if name == OWN else 0):
+                raise BudgetBroken(f"(1) {name} is {beyond} beyond its limits of the {period}")
         self.check_truth(name)
 
     def check_truth(self, name: str) -> None:
@@ -97,10 +100,13 @@ class Connection(KubeClient):
         self.is_cut = False
         self.is_dead = False
         self._store, self._random, self.fault_rate = store, random, fault_rate
+        self.forbidden = ""
+        """A ledger that the guard's Role does not name."""
 
     @override
     async def get(self, path: str, query: Mapping[str, str] | None = None, **_: Any) -> dict[str, Any]:
         await self._travel()
+        self._check_role(path, query)
         found = await self._store.get(path, query)
         await self._travel()
         return found
@@ -108,6 +114,7 @@ class Connection(KubeClient):
     @override
     async def update(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         await self._travel()
+        self._check_role(path)
         fault = self._random.random()
         if fault < self.fault_rate / 2:
             raise TimeoutError
@@ -119,9 +126,14 @@ class Connection(KubeClient):
 
     @override
     async def lines(self, path: str, query: Mapping[str, str], **_: Any) -> AsyncIterator[dict[str, Any]]:
+        self._check_role(path, query)
         async for event in self._store.lines(path, query):
             await self._travel()
             yield event
+
+    def _check_role(self, path: str, query: Mapping[str, str] | None = None) -> None:
+        if self.forbidden and self.forbidden in f"{path} {query}":
+            raise ApiError(FORBIDDEN, "forbidden")
 
     async def _travel(self) -> None:
         await asyncio.sleep(self._random.choice((0, 0.002, 0.01, 0.1)))
@@ -158,15 +170,18 @@ class GuardSchedule:
         self.numbers = 0
         self.rooms: deque[tuple[float, int]] = deque()
         """What a call could get if all guards returned what they have not reserved, in the last seconds."""
+        self.forbidden = ""
+        """A ledger that the Role of the guards does not name."""
         self.unsteady_until = 0.0
         """Until when guards may not know yet what has changed."""
         total = self.random.choice((None, 150, 400))
         zone = self.random.choice(("UTC", "Europe/Berlin"))
-        self.terms = BundleBudget(
-            OWN, self.random.choice((100, 200, 300)), None, TOTAL if total else None, total, time_zone=zone
-        )
+        day, month = self.random.choice((100, 200, 300)), self.random.choice((None, None, 150, 250, 350))
+        self.terms = BundleBudget(OWN, day, month, TOTAL if total else None, total, time_zone=zone)
         self.is_exact = self.fault_rate == 0
-        self.store.ceilings = {OWN: self.terms.day or 0, TOTAL: total or 0}
+        self.store.ceilings = {(OWN, "day"): day, (TOTAL, "day"): total or 0}
+        if month is not None:
+            self.store.ceilings[OWN, "month"] = month
         for name in (OWN, TOTAL):
             self.store.put(name, Ledger())
 
@@ -185,7 +200,7 @@ class GuardSchedule:
         actions = [
             *[self.call] * 24,
             *[self.wait] * 8,
-            *(self.kill, self.delete_pod, self.cut_off, self.relimit, self.give_credit),
+            *(self.kill, self.delete_pod, self.cut_off, self.relimit, self.give_credit, self.change_total),
         ]
         sampling = asyncio.create_task(self._sample())
         try:
@@ -208,6 +223,7 @@ class GuardSchedule:
             *(3, AgentIdentity("triage", "agents", "uid"), "r", "staging", "staging", (), ()), budget=self.terms
         )
         connection = Connection(self.store, self.random, self.fault_rate)
+        connection.forbidden = self.forbidden
         journal = Journal(self.folder / pod, pod, 1000 + self.numbers)
         budget = Budget(
             live=live,
@@ -276,14 +292,28 @@ class GuardSchedule:
 
     async def relimit(self) -> None:
         """Give all guards a bundle with another limit of the day."""
-        self.terms = replace(self.terms, day=self.random.choice((60, 100, 300)))
-        self.store.ceilings[OWN] = max(self.store.ceilings[OWN], self.terms.day or 0)
+        day = self.random.choice((60, 100, 300))
+        self.terms = replace(self.terms, day=day)
+        self.store.ceilings[OWN, "day"] = max(self.store.ceilings[OWN, "day"], day)
         self.counts["limits"] += 1
-        self._unsettle()
+        self._deliver()
+
+    async def change_total(self) -> None:
+        """Take the total out of the policy, often before guards have returned what they had of it, or put it back."""
+        self.counts["changed totals"] += 1
+        if self.terms.total_ledger is None:
+            day = max(150, self.store.ceilings[TOTAL, "day"])
+            self.store.ceilings[TOTAL, "day"] = day
+            self.terms, self.forbidden = replace(self.terms, total_ledger=TOTAL, total_day=day), ""
+        else:
+            self.terms = replace(self.terms, total_ledger=None, total_day=None)
+            self.forbidden = self.random.choice(("", TOTAL))
+            if self.forbidden:
+                self.counts["ledgers taken away"] += 1
+                self.is_exact = False
         for guard in self.guards:
-            assert guard.live.bundle is not None
-            guard.live.bundle = replace(guard.live.bundle, budget=self.terms)
-            guard.budget.follow()
+            guard.connection.forbidden = self.forbidden
+        self._deliver()
 
     async def give_credit(self) -> None:
         """Give one credit; later ones replace it while it is in force."""
@@ -316,7 +346,13 @@ class GuardSchedule:
         self._unsettle()
         await asyncio.sleep(240)
         self._raise_broken()
-        for name in (OWN, TOTAL) if self.terms.total_ledger else (OWN,):
+        for guard in self.guards:
+            known = set(guard.budget._ledgers._limits)  # noqa: SLF001 - what it follows
+            if known != {name for name, _, _ in self.terms.ledgers}:
+                raise BudgetBroken(f"a guard still follows {known}")
+        if self.counts["changed totals"]:
+            self._close_unknown(TOTAL)
+        for name, _, _ in self.terms.ledgers:
             ledger = self.store.ledger(name)
             for one in ledger.slices:
                 if one.amount:
@@ -347,6 +383,7 @@ class GuardSchedule:
             cost, self.is_exact = worst, self.is_exact and true == worst
         for key in found.keys:
             self.store.overruns[key.ledger, "day", key.day_start] += max(0, cost - worst)
+            self.store.overruns[key.ledger, "month", key.month_start] += max(0, cost - worst)
         guard.budget.settle(found, cost)
 
     def _check_refusal(self, guard: Guard, worst: int) -> None:
@@ -372,22 +409,27 @@ class GuardSchedule:
 
     def _room(self) -> int:
         """Return what a call could get now if every guard returned what it has not reserved."""
-        found = []
-        for name, limit in ((OWN, self.terms.day), (TOTAL, self.terms.total_day)):
-            if limit is None:
-                continue
+        found, now = [], self.now()
+        for name, limits, _ in self.terms.ledgers:
             ledger = self.store.latest[name]
-            if self.now() >= ledger.day.end:
+            if now >= ledger.day.end:
                 return 0
-            left, credit = limit + ledger.day.credited - ledger.committed("day"), ledger.credit
-            if credit is not None and self.now() < credit.until:
-                left += max(0, credit.amount - credit.spent)
             for guard in self.guards:
                 if not guard.connection.is_cut:
-                    slices = guard.budget._account.slices.items()  # noqa: SLF001 - what it has reserved
-                    left += sum(held.free for key, held in slices if key[:2] == (name, ledger.day.start))
-            found.append(left)
+                    ledger = _returned(ledger, name, guard, now)
+            for period in PERIODS:
+                limit = limits.limit(period)
+                if limit is not None:
+                    found.append(limit + paid_by_credit(ledger, period, now) - ledger.committed(period))
         return min(found)
+
+    def _deliver(self) -> None:
+        """Give all guards the present limits."""
+        self._unsettle()
+        for guard in self.guards:
+            assert guard.live.bundle is not None
+            guard.live.bundle = replace(guard.live.bundle, budget=self.terms)
+            guard.budget.follow()
 
     def _unsettle(self) -> None:
         self.unsteady_until = monotonic() + 2
@@ -417,6 +459,12 @@ class GuardSchedule:
         await asyncio.gather(*tasks, return_exceptions=True)
         self.guards.remove(guard)
 
+    def _close_unknown(self, name: str) -> None:
+        """Close the holders of which no sign of life comes: no guard goes by their names any longer."""
+        known = {guard.budget.holder for guard in self.guards}
+        for holder in {one.holder for one in self.store.ledger(name).slices} - known:
+            self._close(holder)
+
     def _close(self, prefix: str) -> None:
         for name in (OWN, TOTAL):
             ledger = self.store.ledger(name)
@@ -425,6 +473,15 @@ class GuardSchedule:
                 self.counts["closed"] += 1
             if ledger != self.store.ledger(name):
                 self.store.put(name, ledger)
+
+
+def _returned(ledger: Ledger, name: str, guard: Guard, now: int) -> Ledger:
+    """Return a ledger as if a guard had returned what it has not reserved."""
+    for key, held in guard.budget._ledgers.account.slices.items():  # noqa: SLF001 - what it has reserved
+        if key.ledger == name:
+            named = SliceKey(guard.budget.holder, key.day_start, key.month_start)
+            ledger = settle(ledger, named, charged=held.settled, reserved=held.reserved, spare=0, now=now)
+    return ledger
 
 
 def _committed(ledger: Ledger, period: Period, start: int) -> int:

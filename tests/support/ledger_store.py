@@ -18,6 +18,12 @@ class LedgerStore(KubeClient):
     def __init__(self) -> None:  # nothing of the client that it stands for
         self.objects: dict[str, dict[str, Any]] = {}
         self.is_away = False
+        self.refusals: dict[str, int] = {}
+        """With which status requests about a ledger are refused, by its name."""
+        self.silent: set[str] = set()
+        """Ledgers about which no request is answered."""
+        self.requests: list[str] = []
+        """The ledger of each request."""
         self.loses_answers = 0
         """How many more writes are stored without an answer."""
         self.before_update: Callable[[], object] = lambda: None
@@ -45,7 +51,7 @@ class LedgerStore(KubeClient):
 
     async def get(self, path: str, query: Mapping[str, str] | None = None, **_: Any) -> dict[str, Any]:
         await asyncio.sleep(0)
-        self._check()
+        await self._check(path, query)
         if query is not None:
             found = self.objects.get(query["fieldSelector"].removeprefix("metadata.name="))
             items = [] if found is None else [copy.deepcopy(found)]
@@ -57,7 +63,7 @@ class LedgerStore(KubeClient):
 
     async def update(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         await asyncio.sleep(0)
-        self._check()
+        await self._check(path)
         self.before_update()
         name = path.removesuffix("/status").rpartition("/")[2]
         if self.objects[name]["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]:
@@ -70,13 +76,13 @@ class LedgerStore(KubeClient):
         await asyncio.sleep(0)
         return copy.deepcopy(self.objects[name])
 
-    async def lines(self, _: str, query: Mapping[str, str], **__: Any) -> AsyncIterator[dict[str, Any]]:
+    async def lines(self, path: str, query: Mapping[str, str], **__: Any) -> AsyncIterator[dict[str, Any]]:
         name, seen = query["fieldSelector"].removeprefix("metadata.name="), query["resourceVersion"]
         changed = asyncio.Event()
         self._changed.append(changed)
         try:
             while True:
-                self._check()
+                await self._check(path, query)
                 found = self.objects.get(name)
                 if found is not None and int(found["metadata"]["resourceVersion"]) > int(seen):
                     seen = found["metadata"]["resourceVersion"]
@@ -89,6 +95,10 @@ class LedgerStore(KubeClient):
     def go_away(self) -> None:
         """Answer nothing any longer; watches break."""
         self.is_away = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Let watches find out now that they are refused."""
         for changed in self._changed:
             changed.set()
 
@@ -96,6 +106,14 @@ class LedgerStore(KubeClient):
         """Answer again."""
         self.is_away = False
 
-    def _check(self) -> None:
+    async def _check(self, path: str, query: Mapping[str, str] | None = None) -> None:
+        name = path.removesuffix("/status").rpartition("/")[2]
+        if query is not None:
+            name = query["fieldSelector"].removeprefix("metadata.name=")
+        self.requests.append(name)
         if self.is_away:
             raise OSError("the API server is away")
+        if name in self.refusals:
+            raise ApiError(self.refusals[name], "refused")
+        if name in self.silent:
+            await asyncio.Event().wait()

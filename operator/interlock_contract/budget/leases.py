@@ -7,12 +7,16 @@ A holder takes a slice, spends from it, and settles. The promises, which hold wh
 3. Once other holders have returned what they have not reserved, no request is refused for which there is room.
 4. What is spent of a window never falls.
 5. A slice is closed once: closing removes it.
+6. Whatever is charged, the ledger can be written and read: amounts stop at `MAX_MONEY`, and never wrap.
 
 A credit pays what is committed beyond the limits of day and month. `credited` of a window is that excess. Returned
 money lowers the excess first, so a credit is used only while the limit is used up.
 
 Worked example: limit 50, credit 100. Holder A takes 40 and B takes 30, of which 20 exceed the limit: `credited` is 20.
 A returns 15. The commitment is 55, so `credited` becomes 5. The room is 95, all of it from the credit.
+
+What a credit paid of settled money it has paid for ever. What it paid of open slices comes back as soon as it has ended
+or is overdrawn, and counts no longer (`allowed`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,8 +37,9 @@ from interlock_contract.budget.ledger import (
     LedgerWindow,
     Slice,
     SliceKey,
+    start_of,
 )
-from interlock_contract.budget.money import MAX_MONEY
+from interlock_contract.budget.money import MAX_MONEY, add_money
 from interlock_contract.budget.velocity import add_recent
 from interlock_contract.budget.windows import Period, first_window, next_window
 
@@ -73,8 +78,41 @@ def roll(ledger: Ledger, terms: LedgerTerms, now: int) -> Ledger:
 
 
 def room(ledger: Ledger, terms: LedgerTerms, now: int) -> int:
-    """Return what may be taken now: nano-dollars, 0 if there is nothing. Windows that have ended are not rolled."""
-    return max(0, min(base for _, base in _base_rooms(ledger, terms)) + _credit_left(ledger, now))
+    """Return what may be taken now: nano-dollars, 0 if there is nothing. Windows that have ended are not rolled.
+
+    There is nothing while open slices exceed the limits and the credit: they come back first.
+    """
+    left = min(base for _, base in _base_rooms(ledger, terms, now)) + _credit_left(ledger, now)
+    return max(0, min(left, *(MAX_MONEY - ledger.committed(period) for period in PERIODS)))
+
+
+def allowed(ledger: Ledger, terms: LedgerTerms, period: Period, now: int) -> int | None:
+    """Return what may be committed in the present window without more of the credit; None is no limit."""
+    limit, credited = terms.limit(period), ledger.window(period).credited
+    if limit is None or not credited:
+        return limit
+    credit = ledger.credit
+    in_slices = min(credited, _credit_in_slices(ledger, period))
+    is_in_force = credit is not None and now < credit.until
+    overdraft = max(0, credit.spent - credit.amount) if credit is not None and is_in_force else in_slices
+    return limit + credited - min(in_slices, overdraft)
+
+
+def reachable_room(ledger: Ledger, terms: LedgerTerms, holder: str, now: int) -> int:
+    """Return what could be taken if all slices came back, but for the holder's own one of the present windows.
+
+    Slices of ended days count as well: they block the month until their holders return them.
+    """
+    kept = ledger.present_key(holder)
+    returned: dict[tuple[int, int], int] = {}
+    for one in ledger.slices:
+        if one.key != kept:
+            window = (one.day_start, one.month_start)
+            returned[window] = returned.get(window, 0) + one.amount
+    for window, nanos in returned.items():
+        ledger = _give_back(ledger, SliceKey(holder, *window), nanos)
+    own = tuple(one for one in ledger.slices if one.key == kept)
+    return room(replace(ledger, slices=own), terms, now)
 
 
 def take(
@@ -103,14 +141,14 @@ def take(
     found = ledger.find(key)
     if granted < least or granted <= 0 or (found is None and len(ledger.slices) >= MAX_SLICES):
         return ledger, 0
-    base = min(base for _, base in _base_rooms(ledger, terms))
+    base = min(base for _, base in _base_rooms(ledger, terms, now))
     beyond = granted - min(granted, max(0, base))
     if beyond and ledger.credit is not None:
         ledger = replace(
             ledger,
-            day=replace(ledger.day, credited=ledger.day.credited + beyond),
-            month=replace(ledger.month, credited=ledger.month.credited + beyond),
-            credit=replace(ledger.credit, spent=ledger.credit.spent + beyond),
+            day=replace(ledger.day, credited=add_money(ledger.day.credited, beyond)),
+            month=replace(ledger.month, credited=add_money(ledger.month.credited, beyond)),
+            credit=replace(ledger.credit, spent=add_money(ledger.credit.spent, beyond)),
         )
     one = found or Slice(holder, pod_uid, 0, key.day_start, key.month_start, now)
     return _put(ledger, replace(one, amount=one.amount + granted, wanted=0, renewed_at=now)), granted
@@ -120,7 +158,7 @@ def settle(ledger: Ledger, key: SliceKey, *, charged: int, reserved: int, spare:
     """Move what a slice has spent to the day and the month in which it was taken, and return money that is not needed.
 
     Settling again with the same `charged` moves nothing. A slice that is gone was closed: nothing is moved, because all
-    of it counts as spent (see `charge_overrun`).
+    of it counts as spent. What was spent beyond it is charged by `open_empty` and another slice.
 
     Args:
         ledger: The ledger.
@@ -133,7 +171,7 @@ def settle(ledger: Ledger, key: SliceKey, *, charged: int, reserved: int, spare:
     one = ledger.find(key)
     if one is None:
         return ledger
-    moved = max(0, charged - one.settled)
+    moved = max(0, add_money(charged) - one.settled)
     left = max(0, one.amount - moved - reserved)
     amount = min(reserved + (left if spare is None else min(spare, left)), one.amount)
     if not moved and amount == one.amount:
@@ -169,14 +207,27 @@ def close_holder(ledger: Ledger, holder: str) -> Ledger:
     return ledger
 
 
-def charge_overrun(ledger: Ledger, key: SliceKey, nanos: int) -> Ledger:
-    """Charge usage above its reservation to the windows of a slice that was closed meanwhile."""
-    return _add_spent(ledger, key, nanos)
+def open_empty(ledger: Ledger, key: SliceKey, pod_uid: str, *, settled: int, now: int) -> Ledger:
+    """Add a slice without money, so that a holder can charge what no slice of these windows can pay any longer.
+
+    It is for usage above its reservation, of a slice that was closed, or that was empty and left with its window. Since
+    `settle` moves a cumulative amount, a write whose answer was lost charges nothing twice.
+
+    Args:
+        ledger: The ledger. Where it is full, or has the slice, it is returned as it is.
+        key: The slice to add.
+        pod_uid: UID of the holder's pod.
+        settled: How much of the holder's cumulative charge the ledger has already.
+        now: Seconds since the epoch, of the API server.
+    """
+    if ledger.find(key) is not None or len(ledger.slices) >= MAX_SLICES:
+        return ledger
+    return _put(ledger, Slice(key.holder, pod_uid, 0, key.day_start, key.month_start, now, settled))
 
 
 def write_wanted(ledger: Ledger, terms: LedgerTerms, holder: str, pod_uid: str, want: int, now: int) -> Ledger:
     """Say what a holder lacks, so that the others return what they have not reserved; 0 takes it back."""
-    ledger = roll(ledger, terms, now)
+    ledger, want = roll(ledger, terms, now), add_money(want)
     key = ledger.present_key(holder)
     found = ledger.find(key)
     if (found.wanted if found else 0) == want or (found is None and len(ledger.slices) >= MAX_SLICES):
@@ -200,13 +251,11 @@ def excess(ledger: Ledger, terms: LedgerTerms, now: int) -> int:
     What was spent cannot be returned, so a window that is overspent has at most its open slices in excess.
     """
     found = 0
-    credit = ledger.credit
-    pays = credit is not None and now < credit.until and credit.spent <= credit.amount
     for period in PERIODS:
-        limit, window = terms.limit(period), ledger.window(period)
-        if limit is not None:
-            allowed = limit + window.credited + _credit_left(ledger, now) if pays else limit
-            found = max(found, ledger.committed(period) - max(allowed, window.spent))
+        most = allowed(ledger, terms, period, now)
+        if most is not None:
+            most = max(most + _credit_left(ledger, now), ledger.window(period).spent)
+            found = max(found, ledger.committed(period) - most)
     return found
 
 
@@ -228,7 +277,8 @@ def set_credit(ledger: Ledger, credit: Credit | None, now: int) -> Ledger:
         *(credit.amount, credit.until, credit.reason, credit.by),
     ):
         return ledger
-    spent = old.spent if old is not None and now < old.until else _returnable_credit(ledger)
+    # As slices are returned that an ended credit paid, `spent` of this one falls. So it counts here first.
+    spent = old.spent if old is not None and now < old.until else add_money(_credit_in_slices(ledger))
     return replace(ledger, credit=replace(credit, spent=spent, given_at=now), exhausted=None)
 
 
@@ -259,10 +309,10 @@ def mark_exhausted(ledger: Ledger, terms: LedgerTerms, holder: str, refused: int
         refused: The worst case of the request in nano-dollars.
         now: Seconds since the epoch, of the API server.
     """
-    old = ledger.exhausted
+    old, refused = ledger.exhausted, add_money(refused)
     if (old is not None and old.refused <= refused) or room(ledger, terms, now) >= refused:
         return ledger
-    period, _ = min(_base_rooms(ledger, terms), key=lambda one: one[1])
+    period, _ = min(_base_rooms(ledger, terms, now), key=lambda one: one[1])
     return replace(ledger, exhausted=Exhausted(old.at if old else now, period, refused, holder))
 
 
@@ -291,12 +341,12 @@ def _open_next(ledger: Ledger, terms: LedgerTerms, period: Period, now: int) -> 
     return replace(ledger, month=window, months=closed[:MAX_MONTHS], slices=slices, exhausted=exhausted)
 
 
-def _base_rooms(ledger: Ledger, terms: LedgerTerms) -> list[tuple[Period, int]]:
+def _base_rooms(ledger: Ledger, terms: LedgerTerms, now: int) -> list[tuple[Period, int]]:
     """Return what each limit leaves without a credit; negative where more is committed than a lowered limit allows."""
     return [
-        (period, (MAX_MONEY if limit is None else limit + ledger.window(period).credited) - ledger.committed(period))
+        (period, (MAX_MONEY if most is None else most) - ledger.committed(period))
         for period in PERIODS
-        for limit in [terms.limit(period)]
+        for most in [allowed(ledger, terms, period, now)]
     ]
 
 
@@ -305,16 +355,13 @@ def _credit_left(ledger: Ledger, now: int) -> int:
     return max(0, credit.amount - credit.spent) if credit is not None and now < credit.until else 0
 
 
-def _returnable_credit(ledger: Ledger) -> int:
-    """Return how much of what an ended credit paid is in open slices.
-
-    As it is returned, `spent` of the present credit falls by it. It therefore counts there first.
-    """
-    found = 0
-    for window in (ledger.day, *ledger.days):
-        in_slices = sum(one.amount for one in ledger.slices if one.day_start == window.start)
-        found += min(window.credited, in_slices)
-    return found
+def _credit_in_slices(ledger: Ledger, period: Period | None = None) -> int:
+    """Return how much of what credits paid is in open slices: of the present day or month, or of all windows."""
+    open_by_day: dict[int, int] = {}
+    for one in ledger.slices:
+        if period is None or start_of(one, period) == ledger.window(period).start:
+            open_by_day[one.day_start] = open_by_day.get(one.day_start, 0) + one.amount
+    return sum(min(one.credited, open_by_day.get(one.start, 0)) for one in (ledger.day, *ledger.days))
 
 
 def _slices_of(ledger: Ledger, holder: str) -> Iterator[Slice]:
@@ -355,7 +402,7 @@ def _change_windows(ledger: Ledger, key: SliceKey, spent: int, freed: int) -> Le
     def change(window: LedgerWindow, start: int) -> LedgerWindow:
         if window.start != start:
             return window
-        return replace(window, spent=min(MAX_MONEY, window.spent + spent), credited=window.credited - freed)
+        return replace(window, spent=add_money(window.spent, spent), credited=window.credited - freed)
 
     return replace(
         ledger,

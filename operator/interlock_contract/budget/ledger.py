@@ -38,7 +38,8 @@ _TIMES: Final = frozenset(
     }
 )
 """The fields that hold a time, in every object of the document."""
-_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+"""How a ledger writes a time. Such texts sort by time."""
 
 
 class LedgerInvalid(ValueError):  # noqa: N818 - says the state of a document, as BundleInvalid does
@@ -172,11 +173,6 @@ class Ledger(StrictStruct, frozen=True):
         """Return the slice with this key."""
         return next((one for one in self.slices if one.key == key), None)
 
-    def committed_by_others(self, holder: str) -> int:
-        """Return what other holders have in open slices of the present windows, in nano-dollars."""
-        present = self.present_key(holder)[1:]
-        return sum(one.amount for one in self.slices if one.holder != holder and one.key[1:] == present)
-
     def present_key(self, holder: str) -> SliceKey:
         """Return the key of a holder's slice of the present day and month."""
         return SliceKey(holder, self.day.start, self.month.start)
@@ -184,7 +180,7 @@ class Ledger(StrictStruct, frozen=True):
     def committed(self, period: Period) -> int:
         """Return what is spent or in open slices in the present window, in nano-dollars."""
         window = self.window(period)
-        return window.spent + sum(one.amount for one in self.slices if _start_of(one, period) == window.start)
+        return window.spent + sum(one.amount for one in self.slices if start_of(one, period) == window.start)
 
 
 def parse_ledger(status: Any) -> Ledger:
@@ -218,7 +214,7 @@ def _write_seconds(seconds: int) -> str:
 
 
 def _read_seconds(text: Any) -> int:
-    if not isinstance(text, str) or _TIME.fullmatch(text) is None:
+    if not isinstance(text, str) or TIME.fullmatch(text) is None:
         raise ValueError("$: a time must be written such as 2026-11-29T00:00:00Z")
     return int(datetime.fromisoformat(text).timestamp())
 
@@ -262,5 +258,6 @@ def _check(ledger: Ledger) -> None:
         raise ValueError("rate.slices: a holder has two slices of the same minute")
 
 
-def _start_of(one: Slice, period: Period) -> int:
+def start_of(one: Slice, period: Period) -> int:
+    """Return the start of the day or month that a slice belongs to."""
     return one.day_start if period == "day" else one.month_start

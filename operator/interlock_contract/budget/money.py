@@ -26,6 +26,17 @@ _MONEY: Final = re.compile(MONEY_PATTERN.removeprefix("^").removesuffix("$"))
 _DIGITS: Final = 9
 
 
+def add_money(*amounts: int) -> int:
+    """Return the sum of amounts, at most what a ledger can hold: a sum beyond `MAX_MONEY` is written as that.
+
+    A provider may claim any usage. With a sum that the API server refuses, a guard could never write again.
+
+    Args:
+        amounts: Nano-dollars.
+    """
+    return min(MAX_MONEY, sum(amounts))
+
+
 class MoneyInvalid(ValueError):  # noqa: N818 - says the state of a text, like JsonInvalid
     """The text is no amount of dollars between 0 and 1000000."""
 

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from interlock_contract.budget.ledger import MAX_STEPS, MAX_VELOCITY_ALERTS, Ledger, RecentSpend, VelocityAlert
-from interlock_contract.budget.money import MAX_MONEY, NANOS
+from interlock_contract.budget.money import NANOS, add_money
 
 STEP_SECONDS: Final = 600
 LEAST_STEPS: Final = 6
@@ -45,7 +45,7 @@ def add_recent(ledger: Ledger, nanos: int, now: int) -> Ledger:
     known = ledger.recent or RecentSpend(start)
     passed = max(0, (start - known.start) // STEP_SECONDS)
     newest, *earlier = (0,) * min(passed, MAX_STEPS) + (known.spent or (0,))
-    spent = (min(MAX_MONEY, newest + nanos), *earlier)[:MAX_STEPS]
+    spent = (add_money(newest, nanos), *earlier)[:MAX_STEPS]
     return replace(ledger, recent=RecentSpend(max(start, known.start), spent))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from interlock_contract.budget.money import add_money
 from interlock_guard.budget.task_accounts import TaskReservation
 from interlock_guard.decision.decide import Deny
 
@@ -36,6 +37,7 @@ class OpenSlice:
         written: How much of `settled` the ledger is known to have.
         reserved: Reserved by calls under way.
         used_at: Seconds on the monotonic clock at which a call last reserved from it.
+        is_known: Whether the ledger was seen to have this slice. One that it never had only has charges.
     """
 
     granted: int = 0
@@ -43,6 +45,7 @@ class OpenSlice:
     written: int = 0
     reserved: int = 0
     used_at: float = 0.0
+    is_known: bool = False
 
     @property
     def free(self) -> int:
@@ -117,12 +120,12 @@ class Account:
         self.open[reservation.id] = reservation
         return reservation
 
-    def settle(self, reservation: Reservation, cost: int) -> list[AccountKey]:
+    def settle(self, reservation: Reservation, cost: int) -> dict[AccountKey, int]:
         """End a reservation with what the call has cost; the second end of the same one changes nothing.
 
         Returns:
-            The slices that did not pay: of a closed holder, which are spent whole, and all of a call that reserved
-            nothing. What the call has cost above its reservation is charged there directly.
+            What no slice has paid, which is left to `charge`: all of a call that reserved nothing, and the part above
+            the reservation where the slice belonged to a closed holder, which is spent whole.
 
         Raises:
             ValueError: The cost is negative.
@@ -130,26 +133,44 @@ class Account:
         if cost < 0:
             raise ValueError("no call has a negative cost")
         if reservation.is_settled:
-            return []
+            return {}
         reservation.is_settled = True
         if reservation.task is not None:
             reservation.task.settle(cost)
         self.open.pop(reservation.id, None)
-        gone = []
+        unpaid = {}
         for key in reservation.keys:
             held = self.slices.get(key)
             if held is None or reservation.epoch != self.epoch or reservation.amount == 0:
-                gone.append(key)
+                if cost > reservation.amount:
+                    unpaid[key] = cost - reservation.amount
             else:
                 held.reserved -= reservation.amount
-                held.settled += cost
-        return gone
+                held.settled = add_money(held.settled, cost)
+        return unpaid
 
-    def grant(self, key: AccountKey, granted: int, now: float) -> OpenSlice:
-        """Take over what the ledger has granted to a slice over its life."""
+    def charge(self, key: AccountKey, nanos: int, now: float) -> None:
+        """Charge what no reservation has paid to the slice of a window. Where there is none, one without money begins.
+
+        Args:
+            key: Which slice.
+            nanos: The amount.
+            now: Seconds on the monotonic clock.
+        """
         held = self.slices.setdefault(key, OpenSlice(used_at=now))
-        held.granted = granted
-        return held
+        held.settled = add_money(held.settled, nanos)
+
+    def grant(self, key: AccountKey, granted: int, written: int, now: float) -> None:
+        """Take over what the ledger says about a slice. What it has settled of an unknown one is no money.
+
+        Args:
+            key: Which slice.
+            granted: What the ledger has granted over the life of the slice.
+            written: How much of it the ledger knows to be spent.
+            now: Seconds on the monotonic clock.
+        """
+        held = self.slices.setdefault(key, OpenSlice(settled=written, used_at=now))
+        held.granted, held.written, held.is_known = granted, written, True
 
     def restart(self) -> None:
         """Go on as another holder, without slices. The reservations of the closed one touch none of the new slices."""

@@ -11,38 +11,27 @@ two writes leaves the total too high, never too low. Money goes back in the othe
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from interlock_contract.budget.bundle_budget import BundleBudget
-from interlock_contract.budget.leases import excess
-from interlock_contract.budget.ledger import SliceKey
-from interlock_contract.budget.money import MAX_MONEY
-from interlock_guard.budget.account import Account, AccountKey, Reservation, with_task
+from interlock_contract.budget.money import MAX_MONEY, add_money
+from interlock_guard.budget.account import Reservation, with_task
 from interlock_guard.budget.denials import deny_away, deny_exhausted, deny_unwritten
-from interlock_guard.budget.holder import HolderClosed, LedgerShare, SpendRate
+from interlock_guard.budget.holder_ledgers import TICK_SECONDS, HolderLedgers, OpenLedger
 from interlock_guard.budget.journal import Journal, JournalFailed
 from interlock_guard.budget.ledger_limit import LedgerLimit
-from interlock_guard.budget.ledger_object import LedgerAway, LedgerObject
+from interlock_guard.budget.ledger_object import LedgerObject
 from interlock_guard.budget.task_accounts import TaskAccounts, TaskReservation
-from interlock_guard.budget.token_tally import TokenTally
 from interlock_guard.decision.decide import Deny, check_terminated
 from interlock_guard.state import LiveState
-from interlock_kube.background import keep_running
 
 WAIT_SECONDS: Final = 2.0
 """How long a call waits for money."""
 AWAY_SECONDS: Final = 0.9
 """How long it waits while a ledger cannot be reached."""
-_TICK_SECONDS: Final = 0.5
-_FIRST_PAUSE: Final = 0.2
-_LONGEST_PAUSE: Final = 3.0
-
-OpenLedger = Callable[[str, Callable[[], None]], LedgerObject]
-"""Returns the ledger of a name; the function is called at each of its changes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -79,21 +68,24 @@ class Budget:
         log: Callable[[str], None],
         spread: float = 0.5,
     ) -> None:
-        self._live, self._open, self._journal, self._pod_uid = live, open_ledger, journal, pod_uid
-        self._clock, self._monotonic, self._log, self._spread = clock, monotonic, log, spread
-        self._account, self._rate = Account(), SpendRate()
-        self._limits: dict[str, LedgerLimit] = {}
-        self._order: list[LedgerLimit] = []
+        self._live, self._journal, self._clock, self._monotonic = live, journal, clock, monotonic
+        self._ledgers = HolderLedgers(
+            open_ledger=open_ledger,
+            journal=journal,
+            pod_uid=pod_uid,
+            clock=clock,
+            monotonic=monotonic,
+            log=log,
+            spread=spread,
+            on_change=self._handle_change,
+        )
         self._terms: BundleBudget | None = None
         self._waiters: list[_Waiter] = []
         self._wake = asyncio.Event()
-        self._trouble = ""
-        self._failures = 0
-        self._retry_at = 0.0
+        self.tally = self._ledgers.tally
+        """What the answers said of their tokens, for the agent's own ledger."""
         self.tasks = TaskAccounts()
         """What the tasks under way have spent."""
-        self.tally = TokenTally()
-        """What the answers said of their tokens, for the agent's own ledger."""
         self.refusals = 0
         """Calls that were refused for lack of money."""
         self.on_ledger: Callable[[], None] = lambda: None
@@ -101,45 +93,38 @@ class Budget:
 
     @property
     def terms(self) -> BundleBudget | None:
-        """The budget in the bundle in force; None where calls are not limited."""
+        """The budget in the bundle in force; None before the first one."""
         return None if self._live.bundle is None else self._live.bundle.budget
 
     @property
     def own_ledger(self) -> LedgerObject | None:
         """The agent's own ledger, None before the first bundle with a budget."""
-        return self._order[-1].object if self._order else None
+        return self._ledgers.order[-1].object if self._ledgers.order else None
 
     @property
     def holder(self) -> str:
         """The name of this run in the ledgers."""
-        return self._journal.holder
+        return self._ledgers.holder
 
     @property
     def ledger_writes(self) -> int:
         """How often this guard has written to a ledger."""
-        return sum(limit.object.writes for limit in self._limits.values())
+        return self._ledgers.writes
 
     @property
-    def written_at(self) -> float:
-        """Seconds on the monotonic clock of the last write to a ledger; zero before the first one."""
-        return max((limit.share.settled_at for limit in self._limits.values()), default=0.0)
+    def seen_at(self) -> int | None:
+        """The time of the holder's last sign of life in a ledger, see `HolderLedgers.seen_at`."""
+        return self._ledgers.seen_at
 
     @property
     def is_away(self) -> bool:
         """Whether a ledger that limits the agent is not known now, or cannot be reached."""
-        return self._clock() is None or any(
-            limit.object.is_away or limit.object.ledger is None for limit in self._order
-        )
+        return self._clock() is None or self._ledgers.is_away
 
     @property
     def free(self) -> int:
         """Nano-dollars that a call may reserve without a write to a ledger."""
-        return self._account.free(self._keys() or ())
-
-    @property
-    def has_open_slice(self) -> bool:
-        """Whether a ledger grants this guard money."""
-        return any(held.granted > held.written for held in self._account.slices.values())
+        return self._ledgers.account.free(self._ledgers.keys() or ())
 
     def now(self) -> int | None:
         """Return the seconds since the epoch, of the API server; None while they are unknown."""
@@ -157,7 +142,7 @@ class Budget:
         of_task = self._reserve_of_task(amount, task)
         try:
             return of_task if isinstance(of_task, Deny) else with_task(await self._reserve_or_wait(amount), of_task)
-        except asyncio.CancelledError:
+        except BaseException:
             if isinstance(of_task, TaskReservation):
                 of_task.settle(0)
             raise
@@ -198,23 +183,16 @@ class Budget:
         if isinstance(found, Deny):
             self.refusals -= 1  # `reserve_now` counts it
             return found
-        self._account.settle(found, 0)
-        self._journal.settle(found, 0)
+        self._ledgers.settle(found, 0)
         return None  # nothing was given to another call
 
     def settle(self, reservation: Reservation, cost: int) -> None:
         """End a reservation with the cost of its call in nano-dollars. A second end of the same one does nothing."""
         if reservation.is_settled:
             return
-        for key in self._account.settle(reservation, cost):
-            limit, overrun = self._limits.get(key.ledger), cost - reservation.amount
-            if limit is not None and overrun > 0:
-                gone = SliceKey(self.holder, key.day_start, key.month_start)
-                limit.share.overruns[gone] = limit.share.overruns.get(gone, 0) + overrun
-        self._journal.settle(reservation, cost)
-        self._rate.add(cost, self._monotonic())
+        self._ledgers.settle(reservation, add_money(cost))
         self._serve()
-        if self._waiters or any(self._is_asked(limit) for limit in self._order):
+        if self._waiters or self._ledgers.returns():
             self._wake.set()
 
     def seconds_until_money(self) -> int | None:
@@ -222,7 +200,7 @@ class Budget:
         now, found = self._clock(), 0
         if now is None:
             return None
-        for limit in self._order:
+        for limit in self._ledgers.order:
             ledger = limit.object.ledger
             if ledger is not None and ledger.exhausted is not None:
                 found = max(found, ledger.window(ledger.exhausted.period).end - now)
@@ -237,172 +215,67 @@ class Budget:
         if terms is None or terms == self._terms:  # without a bundle the limits that are known stay
             return
         self._terms = terms
-        self._order = []
-        for name, limits, is_total in terms.ledgers:
-            limit = self._limits.get(name)
-            if limit is None:
-                tally = None if is_total else self.tally
-                share = LedgerShare(name, limits, is_total, self._account, self._rate, tally=tally)
-                limit = self._limits[name] = LedgerLimit(self._open(name, partial(self._handle_change, name)), share)
-            limit.share.terms = limits
-            self._order.append(limit)
-        for limit in self._limits.values():
-            limit.is_present = limit in self._order
-            self._note_excess(limit)
+        self._ledgers.follow(terms)
         self._wake.set()
 
     async def run(self, log: Callable[[str], None]) -> None:
         """Keep the slices in line with what calls need, until cancelled."""
         try:
             while True:
-                self._watch_ledgers(log)
+                self._ledgers.start_tasks(log)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(_TICK_SECONDS):
+                    async with asyncio.timeout(TICK_SECONDS):
                         await self._wake.wait()
                 self._wake.clear()
                 await self._round()
         finally:
-            for limit in self._limits.values():
-                if limit.watch is not None:
-                    limit.watch.cancel()
-                    limit.watch = None
-
-    def _watch_ledgers(self, log: Callable[[str], None]) -> None:
-        """Watch every ledger of which the bundle or a slice speaks, and no other one."""
-        for name, limit in list(self._limits.items()):
-            if limit.watch is None:
-                work = keep_running(f"watch of the ledger {name}", partial(limit.object.run, log), log)
-                limit.watch = asyncio.create_task(work)
-            if not limit.is_present and not limit.share.slices():
-                limit.watch.cancel()
-                del self._limits[name]
+            self._ledgers.stop_tasks()
 
     async def finish(self, seconds: float) -> None:
         """Settle, and return what is free, because the guard ends. The journal keeps what is still open."""
-        for held in self._account.slices.values():
-            held.granted -= max(0, held.free)
-        now = self._clock()
-        if now is not None:
-            with suppress(TimeoutError, LedgerAway):
-                async with asyncio.timeout(seconds):
-                    for limit in reversed(self._order):
-                        await self._write(limit, now, takes=False)
-        self._journal.close()
+        await self._ledgers.finish(seconds)
 
     async def _round(self) -> None:
         """Write once to each ledger that needs it, and answer the calls that fit then."""
         now = self._clock()
         self._serve()
-        if now is None or self._monotonic() < self._retry_at:
+        if now is None:
             return
+        await self._ledgers.end_former(now)
+        asking = list(self._waiters)
+        answered = await self._take(now) if asking else ()
+        await self._ledgers.settle_due(now, but=answered)
+        self._serve()
+        if asking and len(answered) == len(self._ledgers.order):
+            for waiter in asking:
+                waiter.is_known = True
+            self._refuse_hopeless(self._clock() or now)  # midnight may have passed
+
+    async def _take(self, now: int) -> Collection[LedgerLimit]:
+        """Take money for the calls that wait; refuse them where the journal cannot be written."""
         try:
-            await self._end_former(now)
-            if asking := list(self._waiters):
-                for limit in self._order:
-                    await self._write(limit, now, takes=True)
-                for waiter in asking:
-                    waiter.is_known = True
-            else:
-                for limit in sorted(self._limits.values(), key=lambda one: one.share.is_total):
-                    if self._is_due(limit, now):
-                        await self._write(limit, now, takes=False)
+            return await self._ledgers.take(now, lambda: [one.amount for one in self._waiters if not one.answer.done()])
         except JournalFailed as error:
             self._refuse_all(deny_unwritten(error))
-            return
-        except LedgerAway as away:
-            self._note(str(away))
-            pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self._failures, 10))
-            self._failures, self._retry_at = self._failures + 1, self._monotonic() + pause
-            return
-        self._failures = 0
-        self._note("")
-        self._serve()
-        self._refuse_hopeless(self._clock() or now)  # midnight may have passed
-
-    async def _end_former(self, now: int) -> None:
-        """End the slices of the runs before this one in every ledger, then delete their journals."""
-        for run in list(self._journal.former):
-            for limit in reversed(self._order):
-                if run.holder not in limit.former:
-                    await limit.object.change(partial(limit.share.end_former, run=run, now=now))
-                    limit.former.add(run.holder)
-            if self._order:
-                self._journal.drop_former(run)
-
-    async def _write(self, limit: LedgerLimit, now: int, *, takes: bool) -> None:
-        share, waiting = limit.share, [one.amount for one in self._waiters if not one.answer.done()]
-        others = [other for other in self._order if other is not limit and other.object.ledger is not None]
-        bound = MAX_MONEY
-        for other in others:
-            if (known := other.object.ledger) is not None:
-                bound = min(bound, other.share.available(known, now) if share.is_total else other.share.free(known))
-        if takes:
-            self._journal.start()
-        try:
-            stored = await limit.object.change(
-                lambda ledger: share.change(
-                    ledger,
-                    holder=self.holder,
-                    pod_uid=self._pod_uid,
-                    now=now,
-                    monotonic=self._monotonic(),
-                    waiting=waiting if takes else (),
-                    others_available=bound,
-                )
-            )
-        except LedgerAway:
-            share.is_uncertain = True
-            raise
-        except HolderClosed:
-            self._start_again()
-            self._wake.set()
-            return
-        for key in share.accept(stored, self.holder, self._monotonic()):
-            self._account.drop(key)
-            self._journal.forget(key)
-        self._note_excess(limit)
-
-    def _start_again(self) -> None:
-        """Go on as another holder: the operator has closed this one, so that its slices are spent whole."""
-        self._log(f"budget: the holder {self.holder} was closed, its open slices count as spent")
-        self._journal.renew()
-        self._account.restart()
+            return ()
 
     def _try(self, amount: int) -> Reservation | Deny | None:
         """Return a reservation from the open slices, None where they do not have as much."""
-        keys = self._keys()
+        keys = self._ledgers.keys()
         if keys is None:
             return None
         if amount == 0:
-            return self._account.open_reservation(0, keys)
-        if any(limit.is_over for limit in self._order) or not self._is_fresh():
+            return self._ledgers.account.open_reservation(0, keys)
+        if not self._ledgers.may_spend(self._live.state.lease_seconds):
             return None
-        found = self._account.reserve(amount, keys, self._monotonic())
+        found = self._ledgers.account.reserve(amount, keys, self._monotonic())
         if found is not None:
             try:
                 self._journal.reserve(found)
             except JournalFailed as error:
-                self._account.settle(found, 0)
+                self._ledgers.account.settle(found, 0)
                 return deny_unwritten(error)
         return found
-
-    def _keys(self) -> tuple[AccountKey, ...] | None:
-        """Return the keys of the present windows, None while they are not known."""
-        now = self._clock()
-        if now is None or not self._order:
-            return None
-        keys = []
-        for limit in self._order:
-            ledger = limit.object.ledger
-            if ledger is None or now >= min(ledger.day.end, ledger.month.end):
-                return None
-            keys.append(limit.share.key(ledger))
-        return tuple(keys)
-
-    def _is_fresh(self) -> bool:
-        """Return False if a ledger was not read for longer than the guard goes on without the API server."""
-        oldest = self._monotonic() - self._live.state.lease_seconds
-        return all(limit.object.contact_at is not None and limit.object.contact_at >= oldest for limit in self._order)
 
     def _serve(self) -> None:
         """Answer the calls that fit, first come first."""
@@ -419,7 +292,7 @@ class Budget:
 
     def _refuse_hopeless(self, now: int) -> None:
         """Refuse the calls that would not fit even if all other guards returned their slices."""
-        known = [(limit.share, found) for limit in self._order if (found := limit.object.ledger) is not None]
+        known = [(limit.share, found) for limit in self._ledgers.order if (found := limit.object.ledger) is not None]
         most = min((share.reachable(found, self.holder, now) for share, found in known), default=MAX_MONEY)
         for waiter in self._waiters:
             if not waiter.answer.done() and waiter.amount > most:
@@ -433,7 +306,7 @@ class Budget:
         now = self._clock()
         if now is None or self.is_away:
             return None
-        for limit in self._order:
+        for limit in self._ledgers.order:
             ledger = limit.object.ledger
             if ledger is not None and ledger.exhausted is not None and now - ledger.exhausted.at > WAIT_SECONDS:
                 is_smaller = amount < ledger.exhausted.refused
@@ -448,7 +321,7 @@ class Budget:
         if self.is_away or now is None or not is_known:
             return deny_away()
         worst: tuple[int, str] | None = None
-        for limit in self._order:
+        for limit in self._ledgers.order:
             ledger, share = limit.object.ledger, limit.share
             if ledger is None:
                 continue
@@ -460,38 +333,9 @@ class Budget:
         self._wake.set()
         return deny_exhausted(amount, *(worst or (0, "of the agent")))
 
-    def _is_due(self, limit: LedgerLimit, now: int) -> bool:
-        ledger = limit.object.ledger
-        if ledger is None:
-            return False
-        if not limit.is_present:
-            for held in limit.share.slices().values():
-                held.granted -= max(0, held.free)
-            return bool(limit.share.slices())
-        return limit.share.is_due(ledger, self.holder, now, self._monotonic(), spread=self._spread)
-
-    def _is_asked(self, limit: LedgerLimit) -> bool:
-        now, ledger = self._clock(), limit.object.ledger
-        return now is not None and ledger is not None and limit.share.returns(ledger, self.holder, now)
-
-    def _handle_change(self, name: str) -> None:
-        limit = self._limits.get(name)
-        if limit is not None:
-            self._note_excess(limit)
-            if limit.object.is_away:
-                for waiter in self._waiters:
-                    waiter.is_known = False
-            elif limit.was_away:
-                self._retry_at = 0.0  # calls that come now need not wait for the end of a pause
-            limit.was_away = limit.object.is_away
+    def _handle_change(self, limit: LedgerLimit) -> None:
+        if limit.object.is_away and not limit.share.is_retired:
+            for waiter in self._waiters:
+                waiter.is_known = False
         self._wake.set()
         self.on_ledger()
-
-    def _note_excess(self, limit: LedgerLimit) -> None:
-        now, ledger = self._clock(), limit.object.ledger
-        limit.is_over = now is None or ledger is None or excess(ledger, limit.share.terms, now) > 0
-
-    def _note(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            self._log(f"budget: {trouble or 'the ledgers are written again'}")
-        self._trouble = trouble

@@ -13,12 +13,13 @@ from typing import Final
 from interlock_contract.budget.leases import (
     PERIODS,
     LedgerTerms,
-    charge_overrun,
+    allowed,
     clear_exhausted,
     close_holder,
-    excess,
     mark_exhausted,
     must_return,
+    open_empty,
+    reachable_room,
     roll,
     room,
     settle,
@@ -90,7 +91,7 @@ class LedgerShare:
         is_total: Whether it is the ledger of all agents of the policy.
         account: The holder's account in all of its ledgers.
         rate: The holder's recent spend.
-        overruns: Costs above their reservation in slices that were closed: amounts by slice.
+        is_retired: Whether the bundle no longer names the ledger. It then only gets its money back.
         refused: The smallest worst case that was refused and is not yet in the ledger; zero without one.
         is_uncertain: Whether the last write may have been stored although no answer came.
         settled_at: Seconds on the monotonic clock of the last write.
@@ -102,12 +103,12 @@ class LedgerShare:
     is_total: bool
     account: Account
     rate: SpendRate
-    overruns: dict[SliceKey, int] = field(default_factory=dict)
+    is_retired: bool = False
     refused: int = 0
     is_uncertain: bool = False
     settled_at: float = 0.0
     tally: TokenTally | None = None
-    _offered: tuple[dict[SliceKey, int], int] = field(default_factory=lambda: ({}, 0))
+    _offered: int = 0
 
     def key(self, ledger: Ledger) -> AccountKey:
         """Return the account's key of the slice of the present windows."""
@@ -125,12 +126,12 @@ class LedgerShare:
     def available(self, ledger: Ledger, now: int) -> int:
         """Return what this holder can reserve, with what it can still take."""
         ledger = roll(ledger, self.terms, now)
-        return self.free(ledger) + (room(ledger, self.terms, now) if excess(ledger, self.terms, now) <= 0 else 0)
+        return self.free(ledger) + room(ledger, self.terms, now)
 
     def reachable(self, ledger: Ledger, holder: str, now: int) -> int:
-        """Return what this holder could reserve if all other holders returned their slices."""
+        """Return what this holder could reserve if all other slices came back."""
         ledger = roll(ledger, self.terms, now)
-        return self.available(ledger, now) + ledger.committed_by_others(holder)
+        return self.free(ledger) + reachable_room(ledger, self.terms, holder, now)
 
     def is_due(self, ledger: Ledger, holder: str, now: int, monotonic: float, *, spread: float) -> bool:
         """Return True if the holder has to write, although no call waits for money.
@@ -142,7 +143,7 @@ class LedgerShare:
             monotonic: Seconds on the monotonic clock.
             spread: A number from 0 to 1 that differs between guards.
         """
-        if self.is_uncertain or self.overruns or self.refused:
+        if self.is_uncertain or self.refused:
             return True
         ended = min(ledger.day.end, ledger.month.end)
         if now >= ended and (ledger.exhausted is not None or now >= ended + spread * ROLL_SECONDS):
@@ -154,7 +155,7 @@ class LedgerShare:
         found = ledger.find(ledger.present_key(holder))
         has_waited = found is not None and found.wanted > 0  # and no call waits any longer
         return has_waited or any(
-            (key != present and held.reserved == 0)
+            ((key != present or self.is_retired) and held.reserved == 0)
             or (held.unsettled and settles)
             or (held.free > 0 and (returns or self._is_idle(held, monotonic)))
             for key, held in self.slices().items()
@@ -189,16 +190,14 @@ class LedgerShare:
         present, returns = self.key(ledger), self.returns(ledger, holder, now)
         for key, held in self.slices().items():
             named = SliceKey(holder, key.day_start, key.month_start)
-            # A slice of the present windows stays in the ledger when it is empty.
-            if (held.granted > held.written or key == present) and ledger.find(named) is None:
-                raise HolderClosed(holder)
+            if ledger.find(named) is None:
+                # A slice of the present windows stays in the ledger when it is empty. Others go with their window.
+                if held.is_known and (held.granted > held.written or key == present):
+                    raise HolderClosed(holder)
+                if held.unsettled:
+                    ledger = open_empty(ledger, named, pod_uid, settled=held.written, now=now)
             if key != present or returns or self._is_idle(held, monotonic):
                 held.granted -= max(0, held.free)  # before the write: no call may reserve what it returns
-            if held.granted == held.written and held.unsettled and ledger.find(named) is None:
-                # An empty slice of a window that has ended is removed. Its last call has cost more than it reserved.
-                self.overruns[named] = self.overruns.get(named, 0) + held.unsettled
-                self.account.drop(key)
-                continue
             ledger = settle(
                 ledger,
                 named,
@@ -214,9 +213,7 @@ class LedgerShare:
                 and AccountKey(self.name, one.day_start, one.month_start) not in self.account.slices
             ):
                 ledger = settle(ledger, one.key, charged=one.settled, reserved=0, spare=0, now=now)
-        self._offered = dict(self.overruns), self.refused
-        for gone, nanos in self.overruns.items():
-            ledger = charge_overrun(ledger, gone, nanos)
+        self._offered = self.refused
         ledger = self._take(ledger, holder, pod_uid, now, monotonic, waiting, others_available)
         ledger = clear_exhausted(ledger, self.terms, now)
         if self.refused:
@@ -236,6 +233,21 @@ class LedgerShare:
         }
         return settle_former(ledger, run.holder, charged, now)
 
+    def unpaid(self, ledger: Ledger, run: FormerRun) -> Mapping[AccountKey, int]:
+        """Return what an earlier run has spent beyond its slices that are no longer in the ledger, to `charge` it.
+
+        Such a slice was closed, so that all it was granted counts as spent.
+        """
+        if run.spending is None:
+            return {}
+        return {
+            key: beyond
+            for key, most in run.spending.most().items()
+            if key.ledger == self.name
+            and ledger.find(SliceKey(run.holder, key.day_start, key.month_start)) is None
+            and (beyond := most - run.spending.granted.get(key, 0)) > 0
+        }
+
     def accept(self, ledger: Ledger, holder: str, monotonic: float) -> list[AccountKey]:
         """Take over what was stored.
 
@@ -243,19 +255,19 @@ class LedgerShare:
             The keys of slices that are no longer needed. None of them holds money.
         """
         self.is_uncertain, self.settled_at = False, monotonic
-        overruns, refused = self._offered
-        self.overruns = {key: left for key, nanos in self.overruns.items() if (left := nanos - overruns.get(key, 0))}
-        self.refused = 0 if self.refused == refused else self.refused
-        self._offered = {}, 0
+        self.refused = 0 if self.refused == self._offered else self.refused
+        self._offered = 0
         if self.tally is not None:
             self.tally.accept()
         present = self.key(ledger)
         for one in ledger.slices:
             key = AccountKey(self.name, one.day_start, one.month_start)
             if one.holder == holder and (key == present or key in self.account.slices):
-                self.account.grant(key, one.amount + one.settled, monotonic).written = one.settled
+                self.account.grant(key, one.amount + one.settled, one.settled, monotonic)
         return [
-            key for key, held in self.slices().items() if key != present and held.reserved == 0 and not held.unsettled
+            key
+            for key, held in self.slices().items()
+            if (key != present or self.is_retired) and held.reserved == 0 and not held.unsettled
         ]
 
     def exhausts(self, ledger: Ledger, refused: int, now: int) -> bool:
@@ -272,9 +284,9 @@ class LedgerShare:
         credit = ledger.credit
         beyond = 0 if credit is None or now >= credit.until else max(0, credit.amount - credit.spent)
         for period in PERIODS:
-            limit, window = self.terms.limit(period), ledger.window(period)
-            if limit is not None:
-                left = limit + window.credited + beyond - window.spent - unsettled
+            limit, most = self.terms.limit(period), allowed(ledger, self.terms, period, now)
+            if limit is not None and most is not None:
+                left = most + beyond - ledger.window(period).spent - unsettled
                 if left < refused and (refused * OVERSIZE <= limit or left * _NEAR <= limit):
                     return True
         return False
@@ -290,7 +302,7 @@ class LedgerShare:
         others_available: int,
     ) -> Ledger:
         free = self.free(ledger)
-        here = free + (room(ledger, self.terms, now) if excess(ledger, self.terms, now) <= 0 else 0)
+        here = free + room(ledger, self.terms, now)
         used, lacking = 0, 0
         for amount in waiting:
             if used + amount <= min(here, others_available):
@@ -309,11 +321,11 @@ class LedgerShare:
                 seconds=TOTAL_SLICE_SECONDS if self.is_total else SLICE_SECONDS,
             )
             ledger, _ = take(ledger, self.terms, holder, pod_uid, least=need, want=want, now=now)
-        return write_wanted(ledger, self.terms, holder, pod_uid, min(lacking, MAX_MONEY), now)
+        return write_wanted(ledger, self.terms, holder, pod_uid, lacking, now)
 
     def returns(self, ledger: Ledger, holder: str, now: int) -> bool:
-        """Return True if what is free goes back: another holder lacks money, or a call was refused for lack of it."""
-        return ledger.exhausted is not None or must_return(ledger, self.terms, holder, now)
+        """Return True if what is free goes back: no call may use it, another holder lacks it, or a call was refused."""
+        return self.is_retired or ledger.exhausted is not None or must_return(ledger, self.terms, holder, now)
 
     def _is_idle(self, held: OpenSlice, monotonic: float) -> bool:
         return monotonic - held.used_at >= IDLE_SECONDS

@@ -4,17 +4,20 @@ A line is written before a call is forwarded, and another one once its cost is k
 leaves behind what it has spent at most. The next run of the same container reads the journal, and settles the slices of
 the run before it:
 
+    {"boot":"6b9e..."}                                                             begins each file
+    {"granted":50000000,"at":[["triage.staging",1772409600,1772323200]]}           after a write to the ledger
     {"reserve":9000000,"id":1,"at":[["triage.staging",1772409600,1772323200]]}     before the forward
     {"settle":120000,"id":1}                                                       after the answer
     {"reserve":9000000,"id":2,"at":[["triage.staging",1772409600,1772323200]]}     no settlement: counts as 9000000
 
-Lines are not synced to the medium: they outlive the process, and a pod that loses its node is closed by the operator.
+Lines are not synced to the medium: they outlive the process, but not its node. A journal of another boot of the node
+may have lost its end, so it counts as one that cannot be read: its slices are spent whole.
 """
 
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +30,7 @@ _NAME: Final = re.compile(r"(\d{1,16})\.jsonl\Z")
 _MODE: Final = 0o640
 COMPACT_BYTES: Final = 1024 * 1024
 """Size of a journal that is written again, in bytes."""
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class JournalFailed(Exception):  # noqa: N818 - says what happened to a line
@@ -39,10 +43,12 @@ class Spending:
 
     Attributes:
         settled: Settled over the life of each slice.
+        granted: What each slice was last known to have been granted. What is spent above that is in no ledger yet.
         open: The reservations without a settlement: amount and slices, by id.
     """
 
     settled: Counter[AccountKey] = field(default_factory=Counter)
+    granted: dict[AccountKey, int] = field(default_factory=dict)
     open: dict[int, tuple[int, tuple[AccountKey, ...]]] = field(default_factory=dict)
 
     def most(self) -> Counter[AccountKey]:
@@ -52,6 +58,11 @@ class Spending:
             for key in keys:
                 found[key] += amount
         return found
+
+    def forget(self, key: AccountKey) -> None:
+        """Forget what a slice was granted and has settled."""
+        self.settled.pop(key, None)
+        self.granted.pop(key, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +85,17 @@ class Journal:
         folder: Made with the first file; the guard alone mounts it.
         pod_uid: The pod's UID, with which the names of its holders begin.
         started: The start of this run in milliseconds since the epoch.
+        boot_id: Which boot of the node this is, see `read_boot_id`.
 
     Raises:
         OSError: The folder cannot be read.
     """
 
-    def __init__(self, folder: Path, pod_uid: str, started: int) -> None:
-        self._folder, self._pod_uid = folder, pod_uid
+    def __init__(self, folder: Path, pod_uid: str, started: int, boot_id: str = "") -> None:
+        self._folder, self._pod_uid, self._boot_id = folder, pod_uid, boot_id
         paths = folder.iterdir() if folder.exists() else ()
         former = sorted(int(found[1]) for path in paths if (found := _NAME.match(path.name)))
-        self.former = [FormerRun(self._holder(one), _read(self._path(one))) for one in former]
+        self.former = [FormerRun(self._holder(one), _read(self._path(one), boot_id)) for one in former]
         """Runs whose slices are to be settled; `drop_former` takes one out."""
         self._run = max([started, *(one + 1 for one in former)])  # a clock that went back gives no name twice
         self._file: int | None = None
@@ -128,16 +140,37 @@ class Journal:
         for key in reservation.keys:
             self._spending.settled[key] += cost
 
+    def grant(self, key: AccountKey, granted: int) -> None:
+        """Note what a slice was granted. Where the disk refuses the line, the next run counts less as granted."""
+        if self._spending.granted.get(key) != granted:
+            with suppress(JournalFailed):
+                self._write({"granted": granted, "at": [list(key)]})
+            self._spending.granted[key] = granted
+
+    def charge(self, key: AccountKey, nanos: int) -> None:
+        """Note a charge that no reservation has paid. Where the disk refuses the line, a crash loses that charge."""
+        if nanos == 0:
+            return
+        with suppress(JournalFailed):
+            self._write({"settled": nanos, "at": [list(key)]})
+        self._spending.settled[key] += nanos
+
     def forget(self, key: AccountKey) -> None:
         """Forget a slice that is no longer in its ledger."""
-        self._spending.settled.pop(key, None)
+        with suppress(JournalFailed):
+            self._write({"forget": [list(key)]})
+        self._spending.forget(key)
 
-    def renew(self) -> None:
+    def renew(self, granted: Mapping[AccountKey, int]) -> None:
         """Go on as another holder, because the operator has closed a slice of the present one.
 
         The present holder becomes a former one, whose other slices are settled like those of a run before this one.
+
+        Args:
+            granted: What each slice was granted, less what was returned.
         """
         self.close()
+        self._spending.granted = dict(granted)
         self.former.append(FormerRun(self.holder, self._spending))
         self._run += 1
         self._spending = Spending()
@@ -176,9 +209,9 @@ class Journal:
     def _start_file(self) -> None:
         """Write the file again, with one line per slice and one per open reservation."""
         self.close()
-        lines: list[dict[str, Any]] = [
-            {"settled": amount, "at": [list(key)]} for key, amount in self._spending.settled.items()
-        ]
+        lines: list[dict[str, Any]] = [{"boot": self._boot_id}]
+        lines += [{"settled": amount, "at": [list(key)]} for key, amount in self._spending.settled.items()]
+        lines += [{"granted": amount, "at": [list(key)]} for key, amount in self._spending.granted.items()]
         lines += [
             {"reserve": amount, "id": number, "at": [list(key) for key in keys]}
             for number, (amount, keys) in self._spending.open.items()
@@ -207,8 +240,16 @@ def _write_whole(file: int, data: bytes) -> None:
         data = data[os.write(file, data) :]
 
 
-def _read(path: Path) -> Spending | None:
-    """Return what a journal says; None where a line that is whole cannot be read.
+def read_boot_id() -> str:
+    """Return a text that differs between two boots of the node; empty where there is none to read."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _read(path: Path, boot_id: str) -> Spending | None:
+    """Return what a journal says; None where a line that is whole cannot be read, or its end may be lost.
 
     A line without its end was being written when the process ended. The call of such a reservation was not forwarded,
     and the end of such a settlement counts as unknown.
@@ -216,7 +257,10 @@ def _read(path: Path) -> Spending | None:
     found = Spending()
     try:
         whole, _, _ = path.read_bytes().rpartition(b"\n")
-        for line in whole.split(b"\n") if whole else ():
+        first, *lines = whole.split(b"\n")
+        if parse_json(first)["boot"] != boot_id:
+            return None
+        for line in lines:
             _take(found, parse_json(line))
     except (OSError, JsonInvalid, KeyError, TypeError, ValueError):
         return None
@@ -237,9 +281,15 @@ def _take(found: Spending, line: Any) -> None:
             found.settled[key] += _amount(line["settle"])
     elif "reserve" in line:
         found.open[line["id"]] = _amount(line["reserve"]), tuple(_keys(line["at"]))
+    elif "forget" in line:
+        for key in _keys(line["forget"]):
+            found.forget(key)
     else:
         (key,) = _keys(line["at"])
-        found.settled[key] += _amount(line["settled"])
+        if "granted" in line:
+            found.granted[key] = _amount(line["granted"])
+        else:
+            found.settled[key] += _amount(line["settled"])
 
 
 def _amount(value: Any) -> int:

@@ -16,7 +16,15 @@ from interlock_contract.budget.ledger import Ledger, LedgerInvalid, dump_ledger,
 from interlock_contract.clock import monotonic
 from interlock_contract.names import API_PATH, BUDGET_LEDGERS
 from interlock_guard.object_watch import KubernetesObject, ObjectWatch
-from interlock_kube.client import CONFLICT, UNREACHABLE, AnswerTooLarge, ApiError, KubeClient
+from interlock_kube.client import (
+    CONFLICT,
+    FORBIDDEN,
+    NOT_FOUND,
+    UNREACHABLE,
+    AnswerTooLarge,
+    ApiError,
+    KubeClient,
+)
 
 _TRIES: Final = 12
 """How often a change is computed again after a conflict. Each conflict is another's success."""
@@ -32,6 +40,10 @@ Transition = Callable[[Ledger], Ledger]
 
 class LedgerAway(Exception):  # noqa: N818 - says the state of the ledger
     """The ledger cannot be read or written now; whether a change was stored is unknown."""
+
+
+class LedgerGone(LedgerAway):
+    """There is no such ledger, or the guard's Role does not name it."""
 
 
 class LedgerObject:
@@ -80,15 +92,18 @@ class LedgerObject:
                 nothing is written.
 
         Raises:
-            LedgerAway: The API server does not answer, refuses, or has no such ledger.
+            LedgerAway: The API server does not answer, or the ledger cannot be read.
+            LedgerGone: There is none for this guard.
         """
         try:
             for attempt in range(_TRIES):
                 if self._object is None:
                     await self.read()
                 base, found = self._object, self.ledger
-                if base is None or found is None:
-                    raise LedgerAway(f"the ledger {self.name} does not exist or cannot be read")
+                if base is None:
+                    raise LedgerGone(f"the ledger {self.name} does not exist")
+                if found is None:
+                    raise LedgerAway(f"the ledger {self.name} cannot be read: its status is none of a ledger")
                 changed = transition(found)
                 if changed == found:
                     return found
@@ -111,8 +126,7 @@ class LedgerObject:
                 return changed
         except (ApiError, AnswerTooLarge, *UNREACHABLE, ValueError) as error:
             self._object = None  # read again: the change may have been stored
-            self._record_failure()
-            raise LedgerAway(f"the ledger {self.name}: {type(error).__name__}: {error}") from None
+            raise self._fail(error) from None
         raise LedgerAway(f"the ledger {self.name} was changed by others {_TRIES} times in a row")
 
     async def read(self) -> None:
@@ -120,14 +134,14 @@ class LedgerObject:
 
         Raises:
             LedgerAway: It cannot be read.
+            LedgerGone: There is none for this guard.
         """
         asked_at = monotonic()
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 found = await self._client.get(f"{self._collection}/{self.name}")
         except (ApiError, AnswerTooLarge, *UNREACHABLE, ValueError) as error:
-            self._record_failure()
-            raise LedgerAway(f"the ledger {self.name}: {type(error).__name__}: {error}") from None
+            raise self._fail(error) from None
         self._version = 0  # the answer is newer than anything that was asked for before
         self._handle(found)
         self._record_contact(asked_at)
@@ -149,6 +163,13 @@ class LedgerObject:
         self.contact_at = at if self.contact_at is None else max(at, self.contact_at)
         if was_away:
             self._on_change()
+
+    def _fail(self, error: Exception) -> LedgerAway:
+        """Note that a request failed; return what it means for the ledger."""
+        self._record_failure()
+        is_gone = isinstance(error, ApiError) and error.status in (FORBIDDEN, NOT_FOUND)
+        message = f"the ledger {self.name}: {type(error).__name__}: {error}"
+        return LedgerGone(message) if is_gone else LedgerAway(message)
 
     def _record_failure(self) -> None:
         self.is_away = True

@@ -38,9 +38,6 @@ class Audit:
     credit_until: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     starts: defaultdict[tuple[str, Period], list[int]] = field(default_factory=lambda: defaultdict(list))
-    doubled: bool = False
-    """An overrun of a closed slice may have been charged twice, because an answer was lost."""
-
     charged: Counter[tuple[str, SliceKey]] = field(default_factory=Counter)
 
     # Events
@@ -179,7 +176,7 @@ class Audit:
                 true = self.true[key] + self.overruns[key] - self.lost[key]
                 if one.spent < true:
                     raise Violated(f"(2) {name} has {one.spent} in the end, {true} were spent")
-                if one.spent != self.expected[key] and not self.doubled:
+                if one.spent != self.expected[key]:
                     raise Violated(f"(B3) {name} has {one.spent}, {self.expected[key]} were charged and closed")
 
     def _check_reset(self, name: str, period: Period, before: Ledger, after: Ledger, now: int) -> None:
@@ -210,6 +207,14 @@ class Audit:
 
 OWN: Final = "triage.staging"
 TOTAL: Final = "support.total"
+
+
+def paid_by_credit(ledger: Ledger, period: Period, now: int) -> int:
+    """Return what credits pay of a present window at least: all that they can, or what certainly was spent of them."""
+    credit, window = ledger.credit, ledger.window(period)
+    if credit is not None and now < credit.until and credit.spent <= credit.amount:
+        return window.credited + credit.amount - credit.spent
+    return max(0, window.credited - (ledger.committed(period) - window.spent))
 
 
 def _windows_of(call: Call) -> list[WindowKey]:

@@ -9,7 +9,7 @@ from typing import Final
 from interlock_contract.budget.leases import PERIODS, LedgerTerms, clear_exhausted, record_alerts
 from interlock_contract.budget.ledger import Credit, Ledger
 from tests.support.budget_simulation.api_server import ApiServer, Conflict, TimedOut
-from tests.support.budget_simulation.audit import OWN, TOTAL, Audit
+from tests.support.budget_simulation.audit import OWN, TOTAL, Audit, paid_by_credit
 from tests.support.budget_simulation.holder import LEDGERS, Holder, Pod
 from tests.support.budget_simulation.journal import Call
 from tests.support.budget_simulation.rules import Rules, Violated
@@ -324,16 +324,14 @@ class Schedule:
 
     def _check_refusal(self, holder: Holder, name: str, call: Call) -> None:
         _, ledger = self.api.read(name)
-        credit = ledger.credit
-        left = max(0, credit.amount - credit.spent) if credit is not None and self.api.now < credit.until else 0
         free = sum(one.free(name) for one in self.holders if one.is_reachable)
         rooms = [
-            limit + ledger.window(period).credited - ledger.committed(period) + free
+            limit + paid_by_credit(ledger, period, self.api.now) - ledger.committed(period) + free
             for period in PERIODS
             if (limit := holder.terms[name].limit(period)) is not None
         ]
-        if min(rooms, default=call.worst) + left >= call.worst:
-            raise Violated(f"(3) {name} refuses {call.worst}, and has room for {min(rooms, default=0) + left}")
+        if min(rooms, default=call.worst) >= call.worst:
+            raise Violated(f"(3) {name} refuses {call.worst}, and has room for {min(rooms, default=0)}")
 
     def _advance(self, holder: Holder) -> None:
         step = holder.lacking_step if holder.lacking_step in holder.steps else self.random.choice(holder.steps)

@@ -1,16 +1,19 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import structs
 
 from interlock_contract.budget.leases import (
     LedgerTerms,
-    charge_overrun,
     clear_exhausted,
     close_holder,
     excess,
     mark_exhausted,
     must_return,
+    open_empty,
+    reachable_room,
     record_alerts,
     roll,
     room,
@@ -21,7 +24,7 @@ from interlock_contract.budget.leases import (
     write_wanted,
 )
 from interlock_contract.budget.ledger import MAX_ALERTS, MAX_SLICES, Credit, Ledger, Slice, dump_ledger, parse_ledger
-from interlock_contract.budget.money import MAX_MONEY
+from interlock_contract.budget.money import MAX_LIMIT, MAX_MONEY
 from tests.requirements import requirement
 
 NOW = 1_780_000_000  # 2026-05-28T20:26:40Z
@@ -88,7 +91,7 @@ def test_without_limits_only_the_largest_number_bounds() -> None:
     assert room(NEW, free, NOW) == MAX_MONEY
     ledger = charge(grow(NEW, A, MAX_MONEY, free), A, MAX_MONEY)
     assert refused(ledger, A, 1, free)
-    assert charge_overrun(ledger, ledger.present_key(A), 5).day.spent == MAX_MONEY
+    assert charge(ledger, A, MAX_MONEY + 5).day.spent == MAX_MONEY
 
 
 def test_a_request_that_costs_nothing_takes_nothing() -> None:
@@ -175,9 +178,18 @@ def test_a_slice_that_the_journal_does_not_name_was_never_spent_from() -> None:
 
 
 def test_usage_above_a_reservation_of_a_closed_slice_is_charged() -> None:
-    ledger = grow(NEW, A, 60)
-    closed = close_holder(ledger, A)
-    assert charge_overrun(closed, ledger.present_key(A), 7).day.spent == 67
+    closed = close_holder(grow(NEW, A, 60), A)
+    later = charge(open_empty(closed, closed.present_key("pod-a/2"), "pod-a", settled=0, now=NOW), "pod-a/2", 7)
+    assert (later.day.spent, later.month.spent, later.committed("day")) == (67, 67, 67)
+    assert charge(open_empty(later, later.present_key("pod-a/2"), "pod-a", settled=0, now=NOW), "pod-a/2", 7) is later
+
+
+def test_a_slice_that_left_with_its_window_is_charged_only_what_came_later() -> None:
+    key = NEW.present_key(A)
+    gone = roll(roll(charge(grow(NEW, A, 60), A, 25, spare=0), TERMS, NOW + DAY), TERMS, NOW + 2 * DAY)
+    assert gone.find(key) is None
+    late = settle(open_empty(gone, key, "pod-a", settled=25, now=NOW), key, charged=31, reserved=0, now=NOW)
+    assert (late.days[1].spent, late.day.spent, late.month.spent) == (31, 0, 31)
 
 
 # Wanted
@@ -214,6 +226,69 @@ def test_a_lower_limit_calls_unreserved_money_back() -> None:
 def test_what_was_spent_cannot_be_called_back() -> None:
     ledger = charge(grow(NEW, A, 90), A, 80, spare=0)
     assert excess(ledger, replace(TERMS, day=60), NOW) == 0
+
+
+# Room
+
+
+def test_there_is_no_room_while_open_slices_exceed_what_an_ended_credit_paid() -> None:
+    ledger = set_credit(grow(NEW, A, 90), a_credit(50, NOW + 10), NOW)
+    ledger = grow(ledger, A, 30)
+    raised = replace(TERMS, day=115)  # less than what is committed, and with `credited` more than that
+    assert room(ledger, raised, NOW + 9) == 45
+    assert excess(ledger, raised, NOW + 10) == 5
+    assert room(ledger, raised, NOW + 10) == 0
+    refusal = mark_exhausted(ledger, raised, B, 5, NOW + 10)
+    assert refusal.exhausted is not None
+    assert clear_exhausted(refusal, raised, NOW + 10) is refusal
+
+
+def test_slices_of_an_ended_day_can_come_back_to_the_month() -> None:
+    terms = LedgerTerms(100, 120)
+    ledger = roll(grow(charge(grow(NEW, A, 60, terms), A, 25), B, 35, terms), terms, NOW + DAY)
+    ledger = grow(ledger, A, 15, terms, NOW + DAY)
+    assert room(ledger, terms, NOW + DAY) == 10
+    assert reachable_room(ledger, terms, A, NOW + DAY) == 80  # but for what A has spent, and has of this day
+    assert reachable_room(ledger, terms, B, NOW + DAY) == 95
+
+
+def test_what_a_credit_paid_of_a_slice_that_comes_back_is_room_once() -> None:
+    ledger = grow(set_credit(NEW, a_credit(50), NOW), A, 130)
+    assert reachable_room(ledger, TERMS, B, NOW) == 150
+    assert reachable_room(ledger, TERMS, A, NOW) == 20
+
+
+# Amounts
+
+
+HUGE = st.sampled_from((0, 1, 10**9, MAX_LIMIT, MAX_MONEY - 1, MAX_MONEY, 10**30))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), HUGE, HUGE), max_size=12), st.sampled_from((None, 0, 100, MAX_LIMIT)))
+def test_whatever_is_charged_the_ledger_can_be_written_and_what_was_spent_never_falls(
+    steps: list[tuple[int, int, int]], limit: int | None
+) -> None:
+    terms, ledger, now = LedgerTerms(limit, limit), NEW, NOW
+    for kind, amount, other in steps:
+        key, before = ledger.present_key(A), ledger.month.spent
+        if kind == 0:
+            ledger, _ = take(ledger, terms, A, "pod-a", least=amount, want=other, now=now)
+        elif kind == 1:
+            ledger = settle(ledger, key, charged=amount, reserved=other, spare=other, now=now)
+        elif kind == 2:
+            ledger = settle(
+                open_empty(ledger, key, "pod-a", settled=0, now=now), key, charged=amount, reserved=0, now=now
+            )
+        elif kind == 3:
+            ledger = mark_exhausted(write_wanted(ledger, terms, A, "pod-a", amount, now), terms, A, amount, now)
+        elif kind == 4:
+            ledger = close_holder(record_alerts(ledger, terms, now), A)
+        else:
+            ledger = set_credit(ledger, a_credit(min(amount, MAX_LIMIT), now + 1 + other % DAY, str(other)), now)
+            now += 600
+        assert parse_ledger(dump_ledger(ledger)) == ledger
+        assert ledger.month.spent >= before
+        reachable_room(ledger, terms, B, now)
 
 
 # Windows

@@ -2,6 +2,7 @@
 
 import pytest
 
+from interlock_contract.budget.money import MAX_MONEY
 from interlock_guard.budget.account import Account, AccountKey
 
 OWN, TOTAL = AccountKey("triage.staging", 100, 0), AccountKey("support.total", 100, 0)
@@ -10,8 +11,8 @@ BOTH = (TOTAL, OWN)
 
 def an_account(own: int, total: int) -> Account:
     account = Account()
-    account.grant(OWN, own, 0.0)
-    account.grant(TOTAL, total, 0.0)
+    account.grant(OWN, own, 0, 0.0)
+    account.grant(TOTAL, total, 0, 0.0)
     return account
 
 
@@ -77,3 +78,30 @@ def test_the_end_of_a_call_whose_slice_was_closed_touches_no_later_slice() -> No
     account.settle(reservation, 30)
     assert account.slices[TOTAL].settled == 30
     assert OWN not in account.slices
+
+
+def test_what_no_slice_has_paid_of_a_call_is_told() -> None:
+    account = an_account(100, 100)
+    reservation = account.reserve(30, BOTH, 1.0)
+    assert reservation is not None
+    account.restart()
+    assert account.settle(reservation, 45) == {TOTAL: 15, OWN: 15}
+    assert account.slices == {}
+    account.charge(OWN, 15, 2.0)
+    assert (account.slices[OWN].unsettled, account.slices[OWN].free) == (15, -15)
+
+
+def test_what_a_slice_has_settled_before_it_was_known_is_no_money() -> None:
+    account = Account()
+    account.grant(OWN, 120, 100, 0.0)
+    assert (account.slices[OWN].free, account.slices[OWN].unsettled) == (20, 0)
+
+
+def test_a_sum_that_no_ledger_can_hold_stops_at_the_largest_amount() -> None:
+    account = an_account(100, 100)
+    reservation = account.reserve(100, BOTH, 1.0)
+    assert reservation is not None
+    account.settle(reservation, MAX_MONEY)
+    account.charge(OWN, MAX_MONEY, 1.0)
+    account.charge(TOTAL, MAX_MONEY, 1.0)
+    assert account.slices[OWN].settled == account.slices[TOTAL].settled == MAX_MONEY

@@ -137,3 +137,16 @@ async def test_a_call_that_waits_over_midnight_gets_money_of_the_new_day(bench: 
     bench.store.before_update = pass_midnight  # while the guard asks for money of the day before
     assert await spend(bench, budget, 2 * CALL)
     assert bench.store.ledger(OWN).exhausted is None
+
+
+@requirement("budget.exact")
+async def test_after_midnight_a_month_gets_back_what_another_guard_did_not_use_of_the_day_before(
+    bench: BudgetBench,
+) -> None:
+    bench.limit(day=10 * CALL, month=10 * CALL)
+    first, second = await bench.start("pod-a"), await bench.start("pod-b")
+    used = await bench.reserved(first, 9 * CALL)
+    first.settle(used, CALL)  # the slice of the day that ends has 8 free calls, and nothing else of the month is free
+    bench.now = DAY_END + 1
+    assert await spend(bench, second, 9 * CALL)
+    assert bench.store.ledger(OWN).committed("month") == 10 * CALL

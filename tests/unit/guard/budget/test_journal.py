@@ -7,7 +7,8 @@ import pytest
 
 from interlock_guard.budget import journal as module
 from interlock_guard.budget.account import Account, AccountKey, Reservation
-from interlock_guard.budget.journal import FormerRun, Journal, JournalFailed, Spending
+from interlock_guard.budget.journal import FormerRun, Journal, JournalFailed, Spending, read_boot_id
+from tests.requirements import requirement
 
 KEY = AccountKey("triage.staging", 100, 0)
 POD = "0b1f"
@@ -15,7 +16,7 @@ POD = "0b1f"
 
 def reservations(*amounts: int) -> list[Reservation]:
     account = Account()
-    account.grant(KEY, sum(amounts), 0.0)
+    account.grant(KEY, sum(amounts), 0, 0.0)
     made = [account.reserve(amount, (KEY,), 0.0) for amount in amounts]
     return [one for one in made if one is not None]
 
@@ -68,11 +69,13 @@ def test_a_journal_that_breaks_off_anywhere_never_says_too_little(tmp_path: Path
     journal.reserve(second)
     path = tmp_path / "1000.jsonl"
     whole = path.read_bytes()
-    ends = [index + 1 for index, byte in enumerate(whole) if byte == ord("\n")]
+    begin, *ends = [index + 1 for index, byte in enumerate(whole) if byte == ord("\n")]
     for size in range(len(whole) + 1):
         path.write_bytes(whole[:size])
-        expected = 0 if size < ends[0] else 30 if size < ends[1] else 10 if size < ends[2] else 60
-        assert spent(tmp_path) == expected
+        if size < begin:
+            assert the_former(tmp_path).spending is None
+        else:
+            assert spent(tmp_path) == (0 if size < ends[0] else 30 if size < ends[1] else 10 if size < ends[2] else 60)
 
 
 @pytest.mark.parametrize(
@@ -86,11 +89,39 @@ def test_a_journal_that_breaks_off_anywhere_never_says_too_little(tmp_path: Path
         b'{"reserve":1.5,"id":1,"at":[]}',
         b'{"reserve":1,"id":1,"at":[["a",1]]}',
         b'{"settled":-5,"at":["a",1,1]}',
+        b'{"granted":-5,"at":[["a",1,1]]}',
+        b'{"forget":[["a",1]]}',
+        b"",
     ],
 )
 def test_a_journal_that_cannot_be_read_says_so(tmp_path: Path, line: bytes) -> None:
-    (tmp_path / "1000.jsonl").write_bytes(line + b"\n")
+    (tmp_path / "1000.jsonl").write_bytes(b'{"boot":""}\n' + line + b"\n")
     assert the_former(tmp_path) == FormerRun(f"{POD}/1000", None)
+
+
+@requirement("budget.crash")
+@pytest.mark.parametrize("text", [None, b"", b'{"reserve":30,"id":1,"at":[["a",1,1]]}\n'])
+def test_a_journal_of_another_boot_of_the_node_may_have_lost_its_end(tmp_path: Path, text: bytes | None) -> None:
+    journal = Journal(tmp_path, POD, 1000, "boot a")
+    journal.reserve(reservations(30)[0])
+    if text is not None:  # what a node that lost its power leaves behind
+        (tmp_path / "1000.jsonl").write_bytes(text)
+    (found,) = Journal(tmp_path, POD, 2000, "boot b").former
+    assert found.spending is None
+
+
+def test_boots_have_an_id() -> None:
+    assert read_boot_id() == read_boot_id()
+
+
+def test_what_was_granted_and_charged_without_a_reservation_is_known_to_the_next_run(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, POD, 1000)
+    journal.grant(KEY, 100)
+    journal.grant(KEY, 70)
+    journal.charge(KEY, 5)
+    former = the_former(tmp_path).spending
+    assert former is not None
+    assert (former.granted, former.most()) == ({KEY: 70}, {KEY: 5})
 
 
 def test_a_clock_that_went_back_gives_no_holder_twice(tmp_path: Path) -> None:
@@ -136,9 +167,11 @@ def test_a_forgotten_slice_is_not_written_again(tmp_path: Path, monkeypatch: pyt
     journal.reserve(first)
     journal.settle(first, 30)
     journal.forget(KEY)
-    monkeypatch.setattr(module, "COMPACT_BYTES", 0)
     journal.reserve(second)
     assert spent(tmp_path) == 50
+    monkeypatch.setattr(module, "COMPACT_BYTES", 0)
+    journal.settle(second, 40)
+    assert spent(tmp_path) == 40
 
 
 def test_a_disk_that_refuses_a_reservation_refuses_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +195,7 @@ def test_a_holder_that_was_closed_goes_on_under_another_name(tmp_path: Path) -> 
     journal = Journal(tmp_path, POD, 1000)
     first, second = reservations(30, 50)
     journal.reserve(first)
-    journal.renew()
+    journal.renew({KEY: 70})
     assert journal.holder == f"{POD}/1001"
     assert [one.holder for one in journal.former] == [f"{POD}/1000"]
     journal.settle(first, 10)  # of the closed holder: its slice is spent whole

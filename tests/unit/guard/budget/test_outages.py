@@ -2,8 +2,7 @@
 
 import asyncio
 import copy
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +13,11 @@ from interlock_guard.budget.account import Reservation
 from interlock_guard.budget.budget import AWAY_SECONDS, Budget
 from interlock_guard.decision.decide import Deny, DenyReason
 from tests.requirements import requirement
-from tests.support.budget_bench import OWN, BudgetBench
-from tests.support.virtual_time import run_in_virtual_time
+from tests.support.budget_bench import OWN, BudgetBench, in_virtual_time
 
 CALL = 1_000_000
 LEASE_SECONDS = 30
 MINUTE = 60
-
-
-def in_virtual_time(folder: Path, work: Callable[[BudgetBench], Awaitable[None]]) -> None:
-    """Run a test on guards whose waits take no time."""
-
-    async def run() -> None:
-        random.seed(5)  # the pauses between two tries
-        bench = BudgetBench(folder)
-        try:
-            await work(bench)
-        finally:
-            await bench.close()
-
-    run_in_virtual_time(run())
 
 
 async def go_away(bench: BudgetBench, budget: Budget) -> None:

@@ -66,7 +66,7 @@ def test_it_is_noticed_that_nothing_is_reserved(tmp_path: Path, monkeypatch: pyt
 
 @requirement("budget.rules")
 def test_it_is_noticed_that_a_restart_reads_no_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "_read", lambda _: Spending())
+    monkeypatch.setattr(journal_module, "_read", lambda *_: Spending())
     assert is_noticed(tmp_path)
 
 

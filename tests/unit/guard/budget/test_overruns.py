@@ -1,0 +1,157 @@
+"""Usage above a reservation is charged whole, also where the slice that should pay was closed, and only once."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from interlock_contract.budget.leases import close_holder, roll
+from interlock_guard.budget.account import Reservation
+from interlock_guard.budget.budget import Budget
+from tests.requirements import requirement
+from tests.support.budget_bench import DAY_END, OWN, TOTAL, BudgetBench, in_virtual_time
+
+CALL = 1_000_000
+DAY_SECONDS = 86_400
+
+
+async def two_ledgers(bench: BudgetBench) -> Budget:
+    bench.limit(day=1000 * CALL, total_day=1000 * CALL)
+    return await bench.start()
+
+
+def close(bench: BudgetBench, holder: str, *names: str) -> None:
+    """Close a holder, as the operator does."""
+    for name in names:
+        bench.store.put(name, close_holder(bench.store.ledger(name), holder))
+
+
+def is_spent(bench: BudgetBench, amount: int) -> bool:
+    return bench.spent() == bench.spent(TOTAL) == amount
+
+
+@requirement("budget.crash")
+@pytest.mark.parametrize("names", [(OWN,), (TOTAL,), (OWN, TOTAL)], ids=["own", "total", "both"])
+def test_a_call_that_cost_more_is_charged_whole_although_its_holder_was_closed_before_it_could_settle(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    async def work(bench: BudgetBench) -> None:
+        budget = await two_ledgers(bench)
+        held = await bench.reserved(budget, 10 * CALL)
+        before = budget.holder
+        for name in names:
+            close(bench, before, name)
+        budget.settle(held, 15 * CALL)  # the guard may not know yet that it was closed
+        await bench.until(lambda: is_spent(bench, 15 * CALL), "both ledgers have it")
+        await bench.reserved(budget, CALL)
+        assert budget.holder != before
+        await budget.finish(1)
+        assert is_spent(bench, 15 * CALL)
+
+    in_virtual_time(tmp_path, work)
+
+
+@requirement("budget.crash")
+def test_what_a_killed_guard_was_charged_above_its_closed_slices_is_charged_by_its_next_run(
+    tmp_path: Path,
+) -> None:
+    async def work(bench: BudgetBench) -> None:
+        budget = await two_ledgers(bench)
+        held = await bench.reserved(budget, 10 * CALL)
+        before = budget.holder
+        close(bench, before, OWN)
+        bench.store.go_away()
+        budget.settle(held, 15 * CALL)
+        await bench.kill(budget)
+        bench.store.come_back()
+        await bench.start()
+        await bench.until(lambda: is_spent(bench, 15 * CALL), "both ledgers have it")
+
+    in_virtual_time(tmp_path, work)
+
+
+def test_a_run_that_is_killed_after_it_was_closed_passes_on_what_it_had_to_charge(tmp_path: Path) -> None:
+    async def work(bench: BudgetBench) -> None:
+        budget = await two_ledgers(bench)
+        held = await bench.reserved(budget, 10 * CALL)
+        close(bench, budget.holder, OWN, TOTAL)
+        await bench.reserved(budget, 2 * CALL)  # as another holder
+        bench.store.go_away()
+        budget.settle(held, 15 * CALL)
+        await bench.kill(budget)
+        bench.store.come_back()
+        await bench.start()
+        await bench.until(lambda: is_spent(bench, 17 * CALL), "what was under way counts whole, and what was above")
+
+    in_virtual_time(tmp_path, work)
+
+
+@requirement("budget.exact")
+def test_a_charge_whose_answer_was_lost_is_made_once(tmp_path: Path) -> None:
+    async def work(bench: BudgetBench) -> None:
+        budget = await two_ledgers(bench)
+        held = await bench.reserved(budget, 10 * CALL)
+        close(bench, budget.holder, OWN, TOTAL)
+        await bench.reserved(budget, 2 * CALL)
+        bench.store.loses_answers = 3
+        budget.settle(held, 15 * CALL)
+        await budget.finish(1)
+        await bench.until(lambda: bench.store.loses_answers == 0 and is_spent(bench, 15 * CALL), "both ledgers have it")
+        await budget.finish(1)
+        assert is_spent(bench, 15 * CALL)
+
+    in_virtual_time(tmp_path, work)
+
+
+@pytest.mark.parametrize("days", [0, 1, 2, 3])
+@pytest.mark.parametrize("is_away", [False, True])
+def test_a_call_that_ends_days_later_is_charged_to_the_day_in_which_it_began(
+    tmp_path: Path, days: int, *, is_away: bool
+) -> None:
+    """Whatever has become of the slice of that day: it is empty, forgotten, or no longer in the ledger."""
+
+    async def work(bench: BudgetBench) -> None:
+        bench.limit(day=1000 * CALL)
+        budget = await bench.start()
+        budget.settle(await bench.reserved(budget, 10 * CALL), 5 * CALL)
+        late = await budget.reserve(0)
+        assert isinstance(late, Reservation)
+        begun = bench.store.ledger(OWN).day.start
+        if days:
+            bench.now = DAY_END + 1
+            budget.settle(await bench.reserved(budget, CALL), 0)
+            await asyncio.sleep(40)
+        if is_away:
+            bench.store.go_away()
+            budget.settle(late, 7 * CALL)
+            bench.store.come_back()
+        for _ in range(1, days):
+            bench.now += DAY_SECONDS
+            bench.store.put(OWN, roll(bench.store.ledger(OWN), bench.terms.terms, bench.now))
+        budget.settle(late, 7 * CALL)
+
+        def spent() -> int:
+            ledger = bench.store.ledger(OWN)
+            return next(one.spent for one in (ledger.day, *ledger.days) if one.start == begun)
+
+        await bench.until(lambda: spent() >= 12 * CALL, "that day has it")
+        await asyncio.sleep(120)
+        assert spent() == 12 * CALL
+
+    in_virtual_time(tmp_path, work)
+
+
+def test_a_free_call_that_has_cost_something_is_charged_by_the_run_after_a_kill(tmp_path: Path) -> None:
+    async def work(bench: BudgetBench) -> None:
+        budget = await two_ledgers(bench)
+        await bench.reserved(budget, CALL)
+        free = await budget.reserve(0)
+        assert isinstance(free, Reservation)
+        bench.store.go_away()
+        budget.settle(free, 7 * CALL)
+        await bench.kill(budget)
+        bench.store.come_back()
+        await bench.start()
+        await bench.until(lambda: is_spent(bench, 8 * CALL), "both ledgers have it")
+
+    in_virtual_time(tmp_path, work)
