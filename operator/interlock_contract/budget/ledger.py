@@ -38,8 +38,7 @@ _TIMES: Final = frozenset(
     }
 )
 """The fields that hold a time, in every object of the document."""
-TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
-"""How a ledger writes a time. Such texts sort by time."""
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
 class LedgerInvalid(ValueError):  # noqa: N818 - says the state of a document, as BundleInvalid does
@@ -214,7 +213,7 @@ def _write_seconds(seconds: int) -> str:
 
 
 def _read_seconds(text: Any) -> int:
-    if not isinstance(text, str) or TIME.fullmatch(text) is None:
+    if not isinstance(text, str) or _TIME.fullmatch(text) is None:
         raise ValueError("$: a time must be written such as 2026-11-29T00:00:00Z")
     return int(datetime.fromisoformat(text).timestamp())
 

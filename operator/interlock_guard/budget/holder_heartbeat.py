@@ -4,23 +4,26 @@ Writes to the ledger are signs of life, too, but an idle guard writes nothing th
 placement's Lease, which costs no other guard a conflict:
 
     holder.interlock.dev/<pod>: <holder> 2026-03-02T09:00:00Z
+
+The time is that of the API server, so that guards whose clocks differ agree on which annotation is stale. A pod that is
+gone leaves one behind, and the others delete it. One that is renewed stays, however many pods share the Lease.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from interlock_contract.clock import write_time
+from interlock_contract.clock import read_time, write_time
 from interlock_contract.names import GUARD_FIELD_MANAGER, HOLDER_PREFIX
 from interlock_guard.budget.budget import Budget
 from interlock_kube.client import UNREACHABLE, ApiError, KubeClient
 
-BEAT_SECONDS: Final = 15.0
+BEAT_SECONDS: Final = 15
 """Longest time without a sign of life. The operator closes a holder after four times as long."""
 _TICK_SECONDS: Final = 3.0
-_MAX_KEPT: Final = 64
-"""Annotations of other pods that are kept. Those of pods that are gone are never renewed."""
+STALE_SECONDS: Final = 300
+"""Age of an annotation that says nothing any longer: the operator has closed its holder, or never knew it."""
 
 
 class HolderHeartbeat:
@@ -31,23 +34,11 @@ class HolderHeartbeat:
         lease: Path of the Lease.
         pod: Name of this pod.
         budget: The budget whose slices may be open.
-        clock: The time of day.
-        monotonic: Seconds on the monotonic clock.
     """
 
-    def __init__(
-        self,
-        client: KubeClient,
-        lease: str,
-        pod: str,
-        *,
-        budget: Budget,
-        clock: Callable[[], datetime],
-        monotonic: Callable[[], float],
-    ) -> None:
-        self._client, self._lease, self._key = client, lease, f"{HOLDER_PREFIX}{pod}"
-        self._budget, self._clock, self._monotonic = budget, clock, monotonic
-        self._beat_at = -BEAT_SECONDS
+    def __init__(self, client: KubeClient, lease: str, pod: str, budget: Budget) -> None:
+        self._client, self._lease, self._key, self._budget = client, lease, f"{HOLDER_PREFIX}{pod}", budget
+        self._beat_at = 0
 
     async def run(self, log: Callable[[str], None]) -> None:
         """Renew it until cancelled."""
@@ -65,17 +56,16 @@ class HolderHeartbeat:
             ApiError: The API server refused. Exceptions in `UNREACHABLE` say that it did not answer.
             ValueError: The answer is no Lease.
         """
-        now = self._monotonic()
-        if not self._budget.has_open_slice or now - max(self._beat_at, self._budget.written_at) < BEAT_SECONDS:
+        now, seen_at = self._budget.now(), self._budget.seen_at
+        if now is None or seen_at is None or 0 <= now - max(self._beat_at, seen_at) < BEAT_SECONDS:
             return
-        time = write_time(self._clock(), "seconds")
-        written = {self._key: f"{self._budget.holder} {time}"}
-        found = await self._patch(written)
+        moment = datetime.fromtimestamp(now, UTC)
+        found = await self._patch({self._key: f"{self._budget.holder} {write_time(moment, 'seconds')}"})
         self._beat_at = now
-        others = [key for key in found if key.startswith(HOLDER_PREFIX) and key != self._key]
-        if len(others) > _MAX_KEPT:
-            oldest = sorted(others, key=lambda key: found[key].rpartition(" ")[2])
-            await self._patch(dict.fromkeys(oldest[: len(others) - _MAX_KEPT]))
+        oldest = moment - timedelta(seconds=STALE_SECONDS)
+        stale = [key for key, value in found.items() if key.startswith(HOLDER_PREFIX) and _time_of(value) < oldest]
+        if stale:
+            await self._patch(dict.fromkeys(stale))
 
     async def _patch(self, annotations: Mapping[str, str | None]) -> Mapping[str, str]:
         """Merge annotations into the Lease's, where None deletes one; return those that it has then."""
@@ -84,3 +74,8 @@ class HolderHeartbeat:
             return {str(key): str(value) for key, value in (found["metadata"].get("annotations") or {}).items()}
         except (AttributeError, KeyError, TypeError):
             raise ValueError("the answer is no Lease") from None
+
+
+def _time_of(value: str) -> datetime:
+    """Return the time in an annotation, long ago where it has none."""
+    return read_time(value.rpartition(" ")[2], datetime.fromtimestamp(0, UTC))
