@@ -62,6 +62,11 @@ class _Responses(ResponseHandler):
                     break
             super().data_received(portion)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - the interface's
+        """Go on reading, if reading was paused: aiohttp asks for it after each piece of a body."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
         if self._left == 0:
             self._fail(HttpProcessingError(message="more responses than a request can have"))
