@@ -32,7 +32,7 @@ def forecast_day(ledger: Ledger, now: int) -> int | None:
     if covered < LEAST_SECONDS:
         return None
     unfinished = sum(nanos for start, nanos in _steps(ledger) if start >= step)
-    until_step = max(0, day.spent - unfinished) if day.start <= step else 0
+    until_step = max(0, day.spent - unfinished)
     rest = -(-_spent_lately(ledger, step) * (day.end - max(step, day.start)) // covered)
     return max(day.spent, until_step + rest)
 

@@ -79,4 +79,4 @@ def test_an_agent_that_is_idle_for_three_hours_is_forecast_at_what_it_has_spent_
     assert next_forecast(found, last + 3 * HOUR + STEP_SECONDS) is None
     assert forecast(found, last + 3 * HOUR + STEP_SECONDS) == 10
     assert next_forecast(ledger(), NOON) is None
-    assert next_forecast(ledger(*[1] * 9), DAY.end) is None
+    assert next_forecast(ledger(*[1] * 9, start=DAY.end - STEP_SECONDS), DAY.end) is None

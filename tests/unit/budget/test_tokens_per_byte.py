@@ -156,8 +156,9 @@ def test_how_far_and_of_how_many_calls_are_settable() -> None:
 
 @requirement("budget.tokens-per-byte")
 def test_a_model_is_one_alert_a_day_and_each_model_has_its_own() -> None:
-    more = COUNT._replace(input_tokens=50_000)
+    more = COUNT._replace(input_tokens=50_000, output_tokens=5_000)
     raised = alerts(COUNT, more)
+    assert [one.direction for one in raised] == ["input"]
     assert not alerts(COUNT, more, raised=tuple(raised))
     other = (*counted(COUNT, more), *counted(COUNT, more, model="openai/gpt-4o"))
     (second,) = find_token_alerts(other, raised, TERMS, window_start=DAY, now=START)
