@@ -3,10 +3,11 @@
 {"choices": [{"message": {"content": "Hello"}}]}    5, as for {"choices": [{"delta": {"content": "Hello"}}]}
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from interlock_contract.strict_json import dump_json
+from interlock_contract.strict_json import text_of
 from interlock_guard.budget.body_usage import Watch
 from interlock_guard.budget.dialects import CHAT, COMPLETIONS, MESSAGES, RESPONSES
 from interlock_guard.budget.stream_usage import StreamUsage
@@ -48,7 +49,10 @@ def _chunks(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _blocks(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for block in _objects(body.get("content")):
-        written = {**block, "partial_json": dump_json(block["input"]).decode()} if "input" in block else block
+        # An answer may have numbers that strict JSON has not, such as 1e999.
+        written = (
+            {**block, "partial_json": json.dumps(block["input"], separators=(",", ":"))} if "input" in block else block
+        )
         yield {"type": "content_block_delta", "delta": written}
 
 
@@ -57,8 +61,8 @@ def _items(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"type": "response.function_call_arguments.delta", "delta": item.get("arguments")}
         yield {"type": "response.custom_tool_call_input.delta", "delta": item.get("input")}
         for part in _objects(item.get("content")):
-            kind = part.get("type")
-            if isinstance(kind, str) and kind in _RESPONSE_PARTS:
+            kind = text_of(part.get("type"))
+            if kind in _RESPONSE_PARTS:
                 yield {"type": _RESPONSE_PARTS[kind], "delta": part.get("refusal" if kind == "refusal" else "text")}
 
 

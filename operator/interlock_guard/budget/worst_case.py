@@ -244,9 +244,9 @@ def _choose_tiers(request: ModelRequest, price: ModelPrice) -> tuple[tuple[str, 
     default. So the guard sets the tier where the provider is known to take it.
     """
     known = price.tiers(request.at)
-    if request.endpoint not in _WITH_TIERS:
-        return (STANDARD,), {}
     asked, dialect = request.body.get("service_tier"), request.dialect
+    if asked is None and request.endpoint not in _WITH_TIERS:  # a policy can let it pass elsewhere, too
+        return (STANDARD,), {}
     own = dialect.standard_tier
     is_open = asked in (None, "auto")
     changes = {"service_tier": own} if is_open and own is not None else {}

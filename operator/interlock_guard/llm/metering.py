@@ -241,10 +241,10 @@ class Meter:
         """
         answer, end = call.read_answer(), call.find_end(was_sent=was_sent)
         found = self._charge(call, end, answer)
-        if found.basis == "Usage" and answer is not None and isinstance(answer.usage, ModelUsage):
-            self._budget.tally.add(f"{call.provider.name}/{call.model}", call.count_tokens(answer.usage))
         self._budget.settle(call.reservation, found.nanos)
         self._rates.settle(call.rate, _tokens_of(found))
+        if found.basis == "Usage" and answer is not None and isinstance(answer.usage, ModelUsage):
+            self._budget.tally.add(f"{call.provider.name}/{call.model}", call.count_tokens(answer.usage))
         self._metrics.count(call.provider.name, call.model, found)
         for alert in found.alerts:
             self._log(f"cost of {call.provider.name}/{call.model}: {alert} {found.reason}".rstrip())

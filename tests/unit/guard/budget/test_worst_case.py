@@ -336,6 +336,14 @@ def test_a_tier_that_is_asked_for_stays_and_costs_its_price(asked: str, factor: 
 
 
 @requirement("budget.worst-case")
+def test_a_tier_that_only_the_policy_lets_pass_costs_its_price() -> None:
+    for endpoint in (COMPLETIONS, EMBEDDINGS):
+        body = {"service_tier": "priority", "max_tokens": 1}
+        assert allow(endpoint, body, price=TIERED).terms.tiers == ("priority",)
+        assert refuse(endpoint, body).reason == "PriceUnknown"
+
+
+@requirement("budget.worst-case")
 @pytest.mark.parametrize("asked", ["priority", "fast", "scale", "performance", "x" * 5000])
 def test_a_tier_without_a_price_is_refused(asked: str) -> None:
     found = refuse(CHAT, {"service_tier": asked})
