@@ -22,8 +22,9 @@ CONTENT_HOST: Final = r"^(\*|[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z
 """A host from which a provider may load content that a body names by URL, or `*` for all hosts."""
 
 NEVER_MEMBERS: Final = (
-    *("background", "background_options", "billing_policy", "container", "fallback_credit_token", "fallbacks"),
-    *("mcp_servers", "model", "moderation", "prompt", "tools", "type", "web_search_options"),
+    *("background", "background_options", "billing_policy", "container", "enable_search", "fallback_credit_token"),
+    *("fallbacks", "mcp_servers", "model", "moderation", "plugins", "prompt", "search_options", "search_parameters"),
+    *("tools", "type", "web_search_options"),
 )
 """Members that decide which model is called, and what a provider does by itself: no administrator can add them."""
 

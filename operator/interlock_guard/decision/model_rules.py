@@ -37,6 +37,10 @@ _OTHER_ACCOUNT: Final = "charges another account"
 REFUSED_MEMBERS: Final[Mapping[Shape, Mapping[str, str]]] = {
     "OpenAI": {
         "web_search_options": ACTS,
+        "search_parameters": ACTS,  # of xAI
+        "plugins": ACTS,  # of OpenRouter, which search, and read files for a price of their own
+        "enable_search": ACTS,  # of Alibaba
+        "search_options": ACTS,
         "background": _OUTLIVES,
         "background_options": _OUTLIVES,
         "moderation": _OTHER_MODEL,

@@ -263,7 +263,7 @@ async def test_content_by_url_reaches_no_provider_unless_its_host_is_allowed(rig
 @pytest.mark.parametrize(
     "members",
     [
-        *({name: ["another"]} for name in ("models", "fallbacks", "plugins", "provider", "transforms", "route")),
+        *({name: ["another"]} for name in ("models", "fallbacks", "provider", "transforms", "route")),
         {"web_search": True},
         {"background": True},
         {"messages": [{"role": "user", "content": "x", "models": ["another"]}]},

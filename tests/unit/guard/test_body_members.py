@@ -251,10 +251,7 @@ def test_the_usual_calls_of_anthropics_sdk_pass(wire: Wire) -> None:
 @pytest.mark.parametrize(
     ("method", "body", "path"),
     [
-        *(
-            (CHAT, {name: ["x"]}, name)
-            for name in ("models", "route", "plugins", "provider", "transforms", "fallbacks")
-        ),
+        *((CHAT, {name: ["x"]}, name) for name in ("models", "route", "provider", "transforms", "fallbacks")),
         (CHAT, {"web_search": True}, "web_search"),
         (CHAT, {"num_retries": None}, "num_retries"),
         (CHAT, {"temperature": {"models": []}}, "temperature.models"),
@@ -317,6 +314,10 @@ def test_what_no_sdk_has_there_is_refused_by_name(method: str, body: dict[str, A
         (MESSAGES, {"container": {}}, "HostedToolNotAllowed"),
         (MESSAGES, {"container": "c"}, "HostedToolNotAllowed"),
         (CHAT, {"web_search_options": {}}, "HostedToolNotAllowed"),
+        (CHAT, {"search_parameters": {"mode": "on"}}, "HostedToolNotAllowed"),
+        (CHAT, {"plugins": [{"id": "web"}]}, "HostedToolNotAllowed"),
+        (CHAT, {"enable_search": True}, "HostedToolNotAllowed"),
+        (CHAT, {"search_options": {"forced_search": True}}, "HostedToolNotAllowed"),
         (
             RESPONSES,
             {"input": [{"type": "additional_tools", "tools": [{"type": "web_search"}]}]},
