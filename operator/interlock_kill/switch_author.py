@@ -10,8 +10,10 @@ from typing import Final
 
 from interlock_contract.kill import shorten
 from interlock_kube.client import KubeClient
-from interlock_kube.installed_policies import UNVERIFIED, InstalledPolicies
+from interlock_kube.installed_policies import InstalledPolicies
 
+UNVERIFIED: Final = "unverified:"
+"""Prefix of the name of a user that any user with the same right could have written. A kill holds all the same."""
 _STAMP: Final = "agents-kill-identity.interlock.dev"
 _RELEASE: Final = "agents-release.interlock.dev"
 

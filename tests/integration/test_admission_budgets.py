@@ -208,11 +208,12 @@ def a_slice(pod: str, amount: int, day: int = 20 * DAY) -> Slice:
     return Slice(holder(pod), pod, amount, day, 0, day + 60)
 
 
+CREDIT = Credit(10**9, 25 * DAY, "quarter end", 20 * DAY, spent=7, by="ada", id="7f")
 FULL = Ledger(
     day=LedgerWindow(20 * DAY, 21 * DAY, spent=5_000, credited=7),
     month=LedgerWindow(0, 31 * DAY, spent=90_000),
     slices=(a_slice(POD, 100), a_slice(OTHER_POD, 200), a_slice(OTHER_POD, 0, 19 * DAY)),
-    credit=Credit(10**9, 25 * DAY, "quarter end", 20 * DAY, spent=7, by="ada"),
+    credit=CREDIT,
     days=(LedgerWindow(19 * DAY, 20 * DAY, spent=4_000),),
     alerts=(BudgetAlert(50, "day", 20 * DAY, 20 * DAY + 5, 5_000, 10_000),),
     exhausted=Exhausted(20 * DAY + 9, "day", 300, holder(POD)),
@@ -334,11 +335,12 @@ NEXT_DAY = LedgerWindow(21 * DAY, 22 * DAY)
         (changed(days=()), "lower what was spent"),
         (changed(days=(LedgerWindow(19 * DAY, 20 * DAY, spent=3_999),)), "lower what was spent"),
         (changed(credit=None), "may not change the override"),
-        (changed(credit=Credit(2 * 10**9, 25 * DAY, "quarter end", 20 * DAY, by="ada")), "may not change the override"),
-        (changed(credit=Credit(10**9, 26 * DAY, "quarter end", 20 * DAY, by="ada")), "may not change the override"),
-        (changed(credit=Credit(10**9, 25 * DAY, "quarter end", 20 * DAY, by="eve")), "may not change the override"),
-        (changed(credit=Credit(10**9, 25 * DAY, "x", 20 * DAY, by="ada")), "may not change the override"),
-        (changed(credit=Credit(10**9, 25 * DAY, "quarter end", 21 * DAY, by="ada")), "may not change the override"),
+        (changed(credit=replace(CREDIT, amount=2 * 10**9)), "may not change the override"),
+        (changed(credit=replace(CREDIT, until=26 * DAY)), "may not change the override"),
+        (changed(credit=replace(CREDIT, by="eve")), "may not change the override"),
+        (changed(credit=replace(CREDIT, reason="x")), "may not change the override"),
+        (changed(credit=replace(CREDIT, given_at=21 * DAY)), "may not change the override"),
+        (changed(credit=replace(CREDIT, id="80")), "may not change the override"),
         (changed(slices=(a_slice(POD, 100),)), "slices of other pods"),
         (changed(slices=(a_slice(POD, 100), a_slice(OTHER_POD, 199))), "slices of other pods"),
         (changed(slices=(*FULL.slices, a_slice(GUARD, 1))), "slices of other pods"),
@@ -377,7 +379,7 @@ def test_a_guard_closes_the_day_and_the_month(place: Place, stored: str) -> None
         month=LedgerWindow(31 * DAY, 59 * DAY),
         months=(LedgerWindow(0, 31 * DAY, spent=90_100),),
         slices=(FULL.slices[1],),  # its own slice is settled, and the empty one of the other pod is dropped
-        credit=Credit(10**9, 25 * DAY, "quarter end", 20 * DAY, spent=0, by="ada"),
+        credit=replace(CREDIT, spent=0),
         exhausted=None,
     )
     assert write(guard(place), stored, closed).status == 200

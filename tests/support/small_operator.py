@@ -22,6 +22,7 @@ from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader,
 from interlock.runtime.dead_holders import DeadHolders
 from interlock.runtime.failure_report import FailureReporter
 from interlock.runtime.ledgers import LedgerReconciler
+from interlock.runtime.overrides import Overrides
 from interlock.runtime.policies import NotifierApplier, PolicyReconciler
 from interlock.runtime.router import Event, Router
 from interlock.runtime.spending import SpendingReader
@@ -128,7 +129,7 @@ class SmallOperator:
                 cache=self.cache,
                 store=self.ledgers,
                 holders=DeadHolders(self.cache, self.ledgers, client, lambda _: (), monotonic),
-                policies=InstalledPolicies(client, monotonic),
+                overrides=Overrides(self.ledgers, InstalledPolicies(client, monotonic), self.events),
                 events=self.events,
                 clock=lambda: self.now,
                 wake_agent=agents.add_sooner,

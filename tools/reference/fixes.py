@@ -87,7 +87,8 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "TokensPerByteAlert": "compare what the agent sends with what the provider counts: "
         "[tokens per byte](../explanation/call-costs.md#tokens-per-byte)",
         "BudgetAlert": "compare the spend with the plan before the [budget](../spec/v1alpha1/agent.md#budgets) ends",
-        "BudgetOverrideRefused": "set an [override](../spec/v1alpha1/agent.md#raise-a-budget) that the policy allows",
+        "BudgetOverrideRefused": "do what the message says, then set another "
+        "[override](../spec/v1alpha1/agent.md#raise-a-budget)",
         "AdmissionPoliciesChanged": "if it was not intended, apply `manifests/admission` again",
     },
 }

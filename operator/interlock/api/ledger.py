@@ -107,7 +107,7 @@ class LedgerCredit(_StatusModel):
     """What an override adds to the budget."""
 
     amount: Nanos
-    """Amount in nano-dollars. 0: it was withdrawn."""
+    """Amount in nano-dollars. 0: it was refused or withdrawn."""
 
     spent: Nanos | None = None
     """How much of it is spent or in slices."""
@@ -123,6 +123,9 @@ class LedgerCredit(_StatusModel):
 
     given_at: Timestamp
     """When the operator recorded it."""
+
+    id: str | None = Field(default=None, max_length=64)
+    """Digest of the annotation and the uid of the Agent: one override is given or refused once. Absent if withdrawn."""
 
 
 class LedgerAlert(_StatusModel):

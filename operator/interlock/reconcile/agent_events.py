@@ -27,7 +27,8 @@ class EventReason(StrEnum):
     TOKENS_PER_BYTE_ALERT = "TokensPerByteAlert"
     """A model reported more or fewer tokens for the same number of bytes than on the day before."""
     BUDGET_OVERRIDE_REFUSED = "BudgetOverrideRefused"
-    """The annotation interlock.dev/budget-override cannot be read, or is more than the policy allows."""
+    """The annotation interlock.dev/budget-override adds nothing: it cannot be read, the policy does not allow it, or no
+    admission policy checks who set it."""
     ADMISSION_POLICIES_CHANGED = "AdmissionPoliciesChanged"
     """Admission policies of Interlock are missing, or differ from those of this version."""
     ADMISSION_POLICIES_RESTORED = "AdmissionPoliciesRestored"

@@ -41,7 +41,7 @@ def reconcile_ledger(
         terms: The limits that are in force, None where nothing governs the ledger at the moment.
         now: The time.
         dead_holders: Holders that spend no longer. What is left of their slices is spent.
-        credit: What the Agent's annotation adds, as far as its policy allows it; None without one.
+        credit: What the Agent's annotation adds, nothing where it was refused; None without one.
         may_withdraw: Whether the Agent is known, so that a missing annotation withdraws the credit.
         velocity: When the speed of the spend is an alert, None where nothing governs the ledger at the moment.
         tokens: When the tokens per byte of a model are an alert, None where nothing governs the ledger at the moment.
@@ -63,13 +63,6 @@ def reconcile_ledger(
 def _record_tokens(ledger: Ledger, terms: TokenTerms, at: int) -> Ledger:
     found = tuple(find_token_alerts(ledger.tokens, ledger.token_alerts, terms, window_start=ledger.day.start, now=at))
     return replace(ledger, token_alerts=(*ledger.token_alerts, *found)[-MAX_TOKEN_ALERTS:]) if found else ledger
-
-
-def is_same_credit(known: Credit | None, wanted: Credit) -> bool:
-    """Return True if a ledger's credit is that of an annotation."""
-    return known is not None and (known.amount, known.until, known.reason, known.by) == (
-        *(wanted.amount, wanted.until, wanted.reason, wanted.by),
-    )
 
 
 def describe_alert(alert: BudgetAlert, subject: str) -> str:

@@ -34,6 +34,7 @@ from interlock.runtime.dead_holders import DeadHolders
 from interlock.runtime.failure_report import FailureReporter
 from interlock.runtime.ledgers import LedgerReconciler
 from interlock.runtime.liveness import WatchLag
+from interlock.runtime.overrides import Overrides
 from interlock.runtime.policies import NotifierApplier, PolicyReconciler
 from interlock.runtime.price_file import read_price_book
 from interlock.runtime.router import Event, Router
@@ -257,7 +258,7 @@ class App:
             cache=self._cache,
             store=store,
             holders=DeadHolders(self._cache, store, client, pods.uids, monotonic),
-            policies=InstalledPolicies(client, monotonic),
+            overrides=Overrides(store, InstalledPolicies(client, monotonic), events),
             events=events,
             clock=utc_now,
             wake_agent=self._agents.add_sooner,

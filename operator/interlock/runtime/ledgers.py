@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from msgspec import structs
-
 from interlock.api.agent import Agent
 from interlock.api.policy import AgentPolicy
 from interlock.cluster.event_poster import EventPoster, Regarded
 from interlock.cluster.ledger_store import LedgerStore, StoredLedger
 from interlock.cluster.resource_cache import ResourceCache, parse_agent
 from interlock.deployment.names import policy_label
-from interlock.governance.budget_override import read_override
 from interlock.governance.budgets import (
     LedgerIdentity,
     addressee_of,
@@ -28,11 +25,11 @@ from interlock.reconcile.ledger import (
     describe_alert,
     describe_tokens,
     describe_velocity,
-    is_same_credit,
     reconcile_ledger,
 )
 from interlock.reconcile.snapshot import Unreadable
 from interlock.runtime.dead_holders import DeadHolders
+from interlock.runtime.overrides import Overrides
 from interlock.telemetry import (
     BUDGET_EXHAUSTED,
     BUDGET_FORECAST,
@@ -44,20 +41,14 @@ from interlock.telemetry import (
 )
 from interlock_contract.budget.forecast import forecast_day, next_forecast
 from interlock_contract.budget.leases import LedgerTerms
-from interlock_contract.budget.ledger import Credit, Ledger, LedgerInvalid, dump_ledger
+from interlock_contract.budget.ledger import Ledger, LedgerInvalid, dump_ledger
 from interlock_contract.budget.money import NANOS
 from interlock_contract.budget.tokens_per_byte import TokenTerms
 from interlock_contract.budget.velocity import VelocityTerms
-from interlock_contract.kill import shorten
-from interlock_kube.installed_policies import UNVERIFIED, InstalledPolicies
 from interlock_kube.resource_types import Key
 
 _log = logging.getLogger(__name__)
 
-OVERRIDE_POLICY: Final = "agents-budget-override.interlock.dev"
-"""The admission policy by which users write no other name than their own next to an override."""
-STAMP_POLICY: Final = "agents-budget-override-identity.interlock.dev"
-"""The admission policy by which the API server writes that name."""
 CONFLICT_SECONDS: Final = 0.5
 """How soon a ledger is reconciled again that a guard wrote meanwhile."""
 SPEND_SECONDS: Final = 10.0
@@ -92,7 +83,7 @@ class LedgerReconciler:
         cache: The objects that users apply.
         store: The ledgers.
         holders: Finds holders that spend no longer.
-        policies: Tells whether admission policies are installed.
+        overrides: Decides on overrides.
         events: Posts Events.
         clock: Returns the time.
         wake_agent: Enqueues an Agent within some seconds.
@@ -105,19 +96,17 @@ class LedgerReconciler:
         cache: ResourceCache,
         store: LedgerStore,
         holders: DeadHolders,
-        policies: InstalledPolicies,
+        overrides: Overrides,
         events: EventPoster,
         clock: Callable[[], datetime],
         wake_agent: Callable[[Key, float], None],
         day_seconds: int | None = None,
     ) -> None:
-        self._cache, self._store, self._holders, self._policies = cache, store, holders, policies
+        self._cache, self._store, self._holders, self._overrides = cache, store, holders, overrides
         self._events = events
         self._clock, self._wake_agent, self._day_seconds = clock, wake_agent, day_seconds
         self._known: dict[Key, tuple[LedgerIdentity, object]] = {}
         """Whose each ledger is, and what of it matters to Agents immediately."""
-        self._refused: dict[Key, str] = {}
-        """The refusal of an override that was reported last."""
         self._posted: dict[Key, set[str]] = {}
         """The alerts that were posted, by kind or period, start of the window and percentage."""
 
@@ -144,15 +133,14 @@ class LedgerReconciler:
         await self._address(key, stored, governing)
         dead, due = await self._holders.find(key, stored.identity, ledger)
         now = self._clock()
-        credit = await self._credit(key, stored.identity, governing, now)
-        is_governed = governing.policy is not None and governing.agent is not None
+        decided = await self._overrides.decide(key, stored.identity.environment, governing.agent, governing.policy, now)
         wanted = reconcile_ledger(
             ledger,
             governing.terms,
             now,
             dead_holders=dead,
-            credit=credit,
-            may_withdraw=is_governed,
+            credit=decided.credit,
+            may_withdraw=decided.may_withdraw,
             velocity=governing.velocity,
             tokens=governing.tokens,
         )
@@ -166,7 +154,7 @@ class LedgerReconciler:
         self._measure(key, stored.identity, wanted, governing.terms, at)
         self._tell_agents(key, stored.identity, _urgent(wanted))
         forecast_at = next_forecast(wanted, at)
-        times = (due, None if forecast_at is None else float(forecast_at - at))
+        times = (due, decided.retry_seconds, None if forecast_at is None else float(forecast_at - at))
         return min((one for one in times if one is not None), default=None)
 
     def _governing(self, key: Key, identity: LedgerIdentity) -> _Governing:
@@ -198,42 +186,6 @@ class LedgerReconciler:
         policy, addressee = governing.policy.metadata.name, addressee_of(governing.agent)
         if (stored.policy_label, stored.addressee) != (policy_label(policy), addressee):
             await self._store.address(key, policy, addressee, self._clock())
-
-    # Overrides and alerts
-
-    async def _credit(self, key: Key, identity: LedgerIdentity, governing: _Governing, now: datetime) -> Credit | None:
-        """Return the credit of the Agent's annotation, as far as its policy allows it, in one of its ledgers alone."""
-        agent, policy = governing.agent, governing.policy
-        if agent is None or policy is None:
-            return None
-        found = read_override(agent, policy, now)
-        if isinstance(found, str):
-            if self._refused.get(key) != found:
-                self._refused[key] = found
-                self._events.post(agent, EventNote("Warning", EventReason.BUDGET_OVERRIDE_REFUSED, found, key=found))
-            return None
-        self._refused.pop(key, None)
-        if found is None:
-            return None
-        found = structs.replace(found, by=await self._author(found.by))
-        stage = agent.status.stage if agent.status else None
-        current = stage.environment if stage is not None else agent.spec.stages[0].environment
-        holders = [one for one in self._store.of_agent((key[0], identity.agent)) if self._has_credit(one, found)]
-        return found if key in holders or (not holders and identity.environment == current) else None
-
-    async def _author(self, by: str | None) -> str | None:
-        """Return the name of the user who set an override, with a prefix where no admission policy vouches for it."""
-        is_verified = await self._policies.is_validating(OVERRIDE_POLICY) or await self._policies.is_mutating(
-            STAMP_POLICY
-        )
-        return by if not by or is_verified else shorten(f"{UNVERIFIED}{by.removeprefix(UNVERIFIED)}")
-
-    def _has_credit(self, key: Key, wanted: Credit) -> bool:
-        stored = self._store.get(key)
-        try:
-            return stored is not None and is_same_credit(stored.read().credit, wanted)
-        except LedgerInvalid:
-            return False
 
     def _post_alerts(
         self, key: Key, identity: LedgerIdentity, governing: _Governing, ledger: Ledger, now: datetime
@@ -285,11 +237,11 @@ class LedgerReconciler:
 
     def _forget(self, key: Key) -> None:
         self._holders.forget(key)
-        self._refused.pop(key, None)
         self._posted.pop(key, None)
         identity, _ = self._known.pop(key, (None, None))
         if identity is None:
             return
+        self._overrides.forget((key[0], identity.agent))
         labels = key[0], identity.policy, identity.agent, identity.environment
         for gauge in (BUDGET_EXHAUSTED, VELOCITY_ALERT_TIMESTAMP, TOKENS_ALERT_TIMESTAMP, BUDGET_FORECAST):
             gauge.remove(*labels)

@@ -272,14 +272,17 @@ def set_credit(ledger: Ledger, credit: Credit | None, now: int) -> Ledger:
     """
     old = ledger.credit
     if credit is None:
-        return ledger if old is None or not old.amount else replace(ledger, credit=replace(old, amount=0))
-    if old is not None and (old.amount, old.until, old.reason, old.by) == (
-        *(credit.amount, credit.until, credit.reason, credit.by),
+        if old is None or (not old.amount and old.id is None):
+            return ledger
+        return replace(ledger, credit=replace(old, amount=0, id=None))
+    if old is not None and (old.id, old.amount, old.until, old.reason) == (
+        *(credit.id, credit.amount, credit.until, credit.reason),
     ):
         return ledger
     # As slices are returned that an ended credit paid, `spent` of this one falls. So it counts here first.
     spent = old.spent if old is not None and now < old.until else add_money(_credit_in_slices(ledger))
-    return replace(ledger, credit=replace(credit, spent=spent, given_at=now), exhausted=None)
+    exhausted = None if credit.amount else ledger.exhausted
+    return replace(ledger, credit=replace(credit, spent=spent, given_at=now), exhausted=exhausted)
 
 
 def record_alerts(ledger: Ledger, terms: LedgerTerms, now: int) -> Ledger:

@@ -89,9 +89,10 @@ class Slice(StrictStruct, frozen=True):
 
 
 class Credit(StrictStruct, frozen=True):
-    """Money beyond the limits of day and month, until a time. An amount of 0 is a credit that was withdrawn.
+    """Money beyond the limits of day and month, until a time.
 
-    `spent` is what is committed on it: settled, or in open slices.
+    `spent` is what is committed on it: settled, or in open slices. `id` is the identity of the override that it stands
+    for. An amount of 0 is an override that was refused, or without `id` a credit that was withdrawn.
     """
 
     amount: Limit
@@ -100,6 +101,7 @@ class Credit(StrictStruct, frozen=True):
     given_at: Seconds
     spent: Nanos = 0
     by: Text | None = None
+    id: Text | None = None
 
 
 class BudgetAlert(StrictStruct, frozen=True):

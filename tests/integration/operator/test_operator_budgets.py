@@ -51,6 +51,13 @@ def wait_for_ledger(sandbox: Sandbox, name: str = LEDGER) -> Json:
     return eventually(check, f"BudgetLedger {name} exists")
 
 
+def own_name(sandbox: Sandbox) -> str:
+    """Return the user name of the cluster's administrator, whom the API server lets sign with no other one."""
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    found = sandbox.api.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
+    return str(found["status"]["userInfo"]["username"])
+
+
 def write(sandbox: Sandbox, ledger: Ledger, name: str = LEDGER) -> None:
     """Write the status of a ledger as a guard would."""
     path = f"{LEDGERS.format(namespace=sandbox.namespace)}/{name}/status"
@@ -208,11 +215,12 @@ def test_an_exhausted_agent_ends_and_an_override_wakes_it_without_a_write_of_rep
 
     until = utc_now() + timedelta(hours=1)
     override = f"+25 USD until={until:%Y-%m-%dT%H:%M:%SZ} reason=a test"
-    annotations = {"interlock.dev/budget-override": override, "interlock.dev/budget-override-by": "ada"}
+    annotations = {"interlock.dev/budget-override": override, "interlock.dev/budget-override-by": own_name(sandbox)}
     sandbox.api.patch("agents", sandbox.namespace, "triage", {"metadata": {"annotations": annotations}})
 
     sandbox.eventually(lambda: sandbox.replicas("triage") == 1, "the override wakes the agent")
-    assert ledger_of(sandbox)["status"]["credit"]["amount"] == 25 * NANOS
+    credit = ledger_of(sandbox)["status"]["credit"]
+    assert (credit["amount"], credit["by"]) == (25 * NANOS, own_name(sandbox))
     sandbox.wait_ready("triage")
 
 

@@ -21,7 +21,7 @@ LEDGER = Ledger(
     LedgerWindow(START, START + DAY, 25, 5),
     LedgerWindow(START - 28 * DAY, START + 3 * DAY, 40, 5),
     slices=(Slice("pod-a/1", "pod-a", 60, START, START - 28 * DAY, START + 9, settled=25, wanted=3),),
-    credit=Credit(100, START + DAY, "launch", START + 5, 5, "maria@example.com"),
+    credit=Credit(100, START + DAY, "launch", START + 5, 5, "maria@example.com", "7f"),
     days=(LedgerWindow(START - DAY, START, 15), LedgerWindow(START - 3 * DAY, START - 2 * DAY)),
     months=(LedgerWindow(START - 58 * DAY, START - 28 * DAY, 7),),
     alerts=(BudgetAlert(50, "day", START, START + 8, 25, 50),),

@@ -14,8 +14,9 @@ from interlock.cluster.resource_cache import ResourceCache
 from interlock.governance.budgets import LedgerIdentity
 from interlock.runtime.dead_holders import CHECK_SECONDS, ENDING_SECONDS, SILENT_SECONDS, DeadHolders
 from interlock.runtime.ledgers import SPEND_SECONDS, LedgerReconciler
-from interlock_contract.budget.leases import LedgerTerms, room, take
-from interlock_contract.budget.ledger import Credit, Exhausted, Ledger, RecentSpend, dump_ledger, parse_ledger
+from interlock.runtime.overrides import Overrides
+from interlock_contract.budget.leases import LedgerTerms, take
+from interlock_contract.budget.ledger import Exhausted, Ledger, RecentSpend, dump_ledger, parse_ledger
 from interlock_contract.budget.money import NANOS
 from interlock_contract.budget.tokens_per_byte import TokenCount, add_tokens
 from interlock_kube.client import ApiError
@@ -30,7 +31,6 @@ TOTAL: Key = ("agents", "support.total")
 TRIAGE: Key = ("agents", "triage")
 HOLDER = "pod-1/1772442000000"
 AT = int(NOW.timestamp())
-UNTIL = "2026-03-02T18:00:00Z"
 MODEL = "openai/gpt-4o-mini"
 
 
@@ -63,7 +63,7 @@ class Ledgers:
             cache=self.cache,
             store=self.store,
             holders=holders,
-            policies=InstalledPolicies(client, self.monotonic),
+            overrides=Overrides(self.store, InstalledPolicies(client, self.monotonic), self.events),
             events=self.events,
             clock=lambda: self.now,
             wake_agent=lambda key, wait: self.woken.append((key, wait)),
@@ -501,94 +501,6 @@ async def test_the_forecast_is_a_gauge_that_a_full_step_of_ten_minutes_changes(l
     await ledgers.reconcile()
     assert REGISTRY.get_sample_value(name, labels) == 18
     assert ledgers.client.writes() == []
-
-
-def overriding(text: str, by: str = "ada") -> AgentBuilder:
-    return an_agent()._with(  # noqa: SLF001 - annotations without a word of their own
-        "metadata",
-        annotations={"interlock.dev/budget-override": text, "interlock.dev/budget-override-by": by},
-    )
-
-
-@requirement("budget.override")
-async def test_an_override_is_one_credit_with_its_author_and_is_given_once(ledgers: Ledgers) -> None:
-    ledgers.apply(overriding(f"+25 USD until={UNTIL} reason=month end"))
-
-    await ledgers.reconcile()
-
-    credit = ledgers.ledger().credit
-    assert credit == Credit(25 * NANOS, AT + 9 * 3600, "month end", AT, by="unverified:ada")
-    ledgers.client.forget_requests()
-    ledgers.wait(60)
-    await ledgers.reconcile()
-    assert ledgers.client.writes() == []
-
-
-@requirement("budget.override")
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [
-        ("validating", "agents-budget-override.interlock.dev"),
-        ("mutating", "agents-budget-override-identity.interlock.dev"),
-    ],
-)
-async def test_the_author_of_an_override_is_named_as_such_where_an_admission_policy_vouches_for_it(
-    ledgers: Ledgers, kind: str, name: str
-) -> None:
-    for plural in ("policies", "policybindings"):
-        path = f"/apis/admissionregistration.k8s.io/v1/{kind}admission{plural}/{name}"
-        ledgers.client.put(path, {"kind": "Policy", "metadata": {"name": name}})
-    ledgers.apply(overriding(f"+25 USD until={UNTIL} reason=month end"))
-
-    await ledgers.reconcile()
-
-    credit = ledgers.ledger().credit
-    assert credit is not None
-    assert credit.by == "ada"
-
-
-@requirement("budget.override")
-async def test_a_removed_override_leaves_nothing_to_spend(ledgers: Ledgers) -> None:
-    ledgers.apply(overriding(f"+25 USD until={UNTIL} reason=month end"))
-    await ledgers.reconcile()
-    terms = LedgerTerms(200 * NANOS, None)
-    assert room(ledgers.ledger(), terms, AT) == 225 * NANOS
-
-    ledgers.apply(an_agent())
-    await ledgers.reconcile()
-
-    assert room(ledgers.ledger(), terms, AT) == 200 * NANOS
-
-
-@requirement("budget.override")
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        (f"+101 USD until={UNTIL} reason=too much", "more than the 100 USD that AgentPolicy support allows"),
-        ("+1 USD until=2026-03-09T18:00:00Z reason=too long", "longer than the 24h that AgentPolicy support allows"),
-        ("+1e3 USD until=2026-03-02T18:00:00Z reason=x", "is no override"),
-        ("-1 USD until=2026-03-02T18:00:00Z reason=x", "is no override"),
-    ],
-)
-async def test_an_override_beyond_the_policy_gives_nothing_and_is_an_event(
-    ledgers: Ledgers, text: str, says: str
-) -> None:
-    ledgers.apply(overriding(text))
-
-    await ledgers.reconcile()
-
-    assert ledgers.ledger().credit is None
-    (event,) = ledgers.client.of_kind("Event").values()
-    assert (event["reason"], says in event["note"]) == ("BudgetOverrideRefused", True)
-
-
-@requirement("budget.override")
-async def test_an_override_that_is_over_gives_nothing(ledgers: Ledgers) -> None:
-    ledgers.apply(overriding("+1 USD until=2026-03-02T08:59:59Z reason=yesterday"))
-
-    await ledgers.reconcile()
-
-    assert ledgers.ledger().credit is None
 
 
 @requirement("budget.exhausted")
