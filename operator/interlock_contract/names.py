@@ -50,6 +50,8 @@ LOOP_PREFIX: Final = f"loops.{GROUP}/"
 HOLDER_PREFIX = f"holder.{GROUP}/"
 """Annotation of a placement's Lease, followed by a pod's name: the holder of a budget there, and its last time."""
 
+DAY_SECONDS_ANNOTATION: Final = f"{GROUP}/day-seconds"
+"""Annotation of a BudgetLedger in tests and examples: how many seconds its days have. Admission checks it."""
 OWNER_ANNOTATION: Final = f"{GROUP}/owner"
 """Annotation of a BudgetLedger: who answers for its Agent, as name and email address. Alerts are addressed to them."""
 

@@ -136,13 +136,18 @@ class KubeClient:
         """Patch an object."""
         return await self._answer("PATCH", path, {"fieldManager": manager}, body=body, content_type=content_type)
 
-    async def update(self, path: str, body: Json) -> Json:
+    async def update(self, path: str, body: Json, manager: str) -> Json:
         """Replace an object, or its status. The body's `metadata.resourceVersion` says which version it replaces.
+
+        Args:
+            path: The path of the object or its status.
+            body: The object.
+            manager: The field manager, next to whose name the API server writes its time.
 
         Raises:
             ApiError: The API server refused; its status is `CONFLICT` where the object has another version now.
         """
-        return await self._answer("PUT", path, body=body)
+        return await self._answer("PUT", path, {"fieldManager": manager}, body=body)
 
     async def delete(self, path: str, options: Json, *, accept: str = JSON) -> None:
         """Delete an object; success also where the object does not exist."""

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 Json = dict[str, Any]
 _MACRO: Final = re.compile(r"\.(?:all|exists)\(")
+_SECOND_NAME: Final = re.compile(r"\s*[a-z]\w*\s*,")
+"""The second variable of a macro with two, up to the comma before its body."""
 _STRINGS: Final = re.compile(r"\[\s*'[^']*'(?:\s*,\s*'[^']*')+\s*\]")
 _STRING: Final = re.compile(r"'[^']*'")
 _PER_POLICY: Final = 8
@@ -88,6 +90,8 @@ def _inside(text: str, start: int, end: int) -> Iterator[tuple[int, int, str]]:
     for macro in _MACRO.finditer(text, start, end):
         closing = _closing(text, macro.end() - 1)
         body = text.find(",", macro.end())
+        second = _SECOND_NAME.match(text, body + 1)
+        body = second.end() - 1 if second else body
         if 0 < body < closing:
             yield from _changes(text, body + 1, closing)
     for strings in _STRINGS.finditer(text, start, end):

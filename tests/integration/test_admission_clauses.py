@@ -21,7 +21,7 @@ from tests.requirements import requirement
 SECONDS = 1800
 pytestmark = [pytest.mark.api, pytest.mark.nightly, pytest.mark.timeout(SECONDS + 60)]
 
-MODULES = ("", "_budgets", "_networks", "_operator", "_protection", "_release")
+MODULES = ("", "_budgets", "_guard_writes", "_ledgers", "_networks", "_operator", "_protection", "_release")
 LARGE = "test_a_kill_passes_on_metadata_that_is_older_than_its_bounds"
 """The tests of policies, without those of large objects: all mutants at once take too long with these."""
 
@@ -61,12 +61,20 @@ SAME: dict[str, str] = {
     "agents-update: validation 0": "tests/contract compares it with agents-create",
     "agents-update: variable": "tests/contract compares it with agents-create",
     "budgetledgers: validation 0: request.operation": ERROR,
-    "budgetledgers: variable before: variables.isStatus": "no other request changes the status",
+    "budgetledgers: validation 10: !variables.isGuard": "no one else has a pod with slices",
     "budgetledgers: variable after: variables.isStatus": "no other request changes the status",
     "budgetledgers: variable isGuard: has(oldObject.spec.agent)": ERROR,
     "budgetledgers: variable keepsSpent: !variables.before[?p].?end.hasValue()": ERROR,
     "budgetledgers: variable keepsClosed: , '35'": ERROR,
     "budgetledgers: variable keepsClosed: , '13'": ERROR,
+    "budgetledgers: variable known: , 'month'": ERROR,
+    "budgetledgers: variable left: , 'month'": ERROR,
+    "budgetledgers: variable opensInFull: variables.daySeconds != ''": ERROR,
+    "budgetledgers: variable keepsAlerts: i < variables.alertsGone": ERROR,
+    "budgetledgers: variable recent: variables.before": ERROR,
+    "budgetledgers: variable keepsRecent: variables.after.?recent.hasValue()": ERROR,
+    "budgetledgers: variable keepsRecent: i < variables.passed": ERROR,
+    "budgetledgers: variable keepsExhausted: !variables.after.?exhausted.hasValue()": ERROR,
     "budgetledgers: variable isNamed: request.operation": ERROR,
     "budgetledgers: variable isNamed: has(object.spec.agent)": ERROR,
     "managed-objects: variable isGuardsReport: request.operation": ERROR,

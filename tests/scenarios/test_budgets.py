@@ -251,6 +251,7 @@ def test_an_exhausted_budget_is_a_condition_that_says_until_when_and_what_to_do(
     [
         (spent(199.9, refused=0.05), "there is room for the call that was refused"),
         (spent(199.9), "no call was refused"),
+        (spent(100, refused=10**5), "no guard says so of a call that is larger than half of the limit"),
     ],
 )
 def test_a_budget_with_room_is_not_exhausted(ledger: Ledger, why: str) -> None:

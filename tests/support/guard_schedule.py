@@ -112,13 +112,13 @@ class Connection(KubeClient):
         return found
 
     @override
-    async def update(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def update(self, path: str, body: dict[str, Any], manager: str) -> dict[str, Any]:
         await self._travel()
         self._check_role(path)
         fault = self._random.random()
         if fault < self.fault_rate / 2:
             raise TimeoutError
-        found = await self._store.update(path, body)
+        found = await self._store.update(path, body, manager)
         if fault < self.fault_rate:
             raise TimeoutError
         await self._travel()

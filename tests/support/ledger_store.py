@@ -61,7 +61,7 @@ class LedgerStore(KubeClient):
             raise ApiError(NOT_FOUND, "not found")
         return copy.deepcopy(found)
 
-    async def update(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def update(self, path: str, body: dict[str, Any], _manager: str) -> dict[str, Any]:
         await asyncio.sleep(0)
         await self._check(path)
         self.before_update()

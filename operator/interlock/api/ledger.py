@@ -21,13 +21,19 @@ from interlock_contract.budget.ledger import (
     MAX_STEPS,
     MAX_VELOCITY_ALERTS,
 )
-from interlock_contract.budget.money import MAX_MONEY
+from interlock_contract.budget.money import MAX_LIMIT, MAX_MONEY
 from interlock_contract.budget.rates import MAX_RATE_SLICES
 from interlock_contract.budget.tokens_per_byte import MAX_COUNT, MAX_HOURS, MAX_TOKEN_ALERTS, MAX_TOKEN_MODELS
 from interlock_contract.names import API_VERSION
 from interlock_contract.strict_fields import MAX_TEXT
 
 Nanos = Annotated[int, Field(ge=0, le=MAX_MONEY, json_schema_extra=kube(format="int64"))]
+Limit = Annotated[int, Field(ge=0, le=MAX_LIMIT, json_schema_extra=kube(format="int64"))]
+LedgerTime = Annotated[
+    Timestamp,
+    Field(json_schema_extra=kube(pattern="^(19[7-9][0-9]|20[0-9]{2})-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")),
+]
+"""A moment as ledgers write it: guards refuse a ledger with another form, so no one may store it."""
 Percent = Annotated[int, Field(ge=1, le=100, json_schema_extra=kube(format="int32"))]
 Period = Literal["day", "month"]
 
@@ -62,10 +68,10 @@ class BudgetLedgerSpec(ApiModel):
 class LedgerPeriod(_StatusModel):
     """A day or a month, and what was spent in it."""
 
-    start: Timestamp | None = None
+    start: LedgerTime | None = None
     """When it began."""
 
-    end: Timestamp | None = None
+    end: LedgerTime | None = None
     """When it ends. The next one begins then."""
 
     spent: Nanos | None = None
@@ -81,16 +87,16 @@ class LedgerSlice(_StatusModel):
     holder: str = Field(min_length=1, max_length=128)
     """The guard process: uid of its pod and its start."""
 
-    pod_uid: str = Field(max_length=64)
+    pod_uid: str = Field(min_length=1, max_length=64)
     """uid of its pod."""
 
     amount: Nanos
     """What it was granted and has not settled, in nano-dollars."""
 
-    day_start: Timestamp
+    day_start: LedgerTime
     """Start of the day that the slice belongs to."""
 
-    month_start: Timestamp
+    month_start: LedgerTime
     """Start of the month that it belongs to."""
 
     settled: Nanos | None = None
@@ -99,32 +105,32 @@ class LedgerSlice(_StatusModel):
     wanted: Nanos | None = None
     """What the holder lacks for a request that waits. Others return what they have not reserved."""
 
-    renewed_at: Timestamp
+    renewed_at: LedgerTime
     """When the holder wrote the slice last."""
 
 
 class LedgerCredit(_StatusModel):
     """What an override adds to the budget."""
 
-    amount: Nanos
+    amount: Limit
     """Amount in nano-dollars. 0: it was refused or withdrawn."""
 
     spent: Nanos | None = None
     """How much of it is spent or in slices."""
 
-    until: Timestamp
+    until: LedgerTime
     """When it is gone."""
 
-    reason: str = Field(max_length=256)
+    reason: str = Field(min_length=1, max_length=256)
     """Reason that the user gave."""
 
-    by: str | None = Field(default=None, max_length=1024)
+    by: str | None = Field(default=None, min_length=1, max_length=1024)
     """User who set it."""
 
-    given_at: Timestamp
+    given_at: LedgerTime
     """When the operator recorded it."""
 
-    id: str | None = Field(default=None, max_length=64)
+    id: str | None = Field(default=None, min_length=1, max_length=64)
     """Digest of the annotation and the uid of the Agent: one override is given or refused once. Absent if withdrawn."""
 
 
@@ -137,23 +143,23 @@ class LedgerAlert(_StatusModel):
     period: Period
     """Whether it is about a day or a month."""
 
-    window_start: Timestamp
+    window_start: LedgerTime
     """Start of that day or month."""
 
-    at: Timestamp
+    at: LedgerTime
     """When it was raised."""
 
-    limit: Nanos | None = None
+    limit: Nanos
     """The limit at that moment in nano-dollars."""
 
-    spent: Nanos | None = None
+    spent: Nanos
     """The spend at that moment in nano-dollars."""
 
 
 class LedgerRecentSpend(_StatusModel):
     """What was settled in steps of ten minutes."""
 
-    start: Timestamp
+    start: LedgerTime
     """Start of the newest step."""
 
     spent: tuple[Nanos, ...] = Field(default=(), max_length=MAX_STEPS)
@@ -163,10 +169,10 @@ class LedgerRecentSpend(_StatusModel):
 class LedgerVelocityAlert(_StatusModel):
     """Ten minutes that cost far more than usual."""
 
-    window_start: Timestamp
+    window_start: LedgerTime
     """Start of the ten minutes."""
 
-    at: Timestamp
+    at: LedgerTime
     """When the alert was raised."""
 
     spent: Nanos
@@ -186,7 +192,7 @@ class LedgerModelTokens(_StatusModel):
     model: Model
     """The model, as provider/model."""
 
-    start: Timestamp
+    start: LedgerTime
     """Start of the newest hour."""
 
     calls: tuple[Count, ...] = Field(default=(), max_length=MAX_HOURS)
@@ -214,13 +220,13 @@ class LedgerTokenAlert(_StatusModel):
     direction: Literal["input", "output"]
     """Whether it is about tokens of input or of output."""
 
-    window_start: Timestamp
+    window_start: LedgerTime
     """Start of the day of the budget. A model has one alert a day."""
 
-    hour_start: Timestamp
+    hour_start: LedgerTime
     """Start of the hour."""
 
-    at: Timestamp
+    at: LedgerTime
     """When the alert was raised."""
 
     tokens: Count
@@ -242,7 +248,7 @@ class LedgerRateSlice(_StatusModel):
     holder: str = Field(min_length=1, max_length=128)
     """The guard process: uid of its pod and its start."""
 
-    pod_uid: str = Field(max_length=64)
+    pod_uid: str = Field(min_length=1, max_length=64)
     """uid of its pod."""
 
     calls: Nanos | None = None
@@ -257,14 +263,14 @@ class LedgerRateSlice(_StatusModel):
     wanted_tokens: Nanos | None = None
     """Tokens that it lacks. Others return what they do not use."""
 
-    asked_at: Timestamp | None = None
+    asked_at: LedgerTime | None = None
     """When it lacked something last."""
 
 
 class LedgerRate(_StatusModel):
     """The calls and tokens of one minute. All slices together never exceed the rate limits."""
 
-    start: Timestamp | None = None
+    start: LedgerTime | None = None
     """When the minute began."""
 
     slices: tuple[LedgerRateSlice, ...] = Field(default=(), max_length=MAX_RATE_SLICES)
@@ -274,16 +280,16 @@ class LedgerRate(_StatusModel):
 class LedgerExhausted(_StatusModel):
     """A request that was refused since the budget had not enough left."""
 
-    at: Timestamp
+    at: LedgerTime
     """When it was refused."""
 
     period: Period
     """Whether the day's or the month's limit refused it."""
 
-    refused: Nanos
+    refused: Limit
     """Smallest worst case that was refused, in nano-dollars."""
 
-    holder: str = Field(max_length=128)
+    holder: str = Field(min_length=1, max_length=128)
     """The guard process that wrote it."""
 
 

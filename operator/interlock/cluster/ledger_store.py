@@ -21,6 +21,7 @@ from interlock_contract.clock import write_time
 from interlock_contract.names import (
     AGENT_LABEL,
     APP_MANAGED_BY_LABEL,
+    DAY_SECONDS_ANNOTATION,
     FIELD_MANAGER,
     MANAGED_BY,
     OWNER_ANNOTATION,
@@ -43,10 +44,10 @@ class StoredLedger:
 
     Attributes:
         identity: Whose it is, from its spec.
-        uid: Its uid.
         version: Its resource version.
         policy_label: The policy as its label names it.
         addressee: The owner of the Agent as the annotation names it.
+        day_seconds: How long its days are, as the annotation says; empty for calendar days.
         data: Its status, as compressed JSON. Empty where it is larger than what is kept.
     """
 
@@ -54,6 +55,7 @@ class StoredLedger:
     version: int
     policy_label: str
     addressee: str
+    day_seconds: str
     data: bytes
 
     def read(self) -> Ledger:
@@ -74,12 +76,20 @@ class LedgerStore:
         client: Speaks to the API server.
         is_agent: Returns True if an Agent is known. The ledgers of others are not read.
         changed: Called with the key of a ledger that was created, changed or deleted.
+        day_seconds: Length of a day in tests and examples, None for calendar days.
     """
 
-    def __init__(self, client: KubeClient, is_agent: Callable[[Key], bool], changed: Callable[[Key], None]) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        is_agent: Callable[[Key], bool],
+        changed: Callable[[Key], None],
+        day_seconds: int | None = None,
+    ) -> None:
         self._client = client
         self._is_agent = is_agent
         self._changed = changed
+        self._day_seconds = "" if day_seconds is None else str(day_seconds)
         self._ledgers: dict[Key, StoredLedger] = {}
         self._by_agent: dict[Key, set[Key]] = {}
         self._totals: set[Key] = set()
@@ -159,7 +169,8 @@ class LedgerStore:
         Raises:
             ApiError: The API server refused.
         """
-        annotations = {OWNER_ANNOTATION: addressee} if addressee else {}
+        annotations = {OWNER_ANNOTATION: addressee, DAY_SECONDS_ANNOTATION: self._day_seconds}
+        annotations = {name: value for name, value in annotations.items() if value}
         labels = _labels(identity, identity.policy)
         ledger = {
             "apiVersion": BUDGET_LEDGER.api_version,
@@ -214,6 +225,16 @@ class LedgerStore:
             annotations[POLICY_SINCE_ANNOTATION] = write_time(now, "seconds")
         patch = {"metadata": {"labels": _labels(known.identity, policy), "annotations": annotations}}
         self._keep(await self._client.patch(BUDGET_LEDGER.path(*key), patch, FIELD_MANAGER))
+
+    async def keep_day_length(self, key: Key) -> None:
+        """Let a ledger's annotation say how long its days are, where it says otherwise.
+
+        Raises:
+            ApiError: The API server refused.
+        """
+        if self._ledgers[key].day_seconds != self._day_seconds:
+            patch = {"metadata": {"annotations": {DAY_SECONDS_ANNOTATION: self._day_seconds or None}}}
+            self._keep(await self._client.patch(BUDGET_LEDGER.path(*key), patch, FIELD_MANAGER))
 
     async def read_again(self, key: Key) -> None:
         """Read a ledger now.
@@ -273,12 +294,14 @@ class LedgerStore:
         if identity is None:
             return
         metadata = found["metadata"]
+        annotations = metadata.get("annotations") or {}
         data = zlib.compress(json.dumps(found.get("status") or {}, separators=(",", ":")).encode(), level=1)
         self._ledgers[key] = StoredLedger(
             identity,
             version_of(found),
             (metadata.get("labels") or {}).get(POLICY_LABEL, ""),
-            (metadata.get("annotations") or {}).get(OWNER_ANNOTATION, ""),
+            annotations.get(OWNER_ANNOTATION, ""),
+            annotations.get(DAY_SECONDS_ANNOTATION, ""),
             data if len(data) <= MOST_BYTES else b"",
         )
         if identity.agent:

@@ -1,7 +1,7 @@
 """The budgets of an agent: which ledgers it spends from, within which limits, and at which prices."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
@@ -119,7 +119,7 @@ def total_terms_of(policy: AgentPolicy, day_seconds: int | None = None) -> Ledge
     total = policy.spec.budget.total
     if total is None:
         return None
-    return _terms(policy, total.daily_budget, total.monthly_budget, day_seconds)
+    return replace(_terms(policy, total.daily_budget, total.monthly_budget, day_seconds), is_total=True)
 
 
 def _terms(policy: AgentPolicy, day: str | None, month: str | None, day_seconds: int | None) -> LedgerTerms:

@@ -12,7 +12,7 @@ from interlock.governance.budgets import EnvironmentBudget, LedgerIdentity, budg
 from interlock.reconcile.conditions import Finding
 from interlock.reconcile.snapshot import Snapshot
 from interlock_contract.budget.forecast import forecast_day, next_forecast
-from interlock_contract.budget.leases import LedgerTerms, room
+from interlock_contract.budget.leases import LedgerTerms, exhausts, room
 from interlock_contract.budget.ledger import Ledger
 from interlock_contract.budget.money import format_money, shorten_money
 from interlock_contract.clock import write_time
@@ -124,15 +124,19 @@ def _exhausted(
     if said is None:
         return None
     window, limit = ledger.window(said.period), terms.limit(said.period)
-    if limit is None or window is None or window.end <= at or room(ledger, terms, at) >= said.refused:
+    if limit is None or window.end <= at or room(ledger, terms, at) >= said.refused:
+        return None
+    if not exhausts(ledger, terms, said.period, said.refused, at):  # no guard records the refusal of such a call
         return None
     return _Exhaustion(
-        day if said.period == "day" else month, limit + _credit(ledger, at), datetime.fromtimestamp(window.end, UTC)
+        day if said.period == "day" else month,
+        limit + _credit(ledger, terms, at),
+        datetime.fromtimestamp(window.end, UTC),
     )
 
 
-def _credit(ledger: Ledger, at: int) -> int:
-    credit = ledger.credit
+def _credit(ledger: Ledger, terms: LedgerTerms, at: int) -> int:
+    credit = None if terms.is_total else ledger.credit
     return credit.amount if credit is not None and credit.until > at else 0
 
 
@@ -152,8 +156,7 @@ def _still_stopped(
     limit = terms.day if recorded.period.endswith("Day") else terms.month
     if limit is None:
         return None
-    if not recorded.period.startswith("Total"):
-        limit += _credit(ledger, int(now.timestamp()))
+    limit += _credit(ledger, terms, int(now.timestamp()))
     return _Exhaustion(recorded.period, limit, recorded.until) if format_money(limit) == recorded.limit else None
 
 

@@ -123,6 +123,7 @@ class LedgerReconciler:
         if stored is None:
             self._forget(key)
             return None
+        await self._store.keep_day_length(key)
         governing = self._governing(key, stored.identity)
         try:
             ledger = stored.read()

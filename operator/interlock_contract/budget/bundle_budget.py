@@ -1,5 +1,6 @@
 """The budget in a bundle: which ledgers the guard of one placement spends from, and within which limits."""
 
+from dataclasses import replace
 from typing import Annotated, Final
 
 from msgspec import Meta
@@ -70,4 +71,5 @@ class BundleBudget(StrictStruct, frozen=True):
     @property
     def total_terms(self) -> LedgerTerms:
         """The terms of the ledger of the policy's total."""
-        return LedgerTerms(self.total_day, self.total_month, self.time_zone, self.alert_percents, self.day_seconds)
+        terms = LedgerTerms(self.total_day, self.total_month, self.time_zone, self.alert_percents, self.day_seconds)
+        return replace(terms, is_total=True)

@@ -29,6 +29,7 @@ from interlock_contract.budget.ledger import (
     MAX_ALERTS,
     MAX_DAYS,
     MAX_MONTHS,
+    MAX_POD_SLICES,
     MAX_SLICES,
     BudgetAlert,
     Credit,
@@ -39,18 +40,22 @@ from interlock_contract.budget.ledger import (
     SliceKey,
     start_of,
 )
-from interlock_contract.budget.money import MAX_MONEY, add_money
+from interlock_contract.budget.money import MAX_LIMIT, MAX_MONEY, add_money
 from interlock_contract.budget.velocity import add_recent
 from interlock_contract.budget.windows import Period, first_window, next_window
 
 PERIODS: Final[tuple[Period, ...]] = ("day", "month")
+OVERSIZE: Final = 2
+"""A call whose worst case is more than this part of a limit exhausts no budget by being refused."""
+_NEAR: Final = 20
+"""A budget with less than this part left is exhausted by whatever is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerTerms:
     """What bounds one ledger: limits in nano-dollars (None is no limit), the time zone of its windows, and its alerts.
 
-    `day_seconds` is the length of days in tests and examples, else None.
+    `day_seconds` is the length of days in tests and examples, else None. The total of a policy has no credit.
     """
 
     day: int | None
@@ -58,6 +63,7 @@ class LedgerTerms:
     time_zone: str = "UTC"
     alert_percents: tuple[int, ...] = (50, 80)
     day_seconds: int | None = None
+    is_total: bool = False
 
     def limit(self, period: Period) -> int | None:
         """Return the limit of a period."""
@@ -82,19 +88,18 @@ def room(ledger: Ledger, terms: LedgerTerms, now: int) -> int:
 
     There is nothing while open slices exceed the limits and the credit: they come back first.
     """
-    left = min(base for _, base in _base_rooms(ledger, terms, now)) + _credit_left(ledger, now)
+    left = min(base for _, base in _base_rooms(ledger, terms, now)) + credit_left(ledger, terms, now)
     return max(0, min(left, *(MAX_MONEY - ledger.committed(period) for period in PERIODS)))
 
 
 def allowed(ledger: Ledger, terms: LedgerTerms, period: Period, now: int) -> int | None:
     """Return what may be committed in the present window without more of the credit; None is no limit."""
     limit, credited = terms.limit(period), ledger.window(period).credited
-    if limit is None or not credited:
+    credit = None if terms.is_total else ledger.credit
+    if limit is None or credit is None:  # what no credit pays raises no limit
         return limit
-    credit = ledger.credit
     in_slices = min(credited, _credit_in_slices(ledger, period))
-    is_in_force = credit is not None and now < credit.until
-    overdraft = max(0, credit.spent - credit.amount) if credit is not None and is_in_force else in_slices
+    overdraft = max(0, credit.spent - credit.amount) if now < credit.until else in_slices
     return limit + credited - min(in_slices, overdraft)
 
 
@@ -113,6 +118,32 @@ def reachable_room(ledger: Ledger, terms: LedgerTerms, holder: str, now: int) ->
         ledger = _give_back(ledger, SliceKey(holder, *window), nanos)
     own = tuple(one for one in ledger.slices if one.key == kept)
     return room(replace(ledger, slices=own), terms, now)
+
+
+def exhausts(ledger: Ledger, terms: LedgerTerms, period: Period, refused: int, now: int, *, unsettled: int = 0) -> bool:
+    """Return True if a refused call means that the budget of a period is exhausted.
+
+    Not if the call is too large, and not if it would fit once the calls under way have cost less than reserved.
+
+    Args:
+        ledger: The ledger.
+        terms: Its limits.
+        period: Day or month.
+        refused: The worst case of the call in nano-dollars.
+        now: Seconds since the epoch, of the API server.
+        unsettled: What a holder has spent and not yet settled.
+    """
+    limit, most = terms.limit(period), allowed(ledger, terms, period, now)
+    if limit is None or most is None:
+        return False
+    left = most + credit_left(ledger, terms, now) - ledger.window(period).spent - unsettled
+    return left < refused and (refused * OVERSIZE <= limit or left * _NEAR <= limit)
+
+
+def credit_left(ledger: Ledger, terms: LedgerTerms, now: int) -> int:
+    """Return what is left of a credit that is in force, in nano-dollars. A total has none."""
+    credit = None if terms.is_total else ledger.credit
+    return max(0, credit.amount - credit.spent) if credit is not None and now < credit.until else 0
 
 
 def take(
@@ -139,7 +170,7 @@ def take(
     granted = min(max(least, want), room(ledger, terms, now))
     key = ledger.present_key(holder)
     found = ledger.find(key)
-    if granted < least or granted <= 0 or (found is None and len(ledger.slices) >= MAX_SLICES):
+    if granted < least or granted <= 0 or (found is None and not _has_place(ledger, pod_uid)):
         return ledger, 0
     base = min(base for _, base in _base_rooms(ledger, terms, now))
     beyond = granted - min(granted, max(0, base))
@@ -214,13 +245,13 @@ def open_empty(ledger: Ledger, key: SliceKey, pod_uid: str, *, settled: int, now
     `settle` moves a cumulative amount, a write whose answer was lost charges nothing twice.
 
     Args:
-        ledger: The ledger. Where it is full, or has the slice, it is returned as it is.
+        ledger: The ledger. Where it has no place, or has the slice, it is returned as it is.
         key: The slice to add.
         pod_uid: UID of the holder's pod.
         settled: How much of the holder's cumulative charge the ledger has already.
         now: Seconds since the epoch, of the API server.
     """
-    if ledger.find(key) is not None or len(ledger.slices) >= MAX_SLICES:
+    if ledger.find(key) is not None or not _has_place(ledger, pod_uid):
         return ledger
     return _put(ledger, Slice(key.holder, pod_uid, 0, key.day_start, key.month_start, now, settled))
 
@@ -230,7 +261,7 @@ def write_wanted(ledger: Ledger, terms: LedgerTerms, holder: str, pod_uid: str, 
     ledger, want = roll(ledger, terms, now), add_money(want)
     key = ledger.present_key(holder)
     found = ledger.find(key)
-    if (found.wanted if found else 0) == want or (found is None and len(ledger.slices) >= MAX_SLICES):
+    if (found.wanted if found else 0) == want or (found is None and not _has_place(ledger, pod_uid)):
         return ledger
     one = found or Slice(holder, pod_uid, 0, key.day_start, key.month_start, now)
     return _put(ledger, replace(one, wanted=want, renewed_at=now))
@@ -254,7 +285,7 @@ def excess(ledger: Ledger, terms: LedgerTerms, now: int) -> int:
     for period in PERIODS:
         most = allowed(ledger, terms, period, now)
         if most is not None:
-            most = max(most + _credit_left(ledger, now), ledger.window(period).spent)
+            most = max(most + credit_left(ledger, terms, now), ledger.window(period).spent)
             found = max(found, ledger.committed(period) - most)
     return found
 
@@ -312,11 +343,11 @@ def mark_exhausted(ledger: Ledger, terms: LedgerTerms, holder: str, refused: int
         refused: The worst case of the request in nano-dollars.
         now: Seconds since the epoch, of the API server.
     """
-    old, refused = ledger.exhausted, add_money(refused)
+    old = ledger.exhausted
     if (old is not None and old.refused <= refused) or room(ledger, terms, now) >= refused:
         return ledger
     period, _ = min(_base_rooms(ledger, terms, now), key=lambda one: one[1])
-    return replace(ledger, exhausted=Exhausted(old.at if old else now, period, refused, holder))
+    return replace(ledger, exhausted=Exhausted(old.at if old else now, period, min(refused, MAX_LIMIT), holder))
 
 
 def clear_exhausted(ledger: Ledger, terms: LedgerTerms, now: int) -> Ledger:
@@ -353,11 +384,6 @@ def _base_rooms(ledger: Ledger, terms: LedgerTerms, now: int) -> list[tuple[Peri
     ]
 
 
-def _credit_left(ledger: Ledger, now: int) -> int:
-    credit = ledger.credit
-    return max(0, credit.amount - credit.spent) if credit is not None and now < credit.until else 0
-
-
 def _credit_in_slices(ledger: Ledger, period: Period | None = None) -> int:
     """Return how much of what credits paid is in open slices: of the present day or month, or of all windows."""
     open_by_day: dict[int, int] = {}
@@ -365,6 +391,12 @@ def _credit_in_slices(ledger: Ledger, period: Period | None = None) -> int:
         if period is None or start_of(one, period) == ledger.window(period).start:
             open_by_day[one.day_start] = open_by_day.get(one.day_start, 0) + one.amount
     return sum(min(one.credited, open_by_day.get(one.start, 0)) for one in (ledger.day, *ledger.days))
+
+
+def _has_place(ledger: Ledger, pod_uid: str) -> bool:
+    """Return True if the ledger has a place for one more slice of a pod."""
+    of_pod = sum(one.pod_uid == pod_uid for one in ledger.slices)
+    return len(ledger.slices) < MAX_SLICES and of_pod < MAX_POD_SLICES
 
 
 def _slices_of(ledger: Ledger, holder: str) -> Iterator[Slice]:
@@ -389,11 +421,14 @@ def _add_spent(ledger: Ledger, key: SliceKey, nanos: int) -> Ledger:
 
 
 def _give_back(ledger: Ledger, key: SliceKey, nanos: int) -> Ledger:
-    """Lower what a credit pays in the windows of a slice, by as much of the returned money as it paid there."""
+    """Lower what a credit pays in the windows of a slice, by as much of the returned money as it paid there.
+
+    Where one of the two windows is no longer kept, nothing comes back to the credit.
+    """
     days, months = (ledger.day, *ledger.days), (ledger.month, *ledger.months)
     paid = [window.credited for window in days if window.start == key.day_start]
     paid += [window.credited for window in months if window.start == key.month_start]
-    freed = min(nanos, *paid) if paid else 0
+    freed = min(nanos, *paid) if len(paid) == len(PERIODS) else 0
     if freed <= 0:
         return ledger
     ledger = _change_windows(ledger, key, 0, freed)

@@ -17,11 +17,13 @@ from interlock_contract.budget.ledger_fields import Holder, Seconds
 from interlock_contract.budget.money import Limit, Nanos
 from interlock_contract.budget.rates import MinuteRate
 from interlock_contract.budget.tokens_per_byte import MAX_TOKEN_ALERTS, MAX_TOKEN_MODELS, ModelTokens, TokenAlert
-from interlock_contract.budget.windows import Period
+from interlock_contract.budget.windows import MAX_SECONDS, Period
 from interlock_contract.clock import write_time
 from interlock_contract.strict_fields import StrictStruct, Text
 
 MAX_SLICES: Final = 1024
+MAX_POD_SLICES: Final = 8
+"""Most slices of one pod, as admission has it: those of its present windows and its restarts, and a few older ones."""
 MAX_DAYS: Final = 35
 """Closed days that a ledger keeps."""
 MAX_MONTHS: Final = 13
@@ -136,7 +138,7 @@ class Exhausted(StrictStruct, frozen=True):
 
     at: Seconds
     period: Period
-    refused: Nanos
+    refused: Limit
     holder: Holder
 
 
@@ -201,6 +203,8 @@ def parse_ledger(status: Any) -> Ledger:
         raise LedgerInvalid(f"{path.removesuffix('`')}: {message}" if found else f"$: {error}") from None
     except ValueError as error:
         raise LedgerInvalid(str(error)) from None
+    except (TypeError, OverflowError, RecursionError) as error:  # no JSON of a ledger, or too deep
+        raise LedgerInvalid(f"$: {type(error).__name__}: {error}") from None
     return ledger
 
 
@@ -229,21 +233,27 @@ def _map_times(value: Any, change: Callable[[Any], Any]) -> Any:
     return value
 
 
+def _check_windows(ledger: Ledger, period: Period) -> None:
+    later = ledger.window(period)
+    for index, window in enumerate((later, *ledger.closed(period))):
+        path = f"{period}s[{index - 1}]" if index else period
+        if window.start >= window.end and (index or window.end):
+            raise ValueError(f"{path}: must end after its start")
+        if window.end - window.start > MAX_SECONDS[period]:
+            raise ValueError(f"{path}: must not be longer than {MAX_SECONDS[period] // 3600} hours")
+        if index and window.end > later.start:
+            raise ValueError(f"{path}: must end before the next one starts")
+        later = window
+
+
 def _check(ledger: Ledger) -> None:
     """Check the rules over several fields.
 
     Raises:
         ValueError: A rule is broken. The message starts with the path.
     """
-    for name, present, closed in (("day", ledger.day, ledger.days), ("month", ledger.month, ledger.months)):
-        later = present
-        for index, window in enumerate((present, *closed)):
-            path = f"{name}s[{index - 1}]" if index else name
-            if window.start >= window.end and (index or window.end):
-                raise ValueError(f"{path}: must end after its start")
-            if index and window.end > later.start:
-                raise ValueError(f"{path}: must end before the next one starts")
-            later = window
+    _check_windows(ledger, "day")
+    _check_windows(ledger, "month")
     seen = set()
     for index, one in enumerate(ledger.slices):
         if one.key in seen:

@@ -2,8 +2,8 @@
 
 A day begins at local midnight, or at the first moment of a day that has no midnight. A window that has begun keeps its
 end. A new time zone holds from that end on: the next window ends at the first midnight of the new zone that is at least
-12 hours later (first day of a month: 14 days). A budget therefore has exactly one reset for each window, and no change
-of the zone gives a second one.
+22 hours later (first day of a month: 14 days). A budget therefore has exactly one reset for each window, and no change
+of the zone gives a second one. No day of a zone is shorter than 22 hours, so admission can refuse a shorter one.
 
 Worked example: a day in UTC ends on 2026-05-02 at 00:00Z, and the zone is now America/New_York (UTC-4). Midnight there
 is at 04:00Z. That is 4 hours later, too early, so the window ends at 04:00Z on 2026-05-03.
@@ -22,8 +22,10 @@ MAX_DAY_SECONDS: Final = 86_400
 """Bounds of `day_seconds`, the length of days in tests and examples."""
 ZONE_PATTERN: Final = r"[A-Za-z][A-Za-z0-9_+-]{0,31}(/[A-Za-z0-9][A-Za-z0-9_+-]{0,31}){0,2}"
 
-_LEAST: Final[dict[Period, int]] = {"day": 12 * 3600, "month": 14 * 86_400}
-"""Seconds that a window has at least."""
+MAX_SECONDS: Final[dict[Period, int]] = {"day": 48 * 3600, "month": 33 * 86_400}
+"""Seconds that a window has at most, also where the time zone has changed. Admission has the same numbers."""
+_LEAST: Final[dict[Period, int]] = {"day": 22 * 3600, "month": 14 * 86_400}
+"""Seconds after which a window may end."""
 _NO_ZONES: Final = frozenset({"localtime", "posixrules", "Factory", "posix", "right"})
 """Names in databases of time zones that are no zone, or whose meaning depends on the machine."""
 

@@ -13,9 +13,9 @@ from typing import Final
 from interlock_contract.budget.leases import (
     PERIODS,
     LedgerTerms,
-    allowed,
     clear_exhausted,
     close_holder,
+    exhausts,
     mark_exhausted,
     must_return,
     open_empty,
@@ -40,10 +40,6 @@ from interlock_guard.budget.account import Account, AccountKey, OpenSlice
 from interlock_guard.budget.journal import FormerRun
 from interlock_guard.budget.token_tally import TokenTally
 
-OVERSIZE: Final = 2
-"""A call whose worst case is more than this part of a limit exhausts no budget by being refused."""
-_NEAR: Final = 20
-"""A budget with less than this part left is exhausted by whatever is refused."""
 ROLL_SECONDS: Final = 60
 """Within so many seconds after midnight the guards of an idle agent open its next window."""
 
@@ -273,23 +269,13 @@ class LedgerShare:
     def exhausts(self, ledger: Ledger, refused: int, now: int) -> bool:
         """Return True if the refusal of a call means that the budget is exhausted.
 
-        Not if the call is too large, and not if it would fit once the calls under way have cost less than reserved.
-
         Args:
             ledger: The newest version.
             refused: The worst case of the call.
             now: Seconds since the epoch, of the API server.
         """
         unsettled = sum(held.unsettled for held in self.slices().values())
-        credit = ledger.credit
-        beyond = 0 if credit is None or now >= credit.until else max(0, credit.amount - credit.spent)
-        for period in PERIODS:
-            limit, most = self.terms.limit(period), allowed(ledger, self.terms, period, now)
-            if limit is not None and most is not None:
-                left = most + beyond - ledger.window(period).spent - unsettled
-                if left < refused and (refused * OVERSIZE <= limit or left * _NEAR <= limit):
-                    return True
-        return False
+        return any(exhausts(ledger, self.terms, period, refused, now, unsettled=unsettled) for period in PERIODS)
 
     def _take(
         self,

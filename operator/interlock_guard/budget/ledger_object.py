@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from interlock_contract.budget.ledger import Ledger, LedgerInvalid, dump_ledger, parse_ledger
 from interlock_contract.clock import monotonic
-from interlock_contract.names import API_PATH, BUDGET_LEDGERS
+from interlock_contract.names import API_PATH, BUDGET_LEDGERS, GUARD_FIELD_MANAGER
 from interlock_guard.object_watch import KubernetesObject, ObjectWatch
 from interlock_kube.client import (
     CONFLICT,
@@ -111,7 +111,9 @@ class LedgerObject:
                     asked_at = monotonic()
                     async with asyncio.timeout(REQUEST_SECONDS):
                         stored = await self._client.update(
-                            f"{self._collection}/{self.name}/status", {**base, "status": dump_ledger(changed)}
+                            f"{self._collection}/{self.name}/status",
+                            {**base, "status": dump_ledger(changed)},
+                            GUARD_FIELD_MANAGER,  # admission reads the time of the write next to this name
                         )
                 except ApiError as error:
                     if error.status != CONFLICT:

@@ -42,7 +42,7 @@ def test_a_bundle_without_a_budget_is_written_as_before() -> None:
 def test_a_budget_has_the_terms_of_two_ledgers() -> None:
     budget = BundleBudget("a.b", 1, 2, "c.total", 3, 4, "Europe/Berlin", (70,), day_seconds=60)
     assert budget.terms == LedgerTerms(1, 2, "Europe/Berlin", (70,), 60)
-    assert budget.total_terms == LedgerTerms(3, 4, "Europe/Berlin", (70,), 60)
+    assert budget.total_terms == LedgerTerms(3, 4, "Europe/Berlin", (70,), 60, is_total=True)
 
 
 @pytest.mark.parametrize(

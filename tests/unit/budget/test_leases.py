@@ -23,7 +23,16 @@ from interlock_contract.budget.leases import (
     take,
     write_wanted,
 )
-from interlock_contract.budget.ledger import MAX_ALERTS, MAX_SLICES, Credit, Ledger, Slice, dump_ledger, parse_ledger
+from interlock_contract.budget.ledger import (
+    MAX_ALERTS,
+    MAX_POD_SLICES,
+    MAX_SLICES,
+    Credit,
+    Ledger,
+    Slice,
+    dump_ledger,
+    parse_ledger,
+)
 from interlock_contract.budget.money import MAX_LIMIT, MAX_MONEY
 from tests.requirements import requirement
 
@@ -367,6 +376,43 @@ def test_a_new_credit_replaces_the_old_one_and_what_was_spent_counts() -> None:
     assert set_credit(more, a_credit(60, reason="more"), NOW + 5) is more
 
 
+@requirement("budget.override")
+def test_a_total_has_no_credit_whatever_its_ledger_says() -> None:
+    ledger = set_credit(NEW, a_credit(50), NOW)
+    ledger = structs.replace(ledger, day=structs.replace(ledger.day, credited=7))
+    assert room(ledger, TERMS, NOW) == 157
+    assert room(ledger, replace(TERMS, is_total=True), NOW) == 100
+    over = grow(ledger, A, 101)
+    assert excess(over, TERMS, NOW) == 0
+    assert excess(over, replace(TERMS, is_total=True), NOW) == 1
+
+
+@requirement("budget.override")
+def test_what_no_credit_pays_raises_no_limit() -> None:
+    forged = structs.replace(NEW, day=structs.replace(NEW.day, credited=10**9))
+    assert room(forged, TERMS, NOW) == 100
+
+
+def test_nothing_comes_back_to_a_credit_from_a_day_that_is_no_longer_kept() -> None:
+    ledger = grow(set_credit(NEW, a_credit(50, NOW + 99 * DAY), NOW), A, 120)
+    key = ledger.present_key(A)
+    for day in range(1, 38):
+        ledger = roll(ledger, TERMS, NOW + day * DAY)
+    late = settle(ledger, key, charged=0, reserved=0, spare=0, now=NOW + 38 * DAY)
+    assert ledger.credit == late.credit
+    assert sum(one.credited for one in (late.month, *late.months)) == 20
+
+
+def test_a_pod_has_a_few_slices_at_most() -> None:
+    ledger = NEW
+    for run in range(MAX_POD_SLICES):
+        ledger = grow(ledger, f"pod-a/{run}", 1)
+    assert take(ledger, TERMS, "pod-a/9", "pod-a", least=1, want=1, now=NOW) == (ledger, 0)
+    assert write_wanted(ledger, TERMS, "pod-a/9", "pod-a", 1, NOW) == ledger
+    assert grow(ledger, "pod-a/1", 1) != ledger
+    assert grow(ledger, B, 1) != ledger
+
+
 def test_a_withdrawn_credit_pays_nothing_and_cannot_be_spent_again() -> None:
     ledger = charge(grow(set_credit(NEW, a_credit(50), NOW), A, 130), A, 130)
     withdrawn = set_credit(ledger, None, NOW)
@@ -454,3 +500,10 @@ def test_a_refusal_by_the_month_outlives_the_day() -> None:
 def test_an_empty_status_is_a_new_ledger(empty: object) -> None:
     assert parse_ledger(empty) == Ledger()
     assert roll(Ledger(), TERMS, NOW).days == ()
+
+
+def test_a_refusal_is_recorded_with_no_more_than_the_largest_limit() -> None:
+    ledger = mark_exhausted(NEW, TERMS, A, MAX_MONEY, NOW)
+    assert ledger.exhausted is not None
+    assert ledger.exhausted.refused == MAX_LIMIT
+    assert parse_ledger(dump_ledger(ledger)) == ledger

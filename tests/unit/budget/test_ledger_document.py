@@ -90,6 +90,10 @@ def test_times_are_those_of_kubernetes_and_defaults_are_left_out() -> None:
         (("alerts", 0, "percent"), 0),
         (("alerts", 0, "period"), "year"),
         (("exhausted", "refused"), None),
+        (("exhausted", "refused"), 10**15 + 1),
+        (("day", "end"), "2026-05-31T00:00:01Z"),  # no day has more than 48 hours
+        (("month", "end"), "9999-12-31T23:59:59Z"),
+        (("months", 0, "start"), "2026-03-28T23:59:59Z"),
     ],
     ids=str,
 )
@@ -98,7 +102,17 @@ def test_a_damaged_ledger_is_refused(path: tuple[str | int, ...], value: Any) ->
         parse_ledger(damaged(path, value))
 
 
-@pytest.mark.parametrize("status", [[], "", 0, False, [1]])
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = {"day": value}
+    return value
+
+
+NO_LEDGERS: list[Any] = [[], "", 0, False, [1], {1: 2}, {"day": {"start": float("inf")}}]
+
+
+@pytest.mark.parametrize("status", [*NO_LEDGERS, nested(10**5), {"slices": nested(10**5)}], ids=type)
 def test_a_status_that_is_no_object_is_refused(status: Any) -> None:
     with pytest.raises(LedgerInvalid):
         parse_ledger(status)

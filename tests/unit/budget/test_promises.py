@@ -75,6 +75,9 @@ def test_b8_after_50_kills_the_ledger_has_what_was_spent_and_at_most_what_was_un
         schedule.end_call()
         under_way += 20 * sum(len(holder.under_way) for holder in schedule.holders)
         schedule.crash()
+        if schedule.random.random() < 0.5:
+            while schedule.former:  # a pod has few slices, so a guard ends those of its former runs first
+                schedule.recover()
     schedule.finish()
     spent = own_ledger(schedule).day.spent
     true = schedule.audit.true[OWN, "day", own_ledger(schedule).day.start]

@@ -77,19 +77,19 @@ async def test_a_request_that_is_refused_with_401_is_sent_again_with_other_crede
     assert seen == ["Bearer one", "Bearer two", "Bearer three"]
 
 
-async def test_an_update_names_the_version_that_it_replaces(tmp_path: Path) -> None:
+async def test_an_update_names_the_version_that_it_replaces_and_its_field_manager(tmp_path: Path) -> None:
     seen: list[Any] = []
 
     async def handle(http: web.Request) -> web.Response:
-        seen.append((http.method, http.path, await http.json()))
+        seen.append((http.method, http.path_qs, await http.json()))
         return web.json_response({"message": "the object has been modified"}, status=409)
 
     body = {"metadata": {"resourceVersion": "7"}, "status": {}}
     async with a_client(handle, tmp_path) as client:
         with pytest.raises(ApiError) as error:
-            await client.update("/ledgers/a/status", body)
+            await client.update("/ledgers/a/status", body, "guard")
     assert error.value.status == 409
-    assert seen == [("PUT", "/ledgers/a/status", body)]
+    assert seen == [("PUT", "/ledgers/a/status?fieldManager=guard", body)]
 
 
 async def test_every_answer_tells_the_time_of_the_api_server(tmp_path: Path) -> None:

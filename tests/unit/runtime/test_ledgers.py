@@ -44,6 +44,7 @@ class Ledgers:
     running: set[str] = field(default_factory=set)
     woken: list[tuple[Key, float]] = field(default_factory=list)
     version: int = 1
+    day_seconds: int | None = None
 
     def __post_init__(self) -> None:
         self.restart()
@@ -52,7 +53,9 @@ class Ledgers:
 
     def restart(self) -> None:
         client: Any = self.client
-        self.store = LedgerStore(client, lambda key: self.cache.uid(AGENT.kind, key) is not None, lambda _: None)
+        self.store = LedgerStore(
+            client, lambda key: self.cache.uid(AGENT.kind, key) is not None, lambda _: None, self.day_seconds
+        )
         for key, found in list(self.client.objects.items()):
             if found["kind"] == BUDGET_LEDGER.kind:
                 self.store.policy_seen(("agents", "support"))

@@ -26,9 +26,9 @@ class SlowStore(LedgerStore):
     """Writes take some time, so that calls begin while others wait."""
 
     @override
-    async def update(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def update(self, path: str, body: dict[str, Any], manager: str) -> dict[str, Any]:
         await asyncio.sleep(0.02)
-        return await super().update(path, body)
+        return await super().update(path, body, manager)
 
 
 @requirement("budget.rates")
