@@ -112,16 +112,17 @@ def _charge(end: End, terms: Terms, answer: Answer | None, find_price: FindPrice
         is_odd = end is End.COMPLETE
         reason = usage.reason if isinstance(usage, Unknown) else "the answer did not come to its end"
         return _charge_reservation(terms, price, answer, find_price, reason, ("UsageUnknown",) if is_odd else ())
-    alerts: list[Alert] = []
     least = answer.output_bytes // BYTES_PER_TOKEN
-    if usage.output_tokens < least:
-        usage = replace(usage, output=usage.output + least - usage.output_tokens)
-        alerts.append("FewerTokensThanStreamed")
+    readings = []
     try:
-        nanos, odd = _price(terms, price, answer, usage, find_price)
+        for reading in (usage,) if answer.counted is None else (usage, answer.counted):
+            alerts: list[Alert] = ["FewerTokensThanStreamed"] if reading.output_tokens < least else []
+            whole = replace(reading, output=reading.output + max(0, least - reading.output_tokens))
+            nanos, odd = _price(terms, price, answer, whole, find_price)
+            readings.append((nanos, whole, [*alerts, *odd]))
     except PriceUnknown as error:
         return _charge_reservation(terms, price, answer, find_price, str(error), ("PriceUnknown",))
-    alerts += odd
+    nanos, usage, alerts = max(readings, key=lambda one: one[0])
     if nanos > terms.nanos:
         alerts.append("AboveReservation")
     return Charge(nanos, "Usage", usage, tuple(alerts))

@@ -4,7 +4,8 @@ Every event costs time, so none is parsed here: `AnswerScreen` has parsed it in 
 is too large for that search is scanned for the few members that matter.
 
 A usage counts only if the stream has come to its end: a provider counts from the beginning of the stream in each of
-several usages, and charges what it counts last. Of several ones each number is the largest.
+several usages, and charges what it counts last. Of several ones each number is the largest, or that of the last one
+where that costs more: fewer cached tokens are dearer.
 
     chat completions    the chunk without choices, or a usage in or after a chunk with a finish_reason
     responses           the usage of response.completed, response.incomplete or response.failed
@@ -16,6 +17,7 @@ has counted is then the least that the call costs.
 
 from typing import Any, Final
 
+from interlock_contract.budget.prices import ModelUsage
 from interlock_contract.strict_json import text_of
 from interlock_guard.budget.body_usage import Watch
 from interlock_guard.budget.dialects import CHAT, COMPLETIONS, MESSAGES, RESPONSES
@@ -51,6 +53,7 @@ class StreamUsage:
         self.output_bytes = self.reasoning_bytes = 0
         self._watch = watch
         self._usage: Any = None
+        self._last_usage: Any = None
         self._model: Any = None
         self._tier: Any = None
         self._has_stopped = False
@@ -82,25 +85,33 @@ class StreamUsage:
 
     def finish(self) -> Answer:
         """Return what is known when the stream has ended."""
-        count, watch = 0 if self._watch.echoes else self.output_bytes, self._watch
+        count = 0 if self._watch.echoes else self.output_bytes
+        usage: ModelUsage | Unknown = self._read(self._usage)
+        other: ModelUsage | Unknown | None = None
         if self._final_at == self.output_bytes or self._take is None:
-            return watch.build_answer(self._usage, self._model, self._tier, count)
-        counted = read_usage(watch.endpoint, self._usage, watch.dialect, has_hour_cache=watch.has_hour_cache)
+            last = merge_usage(self._usage, self._last_usage, replaces=True)
+            other = None if last == self._usage else self._read(last)
+        else:
+            usage, other = Unknown("the stream ended before its usage"), usage
         return build_answer(
-            Unknown("the stream ended before its usage"),
+            usage,
             model=self._model,
             service_tier=self._tier,
             raw_usage=self._usage,
             output_bytes=count,
-            counted=None if isinstance(counted, Unknown) else counted,
+            counted=other if isinstance(other, ModelUsage) else None,
         )
+
+    def _read(self, raw: Any) -> ModelUsage | Unknown:
+        watch = self._watch
+        return read_usage(watch.endpoint, raw, watch.dialect, has_hour_cache=watch.has_hour_cache)
 
     def _note(self, answer: dict[str, Any]) -> None:
         """Note what an event says about the whole answer."""
         self._model = answer.get("model") or self._model
         self._tier = answer.get("service_tier") or self._tier
         if (usage := answer.get("usage")) is not None:
-            self._usage = merge_usage(self._usage, usage)
+            self._usage, self._last_usage = merge_usage(self._usage, usage), usage
 
     def _take_chunk(self, event: dict[str, Any], data: bytes) -> bytes | None:
         choices, usage = event.get("choices"), event.get("usage")
@@ -118,7 +129,7 @@ class StreamUsage:
             self._tier = event["service_tier"] or self._tier
         if usage is None:
             return data
-        self._usage = merge_usage(self._usage, usage)
+        self._usage, self._last_usage = merge_usage(self._usage, usage), usage
         if self._has_stopped or (not choices and "error" not in event):
             self._final_at = self.output_bytes
         is_ours = self._watch.takes_out and not choices and "error" not in event

@@ -55,7 +55,8 @@ class Answer(NamedTuple):
         tier: The service tier that it names, by the word of the price book: `standard`, `flex`, `priority`, or
             Anthropic's `fast`, `us` and `fast-us`.
         output_bytes: Bytes of text that were streamed to the agent; 0 for an answer that is no stream.
-        counted: What a usage that is not the last one has counted; None where the last one is known, or none came.
+        counted: What the call has used at least: of a usage that is not the last one, and of several ones by the
+            numbers of the last. None where there is no second reading.
     """
 
     usage: ModelUsage | Unknown
@@ -82,7 +83,7 @@ def build_answer(
         service_tier: Its member `service_tier`.
         raw_usage: Its member `usage`, in which Anthropic names tier, speed and region.
         output_bytes: Bytes of text that were streamed.
-        counted: What a usage before the last one has counted.
+        counted: What the call has used at least, by another reading.
     """
     named = raw_usage if isinstance(raw_usage, Mapping) else {}
     tier = standard_name(service_tier or named.get("service_tier"))
@@ -135,25 +136,33 @@ def read_usage(endpoint: str, raw: Any, dialect: Dialect, *, has_hour_cache: boo
         return Unknown(str(error))
 
 
-def merge_usage(old: Any, new: Any, depth: int = 0) -> Any:
+def merge_usage(old: Any, new: Any, depth: int = 0, *, replaces: bool = False) -> Any:
     """Return one raw usage made of two of the same stream, each of which counts from the stream's beginning.
 
     A number never falls, a list never gets shorter, a null changes nothing, and a number that cannot be read stays, so
     that it is noticed. Only members that are read are kept: a stream may be long.
+
+    Args:
+        old: The one, None without one.
+        new: The other.
+        depth: How deep in the usage they are.
+        replaces: Whether a number of `new` counts also where it is smaller.
     """
     if new is None:
         return old
     if isinstance(new, dict) and (old is None or isinstance(old, dict)) and depth < _MAX_NESTING:
         kept: dict[str, Any] = old or {}
         merged = {
-            name: merge_usage(kept.get(name), value, depth + 1) for name, value in new.items() if name in _MEMBERS
+            name: merge_usage(kept.get(name), value, depth + 1, replaces=replaces)
+            for name, value in new.items()
+            if name in _MEMBERS
         }
         return {**kept, **merged}
     if isinstance(new, list) and (old is None or isinstance(old, list)) and depth < _MAX_NESTING:
         pairs = islice(zip_longest(old or [], new), _MAX_ITERATIONS + 1)  # one more than is read
-        return [merge_usage(before, after, depth + 1) for before, after in pairs]
+        return [merge_usage(before, after, depth + 1, replaces=replaces) for before, after in pairs]
     if _is_count(old):
-        return max(old, new) if _is_count(new) else new
+        return max(old, new) if _is_count(new) and not replaces else new
     return new if old is None or isinstance(old, str | list | dict) else old
 
 

@@ -153,6 +153,14 @@ def test_what_an_answer_has_counted_is_charged_where_it_costs_more_than_the_rese
 
 
 @requirement("budget.settled")
+def test_of_two_readings_of_a_usage_the_dearer_one_counts() -> None:
+    for other, cost in ((ModelUsage(input=1), COST), (ModelUsage(input=20, output=5), COST + 10_000)):
+        found = settle(Answer(USAGE, counted=other))
+        assert found.nanos == cost
+        assert found.usage == (USAGE if cost == COST else other)
+
+
+@requirement("budget.settled")
 def test_no_call_is_charged_more_than_the_largest_budget() -> None:
     price = ModelPrice(rows=(PriceRow(input=MAX_RATE, output=MAX_RATE, web_search=MAX_RATE, request=MAX_MONEY),))
     usage = ModelUsage(**dict.fromkeys(ModelUsage.__slots__, MAX_COUNT))

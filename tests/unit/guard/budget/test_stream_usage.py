@@ -213,6 +213,17 @@ def test_of_several_usages_the_largest_numbers_count_in_whatever_order_they_come
 
 
 @requirement("budget.usage")
+@pytest.mark.parametrize("cached", [(100, 0), (0, 100)], ids=["fewer", "more"])
+def test_no_earlier_usage_makes_more_of_the_input_cheap(cached: tuple[int, int]) -> None:
+    usages = [{**BIG, "prompt_tokens_details": {"cached_tokens": tokens}} for tokens in cached]
+    events = [chunk(choice("x", finish="stop")), *(chunk(usage=usage) for usage in usages)]
+    answer = run(Watch(CHAT, OPENAI), write_events(events))[0]
+    last = ModelUsage(input=900 - cached[-1], cached_input=cached[-1], output=1)
+    assert last in (answer.usage, answer.counted)
+    assert (answer.counted is None) is (cached[-1] == 100)
+
+
+@requirement("budget.usage")
 def test_an_odd_usage_in_the_last_chunk_is_unknown() -> None:
     odds: list[Any] = [{**USAGE, "completion_tokens": -1}, {**USAGE, "completion_tokens": 1.5}, [], "x", {}]
     for odd in odds:
