@@ -8,8 +8,10 @@ import pytest
 from msgspec import structs
 
 from interlock_contract.budget.leases import LedgerTerms, take
-from interlock_contract.budget.ledger import Exhausted, Ledger, dump_ledger, parse_ledger
+from interlock_contract.budget.ledger import Exhausted, Ledger, RecentSpend, dump_ledger, parse_ledger
 from interlock_contract.budget.money import NANOS
+from interlock_contract.budget.tokens_per_byte import ModelTokens, TokenCount, add_tokens
+from interlock_contract.budget.velocity import STEP_SECONDS
 from interlock_contract.clock import utc_now
 from tests.integration.operator import objects
 from tests.integration.operator.api import Json, eventually
@@ -86,8 +88,15 @@ def pod_uid(sandbox: Sandbox) -> str:
     return str(pod["metadata"]["uid"])
 
 
-def alerts(sandbox: Sandbox) -> list[Json]:
-    return [one for one in sandbox.api.listed("events", sandbox.namespace) if one["reason"] == "BudgetAlert"]
+def alerts(sandbox: Sandbox, reason: str = "BudgetAlert") -> list[Json]:
+    return [one for one in sandbox.api.listed("events", sandbox.namespace) if one["reason"] == reason]
+
+
+def counting_double() -> tuple[ModelTokens, ...]:
+    """Return the tokens of a model that reports twice as many in this hour as in the one before."""
+    now, count = int(utc_now().timestamp()), TokenCount(20, 100_000, 25_000)
+    known = add_tokens((), {MODEL: count}, now - 3600)
+    return add_tokens(known, {MODEL: count._replace(input_tokens=50_000)}, now)
 
 
 @requirement("budget.ledger-first")
@@ -143,20 +152,24 @@ def test_a_guards_role_names_its_ledgers_and_lets_it_create_none(operator: Opera
     ]
 
 
-@requirement("budget.shown")
-def test_the_column_spent_follows_the_ledger(
+@requirement("budget.shown", "budget.forecast")
+def test_the_column_spent_and_the_forecast_follow_the_ledger(
     operator: OperatorProcess, sandbox: Sandbox, kubectl: Callable[..., str]
 ) -> None:
     apply_policy(sandbox)
     create_agent(sandbox)
     sandbox.wait_ready("triage")
-    write(sandbox, held(1, spent=12.4, uid=pod_uid(sandbox)))
+    now = int(utc_now().timestamp())
+    recent = RecentSpend(now - now % STEP_SECONDS - STEP_SECONDS, (NANOS,) * 18)
+    write(sandbox, structs.replace(held(1, spent=12.4, uid=pod_uid(sandbox)), recent=recent))
 
     def shown() -> bool:
         return "$12.40/$50" in kubectl("-n", sandbox.namespace, "get", "agents.interlock.dev", "triage")
 
     sandbox.eventually(shown, "the column SPENT shows the spend", SHOWN_SECONDS)
-    assert sandbox.agent("triage")["status"]["budget"]["spent"] == "12.40"
+    budget = sandbox.agent("triage")["status"]["budget"]
+    assert budget["spent"] == "12.40"
+    assert float(budget["forecast"]) >= 12.4
 
 
 @requirement("budget.dead-holders")
@@ -176,7 +189,7 @@ def test_what_a_pod_that_is_gone_held_is_spent_within_seconds(operator: Operator
     sandbox.eventually(closed, "the slice of the pod is spent", CLOSED_SECONDS)
 
 
-@requirement("budget.alerts", "budget.b11")
+@requirement("budget.alerts", "budget.tokens-per-byte", "budget.b11", "budget.b12")
 def test_an_alert_of_a_time_without_operator_is_one_event_across_restarts(
     operators: Operators, sandbox: Sandbox
 ) -> None:
@@ -186,16 +199,20 @@ def test_an_alert_of_a_time_without_operator_is_one_event_across_restarts(
     sandbox.wait_ready("triage")
     uid = pod_uid(sandbox)
     operators.stop()
-    write(sandbox, held(1, spent=41, uid=uid))
+    write(sandbox, structs.replace(held(1, spent=41, uid=uid), tokens=counting_double()))
+
+    def are_alerted() -> bool:
+        return len(alerts(sandbox)) == 2 and len(alerts(sandbox, "TokensPerByteAlert")) == 1
 
     for _ in range(2):
         operators.use()
-        sandbox.eventually(lambda: len(alerts(sandbox)) == 2, "50 and 80 percent are alerted", SHOWN_SECONDS)
+        sandbox.eventually(are_alerted, "50 and 80 percent are alerted, and the tokens", SHOWN_SECONDS)
         operators.stop()
 
-    recorded = parse_ledger(ledger_of(sandbox)["status"]).alerts
-    assert sorted(one.percent for one in recorded) == [50, 80]
-    assert len(alerts(sandbox)) == 2
+    ledger = parse_ledger(ledger_of(sandbox)["status"])
+    assert sorted(one.percent for one in ledger.alerts) == [50, 80]
+    assert [one.model for one in ledger.token_alerts] == [MODEL]
+    assert are_alerted()
     operators.use()
 
 
