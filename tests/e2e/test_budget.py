@@ -1,14 +1,23 @@
-"""examples/04-budget-stop on real pods: an agent in a loop is stopped at its budget, and an override frees it."""
+"""examples/04-budget-stop on real pods: an agent in a loop is stopped at its budget, and an override frees it.
 
+The policy has a webhook besides, whose receiver is a pod that verifies what the notifier posts.
+"""
+
+import base64
+import copy
+import os
 import re
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from interlock_contract.clock import utc_now
 from tests.e2e.live import Live, eventually
 from tests.requirements import requirement
-from tests.support.examples import example_objects
+from tests.support.certificates import an_authority
+from tests.support.examples import example_objects, find
 
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
 
@@ -18,6 +27,58 @@ CALL = 10 * 150 + 2000 * 600
 BUDGET = 50_000_000
 ANSWERS = 41
 """As many as fit: the 42nd would cost 0.0012 dollars, and 0.0007 are left."""
+
+
+NOTIFIER = "app.kubernetes.io/name=interlock-notifier,interlock.dev/policy=spending"
+RECEIVER, PORT = "receiver", 8443
+PROGRAM = Path(__file__).parent / "programs" / "webhook_receiver.py"
+
+
+def notifying(namespace: str, folder: Path) -> list[dict[str, Any]]:
+    """Return the example with a webhook, and a pod that receives its posts."""
+    objects = example_objects("04-budget-stop", namespace)
+    authority, host = an_authority(), f"{RECEIVER}.{namespace}.svc"
+    authority.server_context(folder, host)
+    find(objects, "ConfigMap")["data"] |= {
+        "receiver.py": PROGRAM.read_text(),
+        "tls.pem": (folder / f"{host}.pem").read_text(),
+        "ca.crt": authority.pem.decode(),
+    }
+    keys = {
+        "hook-url": f"https://{host}:{PORT}/alerts",
+        "hook-key": f"whsec_{base64.b64encode(os.urandom(32)).decode()}",
+    }
+    find(objects, "Secret")["stringData"] |= keys
+    workload, service = copy.deepcopy(find(objects, "Deployment")), copy.deepcopy(find(objects, "Service"))
+    labels = {"app": RECEIVER}
+    for one in (workload, service):
+        one["metadata"]["name"] = RECEIVER
+    workload["spec"]["selector"]["matchLabels"] = workload["spec"]["template"]["metadata"]["labels"] = labels
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    reference = {"name": find(objects, "Secret")["metadata"]["name"], "key": "hook-key"}
+    container |= {
+        "command": ["python", "/provider/receiver.py"],
+        "env": [{"name": "SIGNING_KEY", "valueFrom": {"secretKeyRef": reference}}],
+        "ports": [{"name": "http", "containerPort": PORT}],
+    }
+    service["spec"] = {"selector": labels, "ports": [{"port": PORT}]}
+    webhook = {
+        "urlFrom": {"secretKeyRef": {**reference, "key": "hook-url"}},
+        "signingKeyFrom": {"secretKeyRef": reference},
+        "caFrom": {"configMapKeyRef": {"name": find(objects, "ConfigMap")["metadata"]["name"], "key": "ca.crt"}},
+        "format": "Standard",
+        "network": "Private",
+    }
+    find(objects, "AgentPolicy")["spec"]["notify"] = [{"name": RECEIVER, "webhook": webhook}]
+    return [workload, service, *objects]
+
+
+def posts(live: Live) -> list[tuple[str, str, str]]:
+    """Return what the receiver got about the agent: whether it was signed, the percentage, and the type."""
+    ledger = live.get("budgetledgers.interlock.dev", LEDGER)["metadata"]["uid"]
+    log = live.kubectl("-n", live.namespace, "logs", f"deployment/{RECEIVER}")
+    found = re.findall(rf"^(\S+) {ledger}/day/\S+/(\d+) (\S+)$", log, re.MULTILINE)
+    return [(str(signed), str(percent), str(kind)) for signed, percent, kind in found]
 
 
 def refusals(live: Live) -> list[str]:
@@ -34,16 +95,39 @@ def spent(live: Live) -> int:
     return day["spent"]
 
 
+def is_notifying(live: Live) -> bool:
+    """Return True if the policy says so, and its one notifier is a pod that is ready."""
+    conditions = live.get("agentpolicies.interlock.dev", "spending")["status"]["conditions"]
+    is_said = ("Notifying", "True") in [(one["type"], one["status"]) for one in conditions]
+    pods = [one["status"].get("conditions", ()) for one in live.items("pods", NOTIFIER)]
+    ready = [any((one["type"], one["status"]) == ("Ready", "True") for one in pod) for pod in pods]
+    return is_said and ready == [True]
+
+
+def explain_webhooks(live: Live) -> str:
+    """Return what the receiver and the notifier say."""
+    notifier = live.attempt("-n", live.namespace, "logs", "-l", NOTIFIER, "--tail=20").stdout
+    policy = live.get("agentpolicies.interlock.dev", "spending")["status"]["conditions"]
+    return f"{posts(live)}\n{policy}\n{notifier[-3000:]}"
+
+
 @pytest.fixture(scope="module")
-def spending(shared: Live) -> Live:
-    shared.apply(*example_objects("04-budget-stop", shared.namespace))
+def spending(shared: Live, tmp_path_factory: pytest.TempPathFactory) -> Live:
+    shared.apply(*notifying(shared.namespace, tmp_path_factory.mktemp("receiver")))
     shared.until_ready(AGENT, 120)
     eventually(lambda: bool(refusals(shared)), 120, lambda: shared.agent_log(AGENT)[-3000:])
     return shared
 
 
-@requirement("budget.on-a-cluster")
-def test_an_agent_in_a_loop_is_stopped_at_its_budget_and_an_override_frees_it(spending: Live) -> None:
+ALERTS = [
+    ("signed", "50", "budget.alert"),
+    ("signed", "80", "budget.alert"),
+    ("signed", "100", "budget.exhausted"),
+]
+
+
+@requirement("budget.on-a-cluster", "budget.webhooks")
+def test_an_agent_in_a_loop_is_stopped_at_its_budget_with_alerts_and_an_override_frees_it(spending: Live) -> None:
     assert refusals(spending)[0] == f"refused: 429 insufficient_quota after {ANSWERS} answers"
     assert answers(spending) == ANSWERS
     spending.until_condition(AGENT, "BudgetExhausted", "True")
@@ -60,9 +144,13 @@ def test_an_agent_in_a_loop_is_stopped_at_its_budget_and_an_override_frees_it(sp
         return sorted(note for note in notes if note.startswith(f"agent {AGENT} "))
 
     eventually(lambda: len(alerts()) == 2, 30, lambda: str(alerts()))
+    eventually(lambda: posts(spending) == ALERTS, 60, lambda: explain_webhooks(spending))
+    spending.kubectl("-n", spending.namespace, "delete", "pods", "--wait=false", "-l", NOTIFIER)
     until = (utc_now() + timedelta(minutes=10)).strftime("%Y-%m-%dT%H:%M:%SZ")
     override = f"interlock.dev/budget-override=+0.01 USD until={until} reason=the demo goes on"
     spending.kubectl("-n", spending.namespace, "annotate", "agents.interlock.dev", AGENT, override, "--overwrite")
     more = 0.01e9 // CALL
     eventually(lambda: answers(spending) >= ANSWERS + more, 60, lambda: f"{answers(spending)} answers")
     assert answers(spending) * CALL <= BUDGET + 10_000_000
+    eventually(lambda: is_notifying(spending), 60, lambda: explain_webhooks(spending))
+    assert posts(spending) == ALERTS, "a notifier that starts again posts nothing again"
