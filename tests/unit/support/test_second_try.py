@@ -89,7 +89,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "")
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
-    unused = ("asyncio", "anyio", "hypothesispytest")
+    unused = ("asyncio", "anyio", "hypothesispytest", "langsmith_plugin")
     pytester.makeini(f"[pytest]\ntimeout = 30\naddopts = -ra {' '.join(f'-p no:{name}' for name in unused)}\n")
     pytester.makeconftest(CONFTEST)
     return pytester

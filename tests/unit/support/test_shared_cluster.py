@@ -56,9 +56,8 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     monkeypatch.delenv("PYTEST_XDIST_TESTRUNUID", raising=False)
     monkeypatch.delenv("INTERLOCK_KEEP_TEST_CLUSTER", raising=False)
-    pytester.makeini(
-        "[pytest]\naddopts = -p no:asyncio -p no:hypothesispytest\nmarkers =\n kind: pods\n api: a server\n"
-    )
+    unused = " ".join(f"-p no:{name}" for name in ("asyncio", "anyio", "hypothesispytest", "langsmith_plugin"))
+    pytester.makeini(f"[pytest]\naddopts = {unused}\nmarkers =\n kind: pods\n api: a server\n")
     pytester.makeconftest(CONFTEST)
     for name, seconds in (("one", 0.1), ("two", 0.6)):
         (pytester.path / f"test_{name}.py").write_text(TESTS.format(seconds=seconds), encoding="utf-8")
