@@ -272,7 +272,8 @@ class _Meter:
             self._endpoint == RESPONSES and _ID_ALONE.issuperset(value) and "id" in value
         ):
             size.reference = size.reference or "item_reference"
-        size.has_audio = size.has_audio or kind == "input_audio"
+        if kind == "input_audio":
+            self._take_audio(value.get("input_audio"))
         is_citation = _CITATIONS.match(kind) is not None
         rest = {}
         for name, item in value.items():
@@ -289,6 +290,13 @@ class _Meter:
             else:
                 self._take_member(name, item)
         self._add(rest, self._waiting)
+
+    def _take_audio(self, audio: Any) -> None:
+        """Note audio. The bytes of a URL that the provider loads say nothing; Base64 has no colon."""
+        data = text_of(audio.get("data")) if isinstance(audio, dict) else ""
+        self.size.has_audio = True
+        if ":" in data and not data.startswith("data:"):
+            self.size.reference = self.size.reference or "input_audio"
 
     def _take_member(self, name: str, item: Any) -> None:
         size = self.size

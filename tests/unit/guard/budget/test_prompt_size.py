@@ -160,6 +160,7 @@ REFERENCES = [
     (CHAT, ask([{"type": "file", "file": {"file_data": "A" * 99, "filename": "a.pdf"}}]), "file"),
     (CHAT, ask([{"type": "file", "file": {"file_id": "file-1"}}]), "file"),
     (CHAT, {"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}, "audio"),
+    (CHAT, ask([{"type": "input_audio", "input_audio": {"data": "https://a.example/a.mp3"}}]), "input_audio"),
     (CHAT, ask("x", extra_body={"google": {"cached_content": "cachedContents/1"}}), "cached_content"),
     (MESSAGES, ask([{"type": "document", "source": {"type": "base64", "data": "A" * 99}}]), "document"),
     (MESSAGES, ask([{"type": "document", "source": {"type": "url", "url": "https://a.example/a.pdf"}}]), "document"),
