@@ -10,6 +10,12 @@ def deny_away() -> Deny:
     return Deny(DenyReason.BUDGET_UNAVAILABLE, "", message)
 
 
+def deny_unlimited() -> Deny:
+    """Return the denial of a call that costs money, where the bundle has no budget for it."""
+    message = "The bundle has no budget, and without one no call may cost money. The operator writes it."
+    return Deny(DenyReason.BUDGET_UNAVAILABLE, "", message)
+
+
 def deny_unwritten(error: Exception) -> Deny:
     """Return the denial of a call that the journal could not note."""
     return Deny(DenyReason.BUDGET_UNAVAILABLE, "", f"The journal of the budget was not written: {error}.")

@@ -9,6 +9,7 @@ from interlock_contract.bundle import Bundle, BundleTool
 from interlock_guard.budget.account import Reservation
 from interlock_guard.budget.budget import Budget
 from interlock_guard.budget.cost_record import describe_flat_cost
+from interlock_guard.budget.denials import deny_unlimited
 from interlock_guard.budget.minute_limiter import MinuteLimiter, RateReservation
 from interlock_guard.budget.spend_metrics import SpendMetrics
 from interlock_guard.decision.decide import TOOLS_CALL, Decision, DecisionInput, Deny, find_source
@@ -16,7 +17,7 @@ from interlock_guard.decision.decide import TOOLS_CALL, Decision, DecisionInput,
 
 @dataclass(slots=True, eq=False)
 class Payment:
-    """What one call costs.
+    """What one call costs. It is charged as soon as the call may be forwarded, so nothing stays reserved for it.
 
     Attributes:
         budget: Where it is reserved.
@@ -35,7 +36,7 @@ class Payment:
     counted: RateReservation
 
     def settle(self) -> Mapping[str, Any] | None:
-        """Charge it; return what the audit record says about the cost."""
+        """Charge it; return what the audit record of the outcome says about the cost."""
         if self.reservation is None:
             return None
         self.budget.settle(self.reservation, self.reservation.amount)
@@ -43,7 +44,7 @@ class Payment:
         return describe_flat_cost(self.reservation.amount)
 
     def cancel(self) -> None:
-        """Charge nothing: the call was not forwarded."""
+        """Charge nothing: the call is not forwarded."""
         if self.reservation is not None:
             self.budget.settle(self.reservation, 0)
         self.rates.cancel(self.counted)
@@ -91,8 +92,10 @@ class Payments:
             task: The task that the call names; empty without one.
         """
         cost, is_counted = _cost(decision), request.method == TOOLS_CALL
-        if isinstance(decision, Deny) or self._budget.terms is None or not (cost or is_counted):
+        if isinstance(decision, Deny) or not (cost or is_counted):
             return decision, None
+        if self._budget.terms is None:
+            return (replace(deny_unlimited(), tool=decision.tool) if cost else decision), None
         counted = self._rates.reserve_now() if is_counted else RateReservation(0, NOTHING)
         if isinstance(counted, Deny):
             return replace(counted, tool=decision.tool), None

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from interlock_contract import selftest_report
 from interlock_guard.audit.recorder import UNKNOWN_CALLER, Caller, Recorder, RecordFailed
-from interlock_guard.budget.tool_payments import Payment, Payments
+from interlock_guard.budget.tool_payments import Payments
 from interlock_guard.decision.decide import (
     Allow,
     Decision,
@@ -70,14 +70,14 @@ class OpenRecord:
         recorder: Stores the outcome.
         seq: The record's number.
         monotonic: The clock that the latency is measured by, in seconds.
-        payment: What a call of a tool costs and counts; None where nothing limits it.
+        cost: What a call of a tool has cost, for the record of its outcome; None where it costs nothing.
         is_complete: Whether the outcome is recorded.
     """
 
     recorder: Recorder
     seq: int
     monotonic: Callable[[], float]
-    payment: Payment | None = None
+    cost: Mapping[str, Any] | None = None
     is_complete: bool = False
     _since: float = field(init=False)
 
@@ -89,9 +89,7 @@ class OpenRecord:
         """Record the outcome, one stable word, and what the request has cost if the budget limits it."""
         if not self.is_complete:
             self.is_complete = True
-            if self.payment is not None:
-                cost = self.payment.settle()
-            self.recorder.complete(self.seq, outcome, self.monotonic() - self._since, cost)
+            self.recorder.complete(self.seq, outcome, self.monotonic() - self._since, cost or self.cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,14 +193,14 @@ class Authorizer:
             decision = self.loops.check_tool(request, decision)
         if self._payments is not None and not is_paid:
             decision, payment = self._payments.pay(request, decision, caller.task)
+        outcome: OpenRecord | Deny | None = None
         try:
             outcome = self.record(request, decision, caller)
-        except RecordFailed:
-            if payment is not None:
+        finally:
+            if payment is not None and isinstance(outcome, OpenRecord):
+                outcome.cost = payment.settle()
+            elif payment is not None:
                 payment.cancel()
-            raise
-        if isinstance(outcome, OpenRecord):
-            outcome.payment = payment
         if isinstance(decision, Deny) and decision.reason in _DRIFTED:
             self.report_drift(request.source, f"{request.tool or request.prompt} {request.definition}")
         return outcome

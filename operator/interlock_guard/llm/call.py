@@ -45,7 +45,7 @@ class ModelCall:
         record: The record of its authorization.
         body: What is sent.
         wants_stream: Whether the request asks for a stream. An SDK then reads events, whatever the answer's media type.
-        metered: Its cost; None where no budget limits it.
+        metered: Its cost.
         task: What forwards it.
         has_begun: Whether the agent may have got some of the answer.
         is_gone: Whether the agent has hung up.
@@ -58,7 +58,7 @@ class ModelCall:
     record: OpenRecord
     body: OutgoingBody
     wants_stream: bool
-    metered: MeteredCall | None = None
+    metered: MeteredCall
     task: "asyncio.Task[web.StreamResponse] | None" = None
     has_begun: bool = False
     is_gone: bool = False
@@ -82,7 +82,7 @@ class ModelCall:
         if self.is_gone:
             return True
         self.is_gone = True
-        seconds = 0 if self.metered is None or not self.body.is_begun else self.metered.hang_up_seconds
+        seconds = self.metered.hang_up_seconds if self.body.is_begun else 0
         task = self.task
         if task is None or task.done():
             return False
@@ -102,8 +102,11 @@ class ModelCall:
             self._deadline.cancel()
         if self.cut is not None:
             self.end_as(self.cut.reason.value)
-        cost = None if self.metered is None else settle(self.metered, self.body.is_begun)
-        self.record.complete(self.outcome or DenyReason.SERVER_UNAVAILABLE.value, cost)
+        cost = None
+        try:
+            cost = settle(self.metered, self.body.is_begun)
+        finally:
+            self.record.complete(self.outcome or DenyReason.SERVER_UNAVAILABLE.value, cost)
 
 
 async def relay(
@@ -124,7 +127,7 @@ async def relay(
     try:
         return await _relay(call, sending, client, hold)
     except UpstreamError as failed:
-        if call.metered is not None and failed.refused_status is not None:  # such as that of a redirect
+        if failed.refused_status is not None:  # such as that of a redirect
             call.metered.status = failed.refused_status
         raise
 
@@ -135,7 +138,7 @@ async def _relay(
     async with sending as answer:
         metered = call.metered
         is_events = call.wants_stream or answer.content_type == EVENT_STREAM
-        usage = None if metered is None else metered.begin_answer(answer, is_events=is_events)
+        usage = metered.begin_answer(answer, is_events=is_events)
         passed = response_headers(answer.headers)
         check_headers(passed, client.credentials.stands_in_header)  # first: the other check's message quotes a header
         check_media_types(answer.headers.getall("Content-Type", []))
@@ -152,7 +155,7 @@ async def _relay(
         if answer.content_type in _PAGES and first.lstrip().startswith(b"<"):
             raise UpstreamError("answered with a web page, not as an API of models does: check its URL", is_sent=True)
         response = (_Answer if first else web.StreamResponse)(status=answer.status, headers=passed)
-        response.content_length = None if metered is not None and metered.changes_length else answer.content_length
+        response.content_length = None if metered.changes_length else answer.content_length
         to_agent = _ToAgent(call, response)
         if not first:  # the first bytes can take minutes
             await to_agent.begin()
@@ -160,10 +163,9 @@ async def _relay(
             async for ready in screen.feed_in_steps(chunk):
                 await make_room(hold, screen.size)
                 if ready:
-                    await to_agent.write(ready if metered is None else metered.feed(ready))
-        last = screen.finish()
-        if metered is not None:
-            last, metered.is_complete = metered.feed(last), True
+                    await to_agent.write(metered.feed(ready))
+        last = metered.feed(screen.finish())
+        metered.is_complete = True
         await to_agent.write_eof(last)
         call.end_as(ANSWERED)
         return response

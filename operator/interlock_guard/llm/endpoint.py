@@ -188,29 +188,38 @@ class LlmEndpoint:
         request = replace(request, model=model_name, arguments=body.value, betas=read_betas(http.headers))
         looped = await self._check_loop(request, body)
         metered = looped or await self._pay(request, body, size, read_caller(None, http.headers).task)
+        begun: ModelCall | web.Response | None = None
         try:
-            decision = metered if isinstance(metered, Deny) else self._judge(request)
-            provider, model = self._find(request)
-            if isinstance(metered, MeteredCall) and not isinstance(decision, Deny) and provider != metered.provider:
-                decision = Deny(DenyReason.SERVER_UNAVAILABLE, "", "The policy has changed: send the call again.")
-            found = self._record(http, request, decision)
-        except RecordFailed:
-            self._give_back(metered)
-            raise
+            begun = self._forward(http, request, body, metered)
+            return begun
+        finally:
+            if isinstance(metered, MeteredCall) and not isinstance(begun, ModelCall):
+                self._meter.cancel(metered)  # nothing was forwarded
+
+    def _forward(
+        self, http: web.Request, request: DecisionInput, body: RequestBody, metered: MeteredCall | Deny | None
+    ) -> ModelCall | web.Response:
+        """Decide, and forward what was paid for. From then on the end of the call settles what it has cost.
+
+        Raises:
+            RecordFailed: The record could not be stored; nothing was forwarded.
+        """
+        decision = metered if isinstance(metered, Deny) else self._judge(request)
+        provider, model = self._find(request)
+        if isinstance(metered, MeteredCall) and not isinstance(decision, Deny) and provider != metered.provider:
+            decision = Deny(DenyReason.SERVER_UNAVAILABLE, "", "The policy has changed: send the call again.")
+        found = self._record(http, request, decision)
         if isinstance(found, Deny):
-            self._give_back(metered)
             is_one_too_many = found.reason is DenyReason.SERVER_UNAVAILABLE
             return _reply(_shape(provider, request), found, TOO_MANY if is_one_too_many else None)
-        if provider is None or model is None or isinstance(metered, Deny):
-            raise AssertionError("decide_model() allows nothing without a provider and a model of it")
-        shape = provider.shape
+        if provider is None or model is None or not isinstance(metered, MeteredCall):
+            raise AssertionError("nothing is allowed without a provider, a model of it, and its money")
         query = http.rel_url.raw_query_string
         path = f"{request.method}?{query}" if query else request.method
         client, outgoing = self._links.get(provider), body.write()
-        if metered is not None:
-            metered.sent_bytes = outgoing.size
+        metered.sent_bytes = outgoing.size
         sending = client.send(path, outgoing, request_headers(http.headers), model)
-        call = ModelCall(http, shape, found, outgoing, bool(body.value.get("stream")), metered)
+        call = ModelCall(http, provider.shape, found, outgoing, bool(body.value.get("stream")), metered)
         call.task = asyncio.create_task(
             relay(call, sending, client, self._large.results.hold()), name="call of a model"
         )
@@ -230,7 +239,7 @@ class LlmEndpoint:
     async def _pay(
         self, request: DecisionInput, body: RequestBody, size: PromptSize | None, task: str
     ) -> MeteredCall | Deny | None:
-        """Reserve the cost of a call that is allowed otherwise; None where it is denied, or has no budget."""
+        """Reserve the cost of a call that is allowed otherwise; None where it is denied."""
         bundle = self._live.bundle
         provider, model = self._find(request)
         if bundle is None or provider is None or model is None or isinstance(self._judge(request), Deny):
@@ -242,10 +251,6 @@ class LlmEndpoint:
             )
         finally:
             self._paying -= 1
-
-    def _give_back(self, metered: MeteredCall | Deny | None) -> None:
-        if isinstance(metered, MeteredCall):
-            self._meter.cancel(metered)
 
     def _find(self, request: DecisionInput) -> tuple[Provider | None, Model | None]:
         """Return the provider of a request and its model, as far as the agent has them."""

@@ -1,6 +1,6 @@
 """The meter of calls of models: bounds what a call may cost, reserves it, and settles what it has cost.
 
-A bundle without a budget limits no call, so nothing is metered.
+A bundle without a budget allows no call.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,6 +19,7 @@ from interlock_guard.budget.answer_text import TextBytes, text_bytes
 from interlock_guard.budget.body_usage import BodyUsage
 from interlock_guard.budget.budget import Budget
 from interlock_guard.budget.cost_record import describe_cost
+from interlock_guard.budget.denials import deny_unlimited
 from interlock_guard.budget.dialects import MESSAGES, dialect_of
 from interlock_guard.budget.minute_limiter import MinuteLimiter, RateReservation
 from interlock_guard.budget.prompt_size import PromptSize, measure_prompt
@@ -152,7 +153,7 @@ class Meter:
         body: RequestBody,
         size: PromptSize | None,
         task: str = "",
-    ) -> MeteredCall | Deny | None:
+    ) -> MeteredCall | Deny:
         """Bound the cost of a call that is allowed otherwise, and reserve it. The body becomes the one that is sent.
 
         Args:
@@ -165,11 +166,11 @@ class Meter:
             task: The task that it names; empty without one.
 
         Returns:
-            The call, whose end must be told to `settle`; the denial; or None where no budget limits it.
+            The call, whose end must be told to `settle`, or the denial.
         """
         terms = bundle.budget
         if terms is None:
-            return None
+            return deny_unlimited()
         added = frozenset(provider.extra_members)
         if size is None or size.added != added:  # another bundle may have come meanwhile
             size = await measure_prompt(request.method, body.value, body.length_of, added)
@@ -200,49 +201,49 @@ class Meter:
         reservation = await self._budget.reserve(assessed.nanos, task)
         if isinstance(reservation, Deny):
             return reservation
-        rate = await self._count(assessed.tokens, reservation)  # last: it counts in the minute in which it is sent
-        if isinstance(rate, Deny):
-            return rate
-        body.change(assessed.body)
-        price_book = None if bundle.models is None else bundle.models.price_book
-        return MeteredCall(
-            assessed,
-            reservation,
-            rate,
-            provider,
-            model.name,
-            price_book,
-            terms.hang_up_seconds,
-            reads_text_alone=size.is_text_alone,
-            hides_reasoning=request.method == MESSAGES and assessed.body.get("thinking") not in _NOT_THINKING,
-        )
+        metered: MeteredCall | None = None
+        try:
+            rate = await self._rates.reserve(assessed.tokens)  # last: it counts in the minute in which it is sent
+            if isinstance(rate, Deny):
+                return rate
+            body.change(assessed.body)
+            metered = MeteredCall(
+                assessed,
+                reservation,
+                rate,
+                provider,
+                model.name,
+                None if bundle.models is None else bundle.models.price_book,
+                terms.hang_up_seconds,
+                reads_text_alone=size.is_text_alone,
+                hides_reasoning=request.method == MESSAGES and assessed.body.get("thinking") not in _NOT_THINKING,
+            )
+            return metered
+        finally:
+            if metered is None:
+                self._budget.settle(reservation, 0)
 
     def cancel(self, call: MeteredCall) -> None:
         """End a call that was not forwarded."""
         self._budget.settle(call.reservation, 0)
         self._rates.cancel(call.rate)
 
-    async def _count(self, tokens: int, reservation: Reservation) -> RateReservation | Deny:
-        """Count a call in this minute; give its money back if that is denied."""
-        found: RateReservation | Deny | None = None
-        try:
-            found = await self._rates.reserve(tokens)
-            return found
-        finally:
-            if not isinstance(found, RateReservation):
-                self._budget.settle(reservation, 0)
-
     def settle(self, call: MeteredCall, *, was_sent: bool) -> Mapping[str, Any]:
         """End a call; return what its audit record says about the cost.
+
+        Its reservation ends whatever happens. If its answer cannot be read, the whole reservation is charged.
 
         Args:
             call: The call.
             was_sent: Whether the provider may have got some of the request.
         """
-        answer, end = call.read_answer(), call.find_end(was_sent=was_sent)
-        found = self._charge(call, end, answer)
-        self._budget.settle(call.reservation, found.nanos)
-        self._rates.settle(call.rate, _tokens_of(found))
+        found = Charge(call.reservation.amount, "Reservation")
+        try:
+            answer, end = call.read_answer(), call.find_end(was_sent=was_sent)
+            found = self._charge(call, end, answer)
+        finally:
+            self._budget.settle(call.reservation, found.nanos)
+            self._rates.settle(call.rate, _tokens_of(found))
         if found.basis == "Usage" and answer is not None and isinstance(answer.usage, ModelUsage):
             self._budget.tally.add(f"{call.provider.name}/{call.model}", call.count_tokens(answer.usage))
         self._metrics.count(call.provider.name, call.model, found)

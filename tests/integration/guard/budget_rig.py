@@ -13,7 +13,6 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from interlock_contract.budget.bundle_budget import BundleBudget
-from interlock_contract.budget.ledger import Ledger
 from interlock_contract.budget.prices import ModelPrice, PriceRow
 from interlock_contract.bundle import dump_bundle, parse_bundle
 from interlock_contract.model_access import ModelAccess
@@ -88,10 +87,7 @@ class BudgetRig:
         return Rig(self.api, guard, self.provider, self.http)
 
     def set_budget(self, budget: BundleBudget, *, price: ModelPrice | None = PRICE) -> None:
-        """Give the guards a bundle, and make its ledgers where they are missing."""
-        for name in (budget.ledger, budget.total_ledger):
-            if name is not None and name not in self.api.ledgers:
-                self.api.set_ledger(name, Ledger())
+        """Give the guards a bundle."""
         self.api.set_bundle(a_budget_bundle(self.provider.port, price=price, budget=budget))
 
     async def post(self, guard: Guard, body: Any = None, path: str = CHAT) -> tuple[int, Any, dict[str, str]]:

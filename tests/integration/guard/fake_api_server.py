@@ -110,7 +110,14 @@ class FakeApiServer:
         self._put(_AGENTS, None)
 
     def set_bundle(self, text: str | None) -> None:
-        """Set the bundle as the operator does: the status names it first, and the one before it until it is written."""
+        """Set the bundle as the operator does: the status names it first, and the one before it until it is written.
+
+        Its ledgers are made before, where they are missing.
+        """
+        budget = {} if text is None else json.loads(text).get("budget", {})
+        for name in budget.keys() & {"ledger", "totalLedger"}:
+            if budget[name] not in self.ledgers:
+                self.set_ledger(budget[name], Ledger())
         if text is not None and self.pins is not None:
             text = with_pins(text, *self.pins)
         if text is not None:

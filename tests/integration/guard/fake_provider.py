@@ -14,6 +14,8 @@ from typing import Any
 from aiohttp import web
 
 from interlock_contract.agent_key import agent_key_digest
+from interlock_contract.budget.bundle_budget import BundleBudget
+from interlock_contract.budget.prices import ModelPrice, PriceRow
 from interlock_contract.bundle import AgentIdentity, Bundle, dump_bundle
 from interlock_contract.http_target import HttpTarget
 from interlock_contract.model_access import Model as BundleModel
@@ -172,19 +174,29 @@ def events_of(path: str, asked: dict[str, Any]) -> list[bytes]:
     return [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events]
 
 
+LEDGER = f"{AGENT}.staging"
+FREE = ModelPrice((PriceRow(input=0, output=0),), 128_000)
+
+
 def a_bundle_with_models(port: int, *, key: str = AGENT_KEY) -> str:
-    """Return a bundle without sources whose models are at the fake provider."""
+    """Return a bundle without sources whose models are at the fake provider. They cost nothing."""
     providers = tuple(
         Provider(
             name,
             "Anthropic" if name == "anthropic" else "OpenAI",
             HttpTarget(f"http://127.0.0.1:{port}/{name}/v1", "Private", (), None),
-            (BundleModel(MODEL[name], KEY_FILES[name]),),
+            (BundleModel(MODEL[name], KEY_FILES[name], FREE),),
         )
         for name in MODEL
     )
     identity = AgentIdentity(AGENT, NAMESPACE, UID)
     models, digest = ModelAccess(providers), agent_key_digest(key)
+    budget = BundleBudget(LEDGER, hang_up_seconds=0)
     return dump_bundle(
-        Bundle(3, identity, "0123456789", "staging", "staging", (), (), models=models, agent_key_digest=digest)
+        Bundle(
+            *(3, identity, "0123456789", "staging", "staging", (), ()),
+            models=models,
+            agent_key_digest=digest,
+            budget=budget,
+        )
     )

@@ -19,6 +19,13 @@ from tests.support.ports import free_port
 
 CHAT = "/openai/v1/chat/completions"
 MESSAGES = "/anthropic/v1/messages"
+RESPONSES = "/openai/v1/responses"
+_BOUNDS: dict[str, tuple[dict[str, str], str]] = {
+    CHAT: ({"service_tier": "default"}, "max_completion_tokens"),
+    RESPONSES: ({"service_tier": "default"}, "max_output_tokens"),
+    MESSAGES: ({}, "max_tokens"),
+}
+"""What bounds the cost of a call: the tier, where the provider is known to take it, and the limit of output."""
 BEARER = {"Authorization": f"Bearer {AGENT_KEY}"}
 API_KEY = {"x-api-key": AGENT_KEY}
 
@@ -77,6 +84,13 @@ def chat(**members: Any) -> dict[str, Any]:
 
 def messages(**members: Any) -> dict[str, Any]:
     return {"model": MODEL["anthropic"], "max_tokens": 9, "messages": [{"role": "user", "content": "h"}], **members}
+
+
+def as_sent(path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the body that the provider gets of one that names no tier."""
+    tier, member = _BOUNDS[path]
+    rest = {name: value for name, value in body.items() if name != member}
+    return {**rest, **tier, member: body.get(member, 4096)}
 
 
 @asynccontextmanager

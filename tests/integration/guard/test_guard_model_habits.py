@@ -12,7 +12,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from tests.integration.guard.fake_provider import AGENT_KEY, MODEL, answer_of
-from tests.integration.guard.model_rig import API_KEY, BEARER, CHAT, MESSAGES, Rig, a_model_rig, chat, messages
+from tests.integration.guard.model_rig import API_KEY, BEARER, CHAT, MESSAGES, Rig, a_model_rig, as_sent, chat, messages
 from tests.requirements import requirement
 
 PAGE = b"\n<!DOCTYPE html><html>Sign in to the network</html>"
@@ -226,6 +226,6 @@ async def test_a_request_passes_with_what_clients_add(rig: Rig, lines: list[str]
         await writer.wait_closed()
     assert told.split()[1] == b"200"
     sent = {name.lower(): value for name, value in rig.provider.seen[0].headers.items()}
-    assert rig.provider.seen[0].message == chat()
+    assert rig.provider.seen[0].message == as_sent(CHAT, chat())
     assert not sent.keys() & {"openai-organization", "openai-project", "upgrade", "http2-settings", "te"}
     assert sent["accept-encoding"] == "identity"

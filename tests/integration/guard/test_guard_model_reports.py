@@ -13,11 +13,21 @@ import pytest
 from aiohttp import web
 
 from tests.integration.guard.fake_provider import AGENT_KEY, MODEL, answer_of
-from tests.integration.guard.model_rig import API_KEY, BEARER, CHAT, MESSAGES, Rig, a_model_rig, chat, messages
+from tests.integration.guard.model_rig import (
+    API_KEY,
+    BEARER,
+    CHAT,
+    MESSAGES,
+    RESPONSES,
+    Rig,
+    a_model_rig,
+    as_sent,
+    chat,
+    messages,
+)
 from tests.requirements import requirement
 from tests.support.bounds import until_exactly
 
-RESPONSES = "/openai/v1/responses"
 OBJECT = {"type": "object"}
 
 
@@ -167,7 +177,7 @@ async def test_members_of_chat_completions_pass_with_their_types(rig: Rig, membe
 async def test_an_openai_tool_of_the_agents_own_passes(rig: Rig, tool: dict[str, Any]) -> None:
     body = {"model": MODEL["openai"], "input": "x", "tools": [tool]}
     assert (await rig.post(RESPONSES, body))[0] == 200
-    assert rig.provider.seen[0].message == body
+    assert rig.provider.seen[0].message == as_sent(RESPONSES, body)
 
 
 @requirement("models.hosted-tools")

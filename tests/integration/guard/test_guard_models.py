@@ -29,6 +29,7 @@ from tests.integration.guard.model_rig import (
     MESSAGES,
     Rig,
     a_model_rig,
+    as_sent,
     chat,
     messages,
     reason_of,
@@ -56,7 +57,7 @@ async def test_a_call_reaches_the_provider_with_the_real_key_and_only_headers_th
     status, answer = await rig.post(CHAT, chat(temperature=0.5), {**BEARER, **own})
     assert (status, answer) == (200, answer_of(CHAT, chat()))
     (seen,) = rig.provider.seen
-    assert (seen.path, seen.message) == (CHAT, chat(temperature=0.5))
+    assert (seen.path, seen.message) == (CHAT, as_sent(CHAT, chat(temperature=0.5)))
     names = {name.decode().lower() for name, _ in seen.raw_headers}
     assert names == {
         *("host", "accept", "accept-encoding", "user-agent", "content-type", "content-length", "authorization"),
@@ -256,7 +257,7 @@ async def test_content_by_url_reaches_no_provider_unless_its_host_is_allowed(rig
         return (await rig.post(CHAT, body))[0] == 200
 
     await until(passes, "the bundle is in force")
-    assert rig.provider.seen[-1].message == body
+    assert rig.provider.seen[-1].message == as_sent(CHAT, body)
 
 
 @requirement("models.members")

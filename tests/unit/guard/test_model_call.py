@@ -33,7 +33,7 @@ def under_way(seconds: int, *, is_begun: bool = True) -> tuple[ModelCall, list[s
     """Return a call that is under way and what is done to its task."""
     done: list[str] = []
     unused: Any = None
-    call = ModelCall(unused, "OpenAI", unused, unused, wants_stream=True)
+    call = ModelCall(unused, "OpenAI", unused, unused, wants_stream=True, metered=unused)
     call.body, call.metered = _as_any(is_begun=is_begun), _as_any(hang_up_seconds=seconds)
     call.task = _as_any(cancel=lambda: done.append("cancelled"), done=lambda: False)
     return call, done
@@ -67,3 +67,14 @@ def test_a_call_of_which_nothing_was_sent_is_not_read_on(clock: Clock) -> None:
 
     assert not call.hang_up()
     assert (done, clock.timers) == (["cancelled"], [])
+
+
+def test_the_outcome_of_a_call_is_recorded_although_its_cost_could_not_be_read() -> None:
+    call, _ = under_way(60)
+    recorded: list[tuple[str, object]] = []
+    call.record = _as_any(complete=lambda outcome, cost: recorded.append((outcome, cost)))
+    call.end_as("Answered")
+
+    with pytest.raises(ZeroDivisionError):
+        call.finish(lambda *_: 1 // 0)  # type: ignore[return-value, arg-type]
+    assert recorded == [("Answered", None)]
