@@ -22,7 +22,9 @@ from tests.support import bounds
 
 DIFFERING = "INTERLOCK_DIFFERING_MUTANTS"
 """Environment variable with the path of the file that gets policy and number of each mutant that decided otherwise."""
-IN_FORCE_SECONDS = 120.0
+IN_FORCE_SECONDS = 300.0
+_APPLIED = 40
+"""Objects in one command. All at once take longer than a command may."""
 _WARNED = re.compile(r"Policy '([a-z-]+)-without-\d+' with binding '[^']*': [^#]*#(\d+)")
 
 
@@ -41,7 +43,9 @@ def differing(kwok_cluster: Cluster) -> Iterator[None]:
     client = Kubectl(kwok_cluster)
     client.install_crds()
     objects = [one for policy, binding in policies() for one in comparing(policy, binding, mutants_of(policy))]
-    client.must("apply", "--server-side", "-f", "-", stdin=as_list([*objects, *_marker()]))
+    objects += _marker()
+    for first in range(0, len(objects), _APPLIED):
+        client.must("apply", "--server-side", "-f", "-", stdin=as_list(objects[first : first + _APPLIED]))
     admin = Caller.administrator(Path(kwok_cluster.kubeconfig))
     new = {"metadata": {"generateName": "marker-"}}
     bounds.eventually(

@@ -35,7 +35,7 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "ApplyFailed": "as the message says, often a quota or another admission policy",
         "NameTaken": "delete that object, or rename the agent",
         "LedgerMissing": "remove what refuses the BudgetLedger",
-        "LedgerInvalid": "restore the status of the BudgetLedger from a backup",
+        "LedgerInvalid": "wait for the [repair](../explanation/budgets.md#a-ledger-that-cannot-be-read)",
         "BudgetExhausted": "wait for the next window, raise the budget in the policy, or set an "
         "[override](../spec/v1alpha1/agent.md#raise-a-budget)",
         "EnforcementLost": "remove what refuses the write",
@@ -89,6 +89,7 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "BudgetAlert": "compare the spend with the plan before the [budget](../spec/v1alpha1/agent.md#budgets) ends",
         "BudgetOverrideRefused": "do what the message says, then set another "
         "[override](../spec/v1alpha1/agent.md#raise-a-budget)",
+        "LedgerRepaired": "see what the [repair](../explanation/budgets.md#a-ledger-that-cannot-be-read) has spent",
         "AdmissionPoliciesChanged": "if it was not intended, apply `manifests/admission` again",
     },
 }

@@ -58,15 +58,24 @@ class StoredLedger:
     day_seconds: str
     data: bytes
 
+    @property
+    def status(self) -> Any:
+        """The status as it is stored; a text where it is too large, or too deep."""
+        try:
+            return json.loads(zlib.decompress(self.data)) if self.data else "too large"
+        except RecursionError:
+            return "too deep"
+
     def read(self) -> Ledger:
         """Return the ledger.
 
         Raises:
             LedgerInvalid: The status cannot be read, so no guard spends from it.
         """
-        if not self.data:
-            raise LedgerInvalid("its status is too large")
-        return parse_ledger(json.loads(zlib.decompress(self.data)))
+        status = self.status
+        if isinstance(status, str):
+            raise LedgerInvalid(f"its status is {status}")
+        return parse_ledger(status)
 
 
 class LedgerStore:

@@ -76,7 +76,10 @@ def report_budget(snapshot: Snapshot, policy: AgentPolicy, environment: str, now
     total = snapshot.spending.ledgers.get(budget.total.name) if budget.total is not None else None
     unreadable = next((found for found in (ledger, total) if isinstance(found, str)), None)
     if unreadable is not None:
-        message = f"{unreadable}, so guards refuse calls that cost money; restore its status from a backup"
+        message = (
+            f"{unreadable}, so guards refuse calls that cost money until the operator has repaired it; if that takes "
+            "more than a minute, read the operator's log, and correct its status as an administrator of the cluster"
+        )
         return BudgetReport(
             Finding(_CONDITION, "Unknown", AgentReason.LEDGER_INVALID, message), budget, missing=missing
         )

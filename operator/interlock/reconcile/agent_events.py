@@ -29,6 +29,8 @@ class EventReason(StrEnum):
     BUDGET_OVERRIDE_REFUSED = "BudgetOverrideRefused"
     """The annotation interlock.dev/budget-override adds nothing: it cannot be read, the policy does not allow it, or no
     admission policy checks who set it."""
+    LEDGER_REPAIRED = "LedgerRepaired"
+    """A BudgetLedger could not be read. What was lost of it counts as spent."""
     ADMISSION_POLICIES_CHANGED = "AdmissionPoliciesChanged"
     """Admission policies of Interlock are missing, or differ from those of this version."""
     ADMISSION_POLICIES_RESTORED = "AdmissionPoliciesRestored"

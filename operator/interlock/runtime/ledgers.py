@@ -27,6 +27,7 @@ from interlock.reconcile.ledger import (
     describe_velocity,
     reconcile_ledger,
 )
+from interlock.reconcile.ledger_repair import repair_ledger
 from interlock.reconcile.snapshot import Unreadable
 from interlock.runtime.dead_holders import DeadHolders
 from interlock.runtime.overrides import Overrides
@@ -128,9 +129,7 @@ class LedgerReconciler:
         try:
             ledger = stored.read()
         except LedgerInvalid as error:
-            _log.error("a ledger cannot be read", extra={"ledger": "/".join(key), "error": str(error)})
-            self._tell_agents(key, stored.identity, "unreadable")
-            return None
+            return await self._repair(key, stored, governing, str(error))
         await self._address(key, stored, governing)
         dead, due = await self._holders.find(key, stored.identity, ledger)
         now = self._clock()
@@ -157,6 +156,20 @@ class LedgerReconciler:
         forecast_at = next_forecast(wanted, at)
         times = (due, decided.retry_seconds, None if forecast_at is None else float(forecast_at - at))
         return min((one for one in times if one is not None), default=None)
+
+    async def _repair(self, key: Key, stored: StoredLedger, governing: _Governing, problem: str) -> float | None:
+        """Repair a ledger that cannot be read. What is lost of it counts as spent."""
+        _log.error("a ledger cannot be read", extra={"ledger": "/".join(key), "error": problem})
+        self._tell_agents(key, stored.identity, "unreadable")
+        terms = governing.terms or LedgerTerms(None, None, day_seconds=self._day_seconds)
+        repaired = repair_ledger(stored.status, terms, int(self._clock().timestamp()))
+        if not await self._store.write(key, dump_ledger(repaired)):
+            return CONFLICT_SECONDS
+        if governing.about is not None:
+            message = f"BudgetLedger {key[1]} could not be read ({problem}); it is repaired, and what was lost is spent"
+            note = EventNote("Warning", EventReason.LEDGER_REPAIRED, message, key=f"repair/{key[1]}/{stored.version}")
+            self._events.post(governing.about, note)
+        return None
 
     def _governing(self, key: Key, identity: LedgerIdentity) -> _Governing:
         """Return what governs a ledger now: an Agent and the policy that it names, or the policy alone."""

@@ -8,7 +8,7 @@ Money is in nano-dollars. Times are seconds since the epoch in memory, and RFC 3
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -20,6 +20,8 @@ from interlock_contract.budget.tokens_per_byte import MAX_TOKEN_ALERTS, MAX_TOKE
 from interlock_contract.budget.windows import MAX_SECONDS, Period
 from interlock_contract.clock import write_time
 from interlock_contract.strict_fields import StrictStruct, Text
+
+Part = TypeVar("Part")
 
 MAX_SLICES: Final = 1024
 MAX_POD_SLICES: Final = 8
@@ -195,9 +197,22 @@ def parse_ledger(status: Any) -> Ledger:
     Raises:
         LedgerInvalid: Naming the path, such as `slices[0].amount`.
     """
+    ledger = parse_part({} if status is None else status, Ledger)
     try:
-        ledger = msgspec.convert(_map_times({} if status is None else status, _read_seconds), Ledger)
         _check(ledger)
+    except ValueError as error:
+        raise LedgerInvalid(str(error)) from None
+    return ledger
+
+
+def parse_part(value: Any, kind: type[Part]) -> Part:
+    """Read a part of a ledger, such as a slice, without the rules over several parts.
+
+    Raises:
+        LedgerInvalid: Naming the path in the part.
+    """
+    try:
+        return msgspec.convert(_map_times(value, _read_seconds), kind)
     except msgspec.ValidationError as error:
         message, found, path = str(error).rpartition(" - at `$.")
         raise LedgerInvalid(f"{path.removesuffix('`')}: {message}" if found else f"$: {error}") from None
@@ -205,7 +220,6 @@ def parse_ledger(status: Any) -> Ledger:
         raise LedgerInvalid(str(error)) from None
     except (TypeError, OverflowError, RecursionError) as error:  # no JSON of a ledger, or too deep
         raise LedgerInvalid(f"$: {type(error).__name__}: {error}") from None
-    return ledger
 
 
 def dump_ledger(ledger: Ledger) -> dict[str, Any]:

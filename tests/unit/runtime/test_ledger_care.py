@@ -1,8 +1,18 @@
 """The care of the operator for ledgers: the length of their days, broken ones, and those of deleted agents."""
 
+import copy
+import hashlib
+from typing import Any
+
+import pytest
+
+from interlock.runtime.ledgers import CONFLICT_SECONDS
+from interlock_contract.budget.ledger import Ledger, LedgerWindow, Slice, dump_ledger
+from interlock_contract.budget.money import MAX_MONEY
+from interlock_kube.client import ApiError
 from interlock_kube.resource_types import BUDGET_LEDGER
 from tests.requirements import requirement
-from tests.unit.runtime.test_ledgers import OWN, TOTAL, Ledgers
+from tests.unit.runtime.test_ledgers import AT, HOLDER, OWN, TOTAL, TRIAGE, Ledgers
 
 DAY_SECONDS = "interlock.dev/day-seconds"
 
@@ -30,3 +40,64 @@ async def test_a_ledger_says_how_long_its_days_are_where_they_are_short() -> Non
     before = len(ledgers.client.requests)
     await ledgers.reconcile(TOTAL)
     assert "PATCH" not in [method for method, _ in ledgers.client.requests[before:]]
+
+
+def broken(ledgers: Ledgers, status: Any, key: tuple[str, str] = OWN) -> None:
+    """Let a ledger have a status that cannot be read."""
+    path = BUDGET_LEDGER.path(*key)
+    found = ledgers.client.put(path, {**ledgers.client.objects[path], "status": status})
+    ledgers.store.put(BUDGET_LEDGER.kind, copy.deepcopy(found))
+
+
+DAY, MONTH = LedgerWindow(AT - 3600, AT + 82_800, 25), LedgerWindow(AT - 3600, AT + 30 * 86_400, 40)
+TWICE = dump_ledger(Ledger(DAY, MONTH, slices=(Slice(HOLDER, "pod-1", 60, DAY.start, MONTH.start, AT),)))
+TWICE["slices"] *= 2
+
+
+def repairs(ledgers: Ledgers) -> list[str]:
+    return [one["note"] for one in ledgers.client.of_kind("Event").values() if one["reason"] == "LedgerRepaired"]
+
+
+@requirement("budget.ledger-repaired")
+@pytest.mark.parametrize("key", [OWN, TOTAL])
+async def test_a_ledger_that_cannot_be_read_is_repaired_and_an_event_says_so(key: tuple[str, str]) -> None:
+    ledgers = Ledgers()
+    await ledgers.create(key)
+    broken(ledgers, TWICE, key)
+    await ledgers.reconcile(key)
+    assert ledgers.ledger(key) == Ledger(DAY, MONTH, slices=(Slice(HOLDER, "pod-1", 60, DAY.start, MONTH.start, AT),))
+    assert TRIAGE in [agent for agent, seconds in ledgers.woken if not seconds]
+    (note,) = repairs(ledgers)
+    assert key[1] in note
+    assert "slices[1]: the holder has two slices" in note
+
+
+@requirement("budget.ledger-repaired")
+async def test_a_ledger_that_is_too_large_is_spent_whole() -> None:
+    ledgers = Ledgers()
+    await ledgers.create()
+    broken(ledgers, {"slices": [hashlib.sha256(str(n).encode()).hexdigest() for n in range(20_000)]})
+    await ledgers.reconcile()
+    assert ledgers.ledger().day.spent == ledgers.ledger().month.spent == MAX_MONEY
+    assert "its status is too large" in repairs(ledgers)[0]
+
+
+@requirement("budget.ledger-repaired")
+async def test_a_repair_waits_for_what_another_has_written_and_is_tried_again_where_it_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ledgers = Ledgers()
+    await ledgers.create()
+    broken(ledgers, TWICE)
+    path = BUDGET_LEDGER.path(*OWN)
+    ledgers.client.put(path, {**ledgers.client.objects[path], "status": {}})  # not seen yet
+    assert await ledgers.reconcile() == CONFLICT_SECONDS
+    assert repairs(ledgers) == []
+
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise ApiError(403, "budgetledgers.interlock.dev denied the request")
+
+    monkeypatch.setattr(ledgers.client, "patch", refuse)
+    with pytest.raises(ApiError):
+        await ledgers.reconcile()
+    assert repairs(ledgers) == []
