@@ -327,6 +327,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "budget.ledger-kept": Requirement("a ledger is stored as it was written, and is one agent's for ever", "api"),
     "budget.ledger-repaired": Requirement("a ledger that cannot be read is repaired, and no money comes back by that"),
+    "budget.ledger-removed": Requirement("the empty ledgers of deleted agents are removed, and those with spend stay"),
     "budget.ledger-first": Requirement("no pod starts before the ledgers that it spends from exist"),
     "budget.price-missing": Requirement("a model without a price is refused, with the field that fixes it"),
     "budget.shown": Requirement("status and column show spend and limit, at most every 10 s"),

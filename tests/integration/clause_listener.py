@@ -23,7 +23,7 @@ from tests.support import bounds
 DIFFERING = "INTERLOCK_DIFFERING_MUTANTS"
 """Environment variable with the path of the file that gets policy and number of each mutant that decided otherwise."""
 IN_FORCE_SECONDS = 300.0
-_APPLIED = 40
+_APPLIED = 10
 """Objects in one command. All at once take longer than a command may."""
 _WARNED = re.compile(r"Policy '([a-z-]+)-without-\d+' with binding '[^']*': [^#]*#(\d+)")
 

@@ -299,7 +299,7 @@ class LedgerStore:
         key = key_of(found)
         if not self.is_newer(BUDGET_LEDGER.kind, found):
             return
-        identity = _identity_of(found)
+        identity = identity_of(found)
         if identity is None:
             return
         metadata = found["metadata"]
@@ -338,7 +338,7 @@ def _labels(identity: LedgerIdentity, policy: str) -> dict[str, str]:
     return {APP_MANAGED_BY_LABEL: MANAGED_BY, POLICY_LABEL: policy_label(policy), **agent}
 
 
-def _identity_of(found: Json) -> LedgerIdentity | None:
+def identity_of(found: Json) -> LedgerIdentity | None:
     """Return whose ledger an object is, None where spec and name do not say so."""
     spec: Any = found.get("spec")
     if not isinstance(spec, dict) or not isinstance(spec.get("policy"), str):

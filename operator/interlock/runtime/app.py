@@ -32,6 +32,7 @@ from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader,
 from interlock.runtime.child_watch import ChildWatch
 from interlock.runtime.dead_holders import DeadHolders
 from interlock.runtime.failure_report import FailureReporter
+from interlock.runtime.ledger_removal import LedgerRemoval
 from interlock.runtime.ledgers import LedgerReconciler
 from interlock.runtime.liveness import WatchLag
 from interlock.runtime.overrides import Overrides
@@ -255,6 +256,8 @@ class App:
     def _ledger_reconciler(
         self, client: KubeClient, store: LedgerStore, pods: AgentPodStore, events: EventPoster
     ) -> LedgerReconciler:
+        """Return what reconciles ledgers, and start the removal of empty ones."""
+        self._spawn("removal of ledgers", LedgerRemoval(client, store).run())
         return LedgerReconciler(
             cache=self._cache,
             store=store,

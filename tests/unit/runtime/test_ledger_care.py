@@ -5,7 +5,9 @@ import hashlib
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from interlock.runtime.ledger_removal import LedgerRemoval
 from interlock.runtime.ledgers import CONFLICT_SECONDS
 from interlock_contract.budget.ledger import Ledger, LedgerWindow, Slice, dump_ledger
 from interlock_contract.budget.money import MAX_MONEY
@@ -50,7 +52,8 @@ def broken(ledgers: Ledgers, status: Any, key: tuple[str, str] = OWN) -> None:
 
 
 DAY, MONTH = LedgerWindow(AT - 3600, AT + 82_800, 25), LedgerWindow(AT - 3600, AT + 30 * 86_400, 40)
-TWICE = dump_ledger(Ledger(DAY, MONTH, slices=(Slice(HOLDER, "pod-1", 60, DAY.start, MONTH.start, AT),)))
+SLICE = Slice(HOLDER, "pod-1", 60, DAY.start, MONTH.start, AT)
+TWICE = dump_ledger(Ledger(DAY, MONTH, slices=(SLICE,)))
 TWICE["slices"] *= 2
 
 
@@ -65,7 +68,7 @@ async def test_a_ledger_that_cannot_be_read_is_repaired_and_an_event_says_so(key
     await ledgers.create(key)
     broken(ledgers, TWICE, key)
     await ledgers.reconcile(key)
-    assert ledgers.ledger(key) == Ledger(DAY, MONTH, slices=(Slice(HOLDER, "pod-1", 60, DAY.start, MONTH.start, AT),))
+    assert ledgers.ledger(key) == Ledger(DAY, MONTH, slices=(SLICE,))
     assert TRIAGE in [agent for agent, seconds in ledgers.woken if not seconds]
     (note,) = repairs(ledgers)
     assert key[1] in note
@@ -101,3 +104,97 @@ async def test_a_repair_waits_for_what_another_has_written_and_is_tried_again_wh
     with pytest.raises(ApiError):
         await ledgers.reconcile()
     assert repairs(ledgers) == []
+
+
+# Removal.
+
+
+@pytest.fixture
+async def orphans() -> Ledgers:
+    """The ledgers of an Agent and a policy that are deleted."""
+    ledgers = Ledgers()
+    for key in (OWN, TOTAL):
+        await ledgers.create(key)
+    ledgers.store.agent_gone(TRIAGE)
+    ledgers.store.policy_gone(("agents", "support"))
+    return ledgers
+
+
+def left(ledgers: Ledgers) -> set[str]:
+    return {found["metadata"]["name"] for found in ledgers.client.of_kind(BUDGET_LEDGER.kind).values()}
+
+
+def removal(ledgers: Ledgers) -> LedgerRemoval:
+    client: Any = ledgers.client
+    return LedgerRemoval(client, ledgers.store)
+
+
+@requirement("budget.ledger-removed")
+async def test_empty_ledgers_of_what_no_longer_exists_are_removed(orphans: Ledgers) -> None:
+    metadata = orphans.client.objects[BUDGET_LEDGER.path(*OWN)]["metadata"]
+    await removal(orphans).sweep()
+    assert left(orphans) == set()
+    version = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+    assert {"preconditions": version} in orphans.client.bodies  # no guard has written meanwhile
+
+
+@requirement("budget.ledger-removed")
+async def test_ledgers_of_what_exists_stay(orphans: Ledgers) -> None:
+    orphans.client.put("/apis/interlock.dev/v1alpha1/namespaces/agents/agents/triage", {"metadata": {}})
+    orphans.client.put("/apis/interlock.dev/v1alpha1/namespaces/agents/agentpolicies/support", {"metadata": {}})
+    await removal(orphans).sweep()
+    assert left(orphans) == {OWN[1], TOTAL[1]}
+
+
+@requirement("budget.ledger-removed")
+async def test_ledgers_that_the_operator_follows_are_not_even_read() -> None:
+    ledgers = Ledgers()
+    for key in (OWN, TOTAL):
+        await ledgers.create(key)
+    ledgers.client.forget_requests()
+    await removal(ledgers).sweep()
+    assert left(ledgers) == {OWN[1], TOTAL[1]}
+    assert len(ledgers.client.requests) == 1
+
+
+@requirement("budget.ledger-removed")
+@pytest.mark.parametrize(
+    "ledger",
+    [
+        Ledger(DAY, replace(MONTH, spent=0)),
+        Ledger(replace(DAY, spent=0), MONTH),
+        Ledger(replace(DAY, spent=0), replace(MONTH, spent=0), days=(LedgerWindow(AT - 90_000, AT - 3600, 1),)),
+        Ledger(replace(DAY, spent=0), replace(MONTH, spent=0), months=(LedgerWindow(AT - 90_000, AT - 3600, 1),)),
+        Ledger(replace(DAY, spent=0), replace(MONTH, spent=0), (replace(SLICE, amount=0),)),
+    ],
+)
+async def test_a_ledger_with_spend_or_slices_stays_and_is_read_once(orphans: Ledgers, ledger: Ledger) -> None:
+    path = BUDGET_LEDGER.path(*OWN)
+    orphans.client.put(path, {**orphans.client.objects[path], "status": dump_ledger(ledger)})
+    remover = removal(orphans)
+    await remover.sweep()
+    assert left(orphans) == {OWN[1]}
+    orphans.client.forget_requests()
+    await remover.sweep()
+    assert path not in [asked for _, asked in orphans.client.requests]
+    orphans.client.put(path, {**orphans.client.objects[path], "status": {}})
+    await remover.sweep()
+    assert left(orphans) == set()
+
+
+@requirement("budget.ledger-removed")
+async def test_a_broken_ledger_stays_and_a_refusal_keeps_no_other_from_being_removed(orphans: Ledgers) -> None:
+    path = BUDGET_LEDGER.path(*OWN)
+    orphans.client.put(path, {**orphans.client.objects[path], "status": TWICE})
+    orphans.client.put(
+        BUDGET_LEDGER.path("agents", "other.staging"),
+        {
+            **orphans.client.objects[path],
+            "metadata": {**orphans.client.objects[path]["metadata"], "name": "other.staging"},
+            "spec": {"policy": "support", "agent": "other", "environment": "staging"},
+            "status": {},
+        },
+    )
+    orphans.client.refuse("DELETE", "other.staging", status=403)
+    await removal(orphans).sweep()
+    assert left(orphans) == {OWN[1], "other.staging"}
