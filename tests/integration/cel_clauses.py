@@ -107,7 +107,8 @@ def _is_boolean(text: str) -> bool:
     text = text.strip()
     is_flag = re.fullmatch(r"!?variables\.(is|keeps)\w+", text) is not None
     is_choice = _ternary(text, 0, len(text)) is not None
-    return not is_choice and (
+    is_joined = any(text[at] == "+" for at in _outer(text, 0, len(text)))
+    return not (is_choice or is_joined) and (
         is_flag or any(one in text for one in ("&&", "||", " == ", " != ", ".exists(", ".all(", ".allowed()"))
     )
 
