@@ -29,11 +29,14 @@ LimitMember = Literal["max_completion_tokens", "max_tokens"]
 Reading = Literal["inside", "outside", "unknown"]
 """Whether a number of tokens is a part of the number that it is reported next to, or comes on top of it."""
 
-COPIES: Final = {CHAT: ("n", "best_of"), COMPLETIONS: ("n", "best_of")}
+_COPIES: Final = ("n", "best_of", "num_return_sequences", "candidate_count")
+COPIES: Final = {CHAT: _COPIES, COMPLETIONS: _COPIES}
 """By endpoint, the members that say how many answers are generated. The largest counts.
 
-A chat completion has `best_of` only where an administrator has added it, as vLLM has.
+A chat completion has others than `n` only where an administrator has added them, such as `best_of` of vLLM.
 """
+OTHER_LIMITS: Final = ("max_new_tokens", "max_gen_len", "n_predict", "num_predict")
+"""Names that servers have for the limit of the output, if an administrator has added them. The largest limit counts."""
 STREAM_OPTION_ENDPOINTS: Final = frozenset({CHAT, COMPLETIONS})
 """Endpoints whose streams report their usage only where `stream_options.include_usage` asks for it."""
 

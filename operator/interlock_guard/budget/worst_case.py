@@ -29,6 +29,7 @@ from interlock_guard.budget.dialects import (
     COPIES,
     COUNT_TOKENS,
     MESSAGES,
+    OTHER_LIMITS,
     RESPONSES,
     STREAM_OPTION_ENDPOINTS,
     Dialect,
@@ -302,7 +303,8 @@ def _limit(request: ModelRequest) -> int | None:
     Some providers take 0 for no limit, and others refuse it. Only Anthropic is known to generate nothing then.
     """
     members, least = _limit_members(request), 0 if request.dialect.takes_zero_as_limit else 1
-    given = [_number(request.body, member, least=least) for member in members if request.body.get(member) is not None]
+    stated = [name for name in (*members, *OTHER_LIMITS) if request.body.get(name) is not None]
+    given = [_number(request.body, name, least=least) for name in stated]
     return max(given, default=request.max_output_tokens) if members else None
 
 

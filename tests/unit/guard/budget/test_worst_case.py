@@ -159,6 +159,15 @@ def test_a_limit_is_sent_in_the_member_that_the_provider_does_not_ignore(
 
 
 @requirement("budget.worst-case")
+@pytest.mark.parametrize("name", ["max_new_tokens", "max_gen_len", "n_predict", "num_predict"])
+@pytest.mark.parametrize("endpoint", [CHAT, COMPLETIONS])
+def test_a_limit_by_a_name_that_only_the_policy_lets_pass_counts_where_it_is_larger(endpoint: str, name: str) -> None:
+    found = allow(endpoint, {"max_tokens": 7, name: 50}, dialect=GATEWAY)
+    assert (found.nanos, found.body["max_tokens"], found.body[name]) == (cost(100, 50), 50, 50)
+    assert refuse(endpoint, {"max_tokens": 7, name: -1}, dialect=GATEWAY).reason == "BadRequest"
+
+
+@requirement("budget.worst-case")
 @pytest.mark.parametrize("odd", [-1, 0, True, 50.0, "50", [50], {}])
 @pytest.mark.parametrize(
     ("endpoint", "member"),
@@ -174,7 +183,8 @@ def test_a_limit_that_is_no_number_or_may_be_none_at_all_is_refused(endpoint: st
 def test_each_answer_of_several_has_the_limit() -> None:
     assert allow(CHAT, {"max_tokens": 50, "n": 3}).nanos == cost(100, 150)
     assert allow(CHAT, {"max_tokens": 50, "n": None}).nanos == cost(100, 50)
-    assert allow(CHAT, {"max_tokens": 50, "n": 2, "best_of": 3}).nanos == cost(100, 150)
+    for name in ("best_of", "num_return_sequences", "candidate_count"):
+        assert allow(CHAT, {"max_tokens": 50, "n": 2, name: 3}).nanos == cost(100, 150)
     assert allow(COMPLETIONS, {"max_tokens": 50, "n": 2, "best_of": 5, "prompt": "x"}).nanos == cost(100, 250)
     assert allow(COMPLETIONS, {"max_tokens": 50, "n": 5, "prompt": "x"}).nanos == cost(100, 250)
 
