@@ -7,7 +7,7 @@ import base64
 import copy
 import os
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from interlock_contract.clock import utc_now
 from tests.e2e.live import Live, eventually
 from tests.requirements import requirement
+from tests.support.bounds import check_promise
 from tests.support.certificates import an_authority
 from tests.support.examples import example_objects, find
 
@@ -81,6 +82,22 @@ def posts(live: Live) -> list[tuple[str, str, str]]:
     return [(str(signed), str(percent), str(kind)) for signed, percent, kind in found]
 
 
+def times_of(live: Live, workload: str, pattern: str) -> list[datetime]:
+    """Return when a Deployment's pod wrote the lines of its log that match, by the clock of the node."""
+    log = live.kubectl("-n", live.namespace, "logs", "--timestamps", f"deployment/{workload}")
+    lines = (line.partition(" ") for line in log.splitlines())
+    return [datetime.fromisoformat(f"{time[:26]}+00:00") for time, _, text in lines if re.search(pattern, text)]
+
+
+def check_alerts_came_soon(live: Live) -> None:
+    """Check when each line was crossed by an answer of the provider, and when its alert arrived."""
+    paid, ledger = times_of(live, "spender-models", "answered"), live.get("budgetledgers.interlock.dev", LEDGER)
+    for percent in (50, 80):
+        crossing = paid[-(-BUDGET * percent // 100 // CALL) - 1]
+        (arrived,) = times_of(live, RECEIVER, rf"{ledger['metadata']['uid']}/day/\S+/{percent} ")
+        check_promise((arrived - crossing).total_seconds(), 5.0, f"an alert at {percent} % reaches its webhook")
+
+
 def refusals(live: Live) -> list[str]:
     return re.findall(r"^refused: 429 insufficient_quota after \d+ answers$", live.agent_log(AGENT), re.MULTILINE)
 
@@ -97,7 +114,7 @@ def spent(live: Live) -> int:
 
 def is_notifying(live: Live) -> bool:
     """Return True if the policy says so, and its one notifier is a pod that is ready."""
-    conditions = live.get("agentpolicies.interlock.dev", "spending")["status"]["conditions"]
+    conditions = live.get("agentpolicies.interlock.dev", "spending").get("status", {}).get("conditions", ())
     is_said = ("Notifying", "True") in [(one["type"], one["status"]) for one in conditions]
     pods = [one["status"].get("conditions", ()) for one in live.items("pods", NOTIFIER)]
     ready = [any((one["type"], one["status"]) == ("Ready", "True") for one in pod) for pod in pods]
@@ -113,7 +130,11 @@ def explain_webhooks(live: Live) -> str:
 
 @pytest.fixture(scope="module")
 def spending(shared: Live, tmp_path_factory: pytest.TempPathFactory) -> Live:
-    shared.apply(*notifying(shared.namespace, tmp_path_factory.mktemp("receiver")))
+    *others, agent = notifying(shared.namespace, tmp_path_factory.mktemp("receiver"))
+    assert agent["kind"] == "Agent"
+    shared.apply(*others)
+    eventually(lambda: is_notifying(shared), 60, lambda: str(shared.items("pods")))
+    shared.apply(agent)
     shared.until_ready(AGENT, 120)
     eventually(lambda: bool(refusals(shared)), 120, lambda: shared.agent_log(AGENT)[-3000:])
     return shared
@@ -126,7 +147,7 @@ ALERTS = [
 ]
 
 
-@requirement("budget.on-a-cluster", "budget.webhooks")
+@requirement("budget.on-a-cluster", "budget.webhooks", "budget.b11")
 def test_an_agent_in_a_loop_is_stopped_at_its_budget_with_alerts_and_an_override_frees_it(spending: Live) -> None:
     assert refusals(spending)[0] == f"refused: 429 insufficient_quota after {ANSWERS} answers"
     assert answers(spending) == ANSWERS
@@ -145,6 +166,7 @@ def test_an_agent_in_a_loop_is_stopped_at_its_budget_with_alerts_and_an_override
 
     eventually(lambda: len(alerts()) == 2, 30, lambda: str(alerts()))
     eventually(lambda: posts(spending) == ALERTS, 60, lambda: explain_webhooks(spending))
+    check_alerts_came_soon(spending)
     spending.kubectl("-n", spending.namespace, "delete", "pods", "--wait=false", "-l", NOTIFIER)
     until = (utc_now() + timedelta(minutes=10)).strftime("%Y-%m-%dT%H:%M:%SZ")
     override = f"interlock.dev/budget-override=+0.01 USD until={until} reason=the demo goes on"
