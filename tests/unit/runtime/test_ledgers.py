@@ -337,6 +337,18 @@ async def test_an_alert_that_a_guard_recorded_is_posted(ledgers: Ledgers) -> Non
     assert len(ledgers.alerts()) == 2
 
 
+@requirement("budget.alerts", "budget.b11")
+async def test_what_a_guard_held_that_ended_raises_the_alert_of_its_window_once(ledgers: Ledgers) -> None:
+    ledgers.write(held(5, spent=98))  # no pod has this guard any more
+
+    for _ in range(3):
+        await ledgers.reconcile()
+        ledgers.restart()
+
+    assert [(one.percent, one.spent) for one in ledgers.ledger().alerts] == [(50, 103 * NANOS)]
+    assert len(ledgers.alerts()) == 1
+
+
 @requirement("budget.alerts")
 async def test_the_alert_of_a_total_is_one_of_its_policy(ledgers: Ledgers) -> None:
     ledgers.apply_policy(a_policy().budgeting(total={"dailyBudget": "10"}))
