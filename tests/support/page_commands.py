@@ -53,6 +53,9 @@ def printed(root: Path, page: str) -> Iterator[Printed]:
             continue
         command, output = "", list[str]()
         for line in [*dedent(block["body"]).splitlines(), "$ "]:
+            if command.endswith("\\"):  # the command goes on in this line
+                command = f"{command[:-1].rstrip()} {line.strip()}"
+                continue
             if not line.startswith("$ "):
                 output.append(line)
                 continue

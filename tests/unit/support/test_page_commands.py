@@ -14,7 +14,8 @@ Text.
 $ first   # a comment
 one
 ...
-$ second
+$ second \\
+    --with=more
 ```
 
 1. A list:
@@ -38,7 +39,7 @@ def test_commands_are_read_with_their_output_and_files_with_their_path(tmp_path:
     (tmp_path / "page.md").write_text(PAGE)
     assert list(printed(tmp_path, "page.md")) == [
         Printed("page.md", "first   # a comment", ("one", "...")),
-        Printed("page.md", "second", ()),
+        Printed("page.md", "second --with=more", ()),
         Printed("page.md", "third", ("Error from server",)),
     ]
     assert [one.fails for one in printed(tmp_path, "page.md")] == [False, False, True]
