@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ ROOT = Path(__file__).parents[2]
 ADMISSION = ROOT / "manifests" / "admission"
 
 
+@cache
 def documents(*folders: Path) -> list[dict[str, Any]]:
     files = (path for folder in folders for path in sorted(folder.glob("*.yaml")) if path.name != "kustomization.yaml")
     return [document for path in files for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))]

@@ -62,7 +62,7 @@ class Examples:
 
 def _objects(folder: Path, kind: type[Any]) -> Iterator[Any]:
     for path in sorted(folder.rglob("*.yaml")):
-        for found in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+        for found in yaml.load_all(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader):
             if found and found["kind"] == kind.__name__:
                 yield kind.model_validate(found)
 
