@@ -70,6 +70,7 @@ class SmallOperator:
             client,
             lambda key: self.cache.uid(AGENT.kind, key) is not None,
             functools.partial(self.router.wake, Event.LEDGER_CHANGED),
+            self.cache.environments_of,
         )
         self.router.ledgers_of = self.ledgers.of_agent
         self.events = EventPoster(client, "operator-1", lambda: self.now)

@@ -7,7 +7,7 @@ Agents have thousands of ledgers, each with the closed windows of a year.
 
 import json
 import zlib
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -32,8 +32,8 @@ from interlock_kube.client import CONFLICT, JSON_PATCH, ApiError, Json, KubeClie
 from interlock_kube.resource_types import BUDGET_LEDGER, Key, key_of, version_of
 
 SELECTOR: Final = f"{APP_MANAGED_BY_LABEL}={MANAGED_BY}"
-MOST_LEDGERS: Final = 32
-"""Most ledgers of one Agent that are kept: twice the environments of a policy."""
+MOST_FORMER: Final = 16
+"""Most ledgers of one Agent that are kept of environments that it does not have, or has no longer."""
 MOST_BYTES: Final = 256 * 1024
 """Most bytes of one ledger's status, compressed: more than one with 1 024 slices takes."""
 
@@ -85,6 +85,7 @@ class LedgerStore:
         client: Speaks to the API server.
         is_agent: Returns True if an Agent is known. The ledgers of others are not read.
         changed: Called with the key of a ledger that was created, changed or deleted.
+        environments_of: Returns the environments of an Agent's stages, whose ledgers are always kept.
         day_seconds: Length of a day in tests and examples, None for calendar days.
     """
 
@@ -93,11 +94,13 @@ class LedgerStore:
         client: KubeClient,
         is_agent: Callable[[Key], bool],
         changed: Callable[[Key], None],
+        environments_of: Callable[[Key], Collection[str]],
         day_seconds: int | None = None,
     ) -> None:
         self._client = client
         self._is_agent = is_agent
         self._changed = changed
+        self._environments_of = environments_of
         self._day_seconds = "" if day_seconds is None else str(day_seconds)
         self._ledgers: dict[Key, StoredLedger] = {}
         self._by_agent: dict[Key, set[Key]] = {}
@@ -272,14 +275,15 @@ class LedgerStore:
         return self._is_agent(key) if kind == "Agent" else key in self._totals
 
     def is_newer(self, _kind: str, found: Json) -> bool:
-        """Return True unless this version of a ledger, or a newer one, is kept, or its Agent has too many."""
+        """Return True unless this version of a ledger, or a newer one, is kept, or the Agent has too many."""
         known = self._ledgers.get(key_of(found))
         if known is not None:
             return version_of(found) > known.version
         owner = self.owner_of(_kind, found)
         if not isinstance(owner, tuple):
             return False
-        return owner[0] != "Agent" or len(self._by_agent.get(owner[1], ())) < MOST_LEDGERS
+        kind, agent = owner
+        return kind != "Agent" or self._has_place(agent, key_of(found))
 
     def put(self, _kind: str, found: Json) -> None:
         """Keep a ledger."""
@@ -316,6 +320,11 @@ class LedgerStore:
         if identity.agent:
             self._by_agent.setdefault((key[0], identity.agent), set()).add(key)
         self._changed(key)
+
+    def _has_place(self, agent: Key, ledger: Key) -> bool:
+        """Return True if a ledger is of an environment of its Agent, or the Agent has few others."""
+        own = {(agent[0], f"{agent[1]}.{environment}") for environment in self._environments_of(agent)}
+        return ledger in own or len(self._by_agent.get(agent, set()) - own) < MOST_FORMER
 
     def _forget(self, key: Key) -> None:
         known = self._ledgers.pop(key)

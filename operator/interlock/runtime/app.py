@@ -248,6 +248,7 @@ class App:
             client,
             lambda key: self._cache.uid(AGENT.kind, key) is not None,
             functools.partial(self._router.wake, Event.LEDGER_CHANGED),
+            self._cache.environments_of,
             self.settings.budget_day_seconds,
         )
         self._router.ledgers_of = self._ledgers_of

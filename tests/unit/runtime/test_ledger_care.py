@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from interlock.cluster.ledger_store import MOST_FORMER
 from interlock.runtime.ledger_removal import LedgerRemoval
 from interlock.runtime.ledgers import CONFLICT_SECONDS
 from interlock_contract.budget.ledger import Ledger, LedgerWindow, Slice, dump_ledger
@@ -198,3 +199,21 @@ async def test_a_broken_ledger_stays_and_a_refusal_keeps_no_other_from_being_rem
     orphans.client.refuse("DELETE", "other.staging", status=403)
     await removal(orphans).sweep()
     assert left(orphans) == {OWN[1], "other.staging"}
+
+
+# Environments that an Agent no longer has.
+
+
+@requirement("budget.ledger-first")
+async def test_ledgers_of_former_environments_leave_place_for_those_of_the_agents_own() -> None:
+    ledgers = Ledgers()
+    await ledgers.create()
+    found = copy.deepcopy(ledgers.client.objects[BUDGET_LEDGER.path(*OWN)])
+    ledgers.store.drop(BUDGET_LEDGER.kind, OWN, 10**9, None)
+    for number in range(2 * MOST_FORMER):
+        metadata = {**found["metadata"], "name": f"triage.former-{number}"}
+        spec = {**found["spec"], "environment": f"former-{number}"}
+        ledgers.store.put(BUDGET_LEDGER.kind, {**found, "metadata": metadata, "spec": spec})
+    assert len(ledgers.store.of_agent(TRIAGE)) == MOST_FORMER
+    await ledgers.create()
+    assert OWN in ledgers.store.of_agent(TRIAGE)

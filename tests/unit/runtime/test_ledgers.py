@@ -54,7 +54,11 @@ class Ledgers:
     def restart(self) -> None:
         client: Any = self.client
         self.store = LedgerStore(
-            client, lambda key: self.cache.uid(AGENT.kind, key) is not None, lambda _: None, self.day_seconds
+            client,
+            lambda key: self.cache.uid(AGENT.kind, key) is not None,
+            lambda _: None,
+            self.cache.environments_of,
+            self.day_seconds,
         )
         for key, found in list(self.client.objects.items()):
             if found["kind"] == BUDGET_LEDGER.kind:
