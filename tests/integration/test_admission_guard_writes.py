@@ -402,3 +402,31 @@ def test_the_time_of_a_write_is_that_of_the_api_server(place: LedgerPlace, paths
         assert reply.was_denied_by("budgetledgers"), forged
         assert OPENS in reply.text
     assert write(place.guard(), paths[0], later, managedFields=[{}]).was_denied_by("budgetledgers")
+
+
+@requirement("budget.ledger-writers")
+def test_the_largest_ledger_costs_the_api_server_less_than_it_allows(
+    place: LedgerPlace, paths: tuple[str, str]
+) -> None:
+    pods = [f"{n:08x}-2222-4222-8222-222222222222" for n in range(1016)]
+    mine, others = [a_slice(POD, 9, run=run) for run in range(8)], [a_slice(pod, n % 2) for n, pod in enumerate(pods)]
+    rates = [RateSlice(holder(pod), pod, 7, 800) for pod in pods]
+    full = changed(
+        days=tuple(LedgerWindow(START - (n + 1) * DAY, START - n * DAY, 9) for n in range(35)),
+        months=tuple(LedgerWindow(MONTH - (n + 1) * 30 * DAY, MONTH - n * 30 * DAY, 9) for n in range(13)),
+        slices=(*others, *mine),
+        alerts=tuple(replace(ALERT, percent=percent) for percent in range(1, 65)),
+        recent=RecentSpend(END - 1200, tuple(range(1, 146))),
+        rate=MinuteRate(END - 60, (*rates, *(a_rate(number) for number in range(8)))),
+    )
+    place.reset(paths[1], full)
+    settled = {"day": SETTLED["day"], "month": SETTLED["month"]}
+    spent = replace(full, **settled, recent=RecentSpend(END, (60, 0, *range(1, 144))), slices=(*others, *mine[:-1]))
+    kept = tuple(one for one in others if one.amount)
+    later = replace(full, day=NEXT_DAY, days=(FULL.day, *full.days[:-1]), month=NEXT_MONTH, slices=(*kept, *mine))
+    later = replace(later, months=(FULL.month, *full.months[:-1]), alerts=(*full.alerts[1:], due()))
+    for after in (spent, later):
+        reply = write(place.guard(), paths[1], after)
+        assert reply.status == 200, reply.text
+        place.reset(paths[1], full)
+    place.reset(paths[1])
