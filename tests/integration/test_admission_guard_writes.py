@@ -222,7 +222,7 @@ RATE, ALERTS, SPEND = "may not change the rate slices", "may not change alerts",
         (changed(tokens=(*FULL.tokens, *FULL.tokens)), SPEND),
         (changed(tokens=(ModelTokens("a", END + 3 * HOUR, (1,)),)), SPEND),
         (changed(tokens=(ModelTokens("a", END + 60, (1,)),)), SPEND),
-        (changed(exhausted=Exhausted(END, "day", 200, holder(OTHER_POD))), SPEND),
+        (changed(exhausted=Exhausted(END + HOUR // 2, "day", 200, holder(OTHER_POD))), SPEND),
         (changed(exhausted=Exhausted(END + 3 * HOUR, "day", 200, holder(POD))), SPEND),
         (changed(exhausted=Exhausted(END - 3 * HOUR, "day", 200, holder(POD))), SPEND),
     ],
@@ -281,7 +281,7 @@ def test_a_guard_writes_only_what_its_transitions_write(
         (FULL, rate(END, *(a_rate(number) for number in range(8)))),
         (FULL, changed(exhausted=Exhausted(START + 9, "day", 200, holder(POD)))),
         (FULL, changed(exhausted=None)),
-        (changed(exhausted=None), changed(exhausted=Exhausted(END + 600, "month", 200, holder(POD)))),
+        (changed(exhausted=None), changed(exhausted=Exhausted(END + HOUR // 2, "month", 200, holder(POD)))),
     ],
 )
 @requirement("budget.ledger-writers")

@@ -14,7 +14,7 @@ from typing import Any
 from interlock.cluster.applier import Applier
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
-from interlock.cluster.ledger_store import LedgerStore
+from interlock.cluster.ledger_store import LedgerStore, environments_of
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.runtime.agents import AgentReconciler, SnapshotReader
@@ -70,7 +70,7 @@ class SmallOperator:
             client,
             lambda key: self.cache.uid(AGENT.kind, key) is not None,
             functools.partial(self.router.wake, Event.LEDGER_CHANGED),
-            self.cache.environments_of,
+            functools.partial(environments_of, self.cache),
         )
         self.router.ledgers_of = self.ledgers.of_agent
         self.events = EventPoster(client, "operator-1", lambda: self.now)

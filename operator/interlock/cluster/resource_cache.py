@@ -229,12 +229,6 @@ class ResourceCache:
         entry = self._agents.get(key)
         return json.loads(zlib.decompress(entry.data)) if entry else None
 
-    def environments_of(self, key: Key) -> set[str]:
-        """Return the environments of an Agent's stages, none where it is not known or cannot be read."""
-        raw = self.agent(key)
-        agent = parse_agent(raw) if raw is not None else None
-        return {stage.environment for stage in agent.spec.stages} if isinstance(agent, Agent) else set()
-
     def uid(self, kind: str, key: Key) -> str | None:
         """Return the uid of an Agent, AgentPolicy or MCPBinding, None where it is not known."""
         return self._uids.get((kind, key))

@@ -21,7 +21,7 @@ from interlock.cluster.applier import Applier
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.kill_lease import KillLease
-from interlock.cluster.ledger_store import LedgerStore
+from interlock.cluster.ledger_store import LedgerStore, environments_of
 from interlock.cluster.operator_key import obtain_operator_key
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.selective_watch import PAGE, PAGE_BYTES
@@ -248,7 +248,7 @@ class App:
             client,
             lambda key: self._cache.uid(AGENT.kind, key) is not None,
             functools.partial(self._router.wake, Event.LEDGER_CHANGED),
-            self._cache.environments_of,
+            functools.partial(environments_of, self._cache),
             self.settings.budget_day_seconds,
         )
         self._router.ledgers_of = self._ledgers_of

@@ -1,6 +1,7 @@
 """Ledgers are created, followed and written: alerts once, overrides as the policy allows, and dead holders closed."""
 
 import copy
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ from msgspec import structs
 from prometheus_client import REGISTRY
 
 from interlock.cluster.event_poster import EventPoster
-from interlock.cluster.ledger_store import LedgerStore
+from interlock.cluster.ledger_store import LedgerStore, environments_of
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.governance.budgets import LedgerIdentity
 from interlock.runtime.dead_holders import CHECK_SECONDS, ENDING_SECONDS, SILENT_SECONDS, DeadHolders
@@ -57,7 +58,7 @@ class Ledgers:
             client,
             lambda key: self.cache.uid(AGENT.kind, key) is not None,
             lambda _: None,
-            self.cache.environments_of,
+            functools.partial(environments_of, self.cache),
             self.day_seconds,
         )
         for key, found in list(self.client.objects.items()):
