@@ -37,6 +37,7 @@ def test_the_schedules_have_everything_that_can_happen() -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(3600)
 @settings(max_examples=50_000, phases=[Phase.generate], deadline=None)
 @given(SEEDS)
 def test_no_schedule_of_many_breaks_a_promise(seed: int) -> None:
