@@ -26,6 +26,8 @@ GROUPS = {
         "tests/integration/test_",
         "tests/integration/tools/",
         "tests/integration/guard/test_guard_real_api",
+        "tests/integration/guard/test_guard_budget_real_api",
+        "tests/integration/notify/test_notifier",
     ),
 }
 """Which tests share a process, by how their ids begin; the first that fits counts.

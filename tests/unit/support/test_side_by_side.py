@@ -7,7 +7,8 @@ import pytest
 
 from tests.support.side_by_side import GROUPS, ORDER, group_of, pytest_collection_modifyitems
 
-E2E = Path(__file__).parents[2] / "e2e"
+TESTS = Path(__file__).parents[2]
+E2E = TESTS / "e2e"
 
 
 class Item:
@@ -54,3 +55,11 @@ def test_a_module_with_an_exclusive_test_stays_whole_and_comes_last_in_its_group
 def test_all_exclusive_tests_are_in_one_lane(path: Path) -> None:
     is_exclusive = "mark.exclusive" in path.read_text(encoding="utf-8")
     assert not is_exclusive or group_of(f"tests/e2e/{path.name}::test") == "real pods, long"
+
+
+def test_all_tests_with_the_api_server_of_a_process_are_in_its_group() -> None:
+    """A module outside of the group would start one more, in whichever process it runs."""
+    modules = [path for path in (TESTS / "integration").rglob("test_*.py") if "kwok_cluster" in path.read_text()]
+    assert modules
+    groups = {group_of(str(path.relative_to(TESTS.parent))) for path in modules}
+    assert groups == {"API server"}
