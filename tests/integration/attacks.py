@@ -172,11 +172,14 @@ def bound_with_a_label(at: Protected, caller: Caller) -> Reply:
     return caller.send("POST", path, {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": target})
 
 
+_LACKING = ("interlock.dev/binding", "interlock.dev/guard", "interlock.dev/policy")
+"""Labels that separate pods of agents do not have."""
 LABELS_OF_PODS = (
     "interlock.dev/agent",
     "interlock.dev/binding",
     "interlock.dev/guard",
     "interlock.dev/isolation",
+    "interlock.dev/policy",
     "interlock.dev/revision",
     "interlock.dev/stage",
     "app.kubernetes.io/component",
@@ -190,7 +193,7 @@ RELABELLED = {
     f"a pod's label {key} {done}": ("pods-reserved", patch(pod("agent"), {"metadata": {"labels": {key: value}}}))
     for key in LABELS_OF_PODS
     for done, value in (("set", "other"), ("removed", None))
-    if not (value is None and key in ("interlock.dev/binding", "interlock.dev/guard"))  # separate pods lack these
+    if not (value is None and key in _LACKING)
 }
 TEMPLATES = {
     f"{article} {kind} with {what}": (policy, create(workload(kind, labels, **spec)))
@@ -201,6 +204,7 @@ TEMPLATES = {
         ("a", "the guard's account", "accounts-reserved", {}, {"serviceAccountName": "triage-guard"}),
         ("a", "the agent's account", "accounts-reserved", {}, {"serviceAccountName": "triage-agent-pod"}),
         ("a", "the verifier's account", "accounts-reserved", {}, {"serviceAccount": "crm-verify"}),
+        ("a", "the notifier's account", "accounts-reserved", {}, {"serviceAccountName": "support-notify"}),
     )
 }
 LABELLED = {

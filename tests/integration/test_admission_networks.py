@@ -41,6 +41,7 @@ SELECTING: dict[str, Json] = {
     "an agent's pods": {"matchLabels": {"interlock.dev/agent": "triage"}},
     "pods of Interlock": {"matchLabels": {MANAGED: "interlock", "app.kubernetes.io/part-of": "interlock"}},
     "guards by their names": named("interlock-agent guard"),
+    "notifiers by their names": named("interlock-notifier notifier"),
     "verifications by their names": named("interlock-verification verification"),
     "pods of one zone": {"matchLabels": {"topology.kubernetes.io/zone": "a"}},
     "pods of one ReplicaSet": {"matchLabels": {"pod-template-hash": "x"}},

@@ -555,6 +555,7 @@ def test_the_kill_controller_sets_the_switch_for_a_loop_alone_and_changes_nothin
         send({**kill, "example.com/x": "x", "example.com/kept": None}),
         send(kill, metadata={"labels": {"kept": "y"}}),
         send(kill, metadata={"finalizers": ["example.com/stay"]}),
+        send(kill, metadata={"generateName": "x"}),
         send(kill, metadata={"ownerReferences": [OWNER]}),
         send(kill, spec={"purpose": "Something else"}),
     )

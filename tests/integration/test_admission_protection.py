@@ -575,6 +575,7 @@ def test_the_verb_debug_can_be_given_for_one_agent(protected: Protected) -> None
         {"app.kubernetes.io/part-of": "interlock"},
         {"app.kubernetes.io/component": "agent"},
         {"app.kubernetes.io/component": "verification", "app.kubernetes.io/name": "interlock-verification"},
+        {"app.kubernetes.io/component": "notifier", "app.kubernetes.io/name": "interlock-notifier"},
         {"pod-template-hash": "x"},
         {"controller-uid": "x"},
         {"batch.kubernetes.io/job-name": "crm-verify-0"},
