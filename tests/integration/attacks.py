@@ -510,3 +510,19 @@ FIRST: dict[str, Send] = {
     "workloads-scale": patch(lambda at: f"{GUARDS(at)}/scale", {"spec": {"replicas": 0}}),
 }
 """A request for each policy that is refused once it is in force."""
+SELECTORS: list[Json] = [
+    {"interlock.dev/agent": "triage"},
+    {"app.kubernetes.io/instance": "triage"},
+    {"app.kubernetes.io/component": "guard", "app.kubernetes.io/name": "interlock-agent"},
+    {"app.kubernetes.io/managed-by": "interlock"},
+    {"topology.kubernetes.io/zone": "a"},
+    {"app.kubernetes.io/part-of": "interlock"},
+    {"app.kubernetes.io/component": "agent"},
+    {"app.kubernetes.io/component": "verification", "app.kubernetes.io/name": "interlock-verification"},
+    {"app.kubernetes.io/component": "notifier", "app.kubernetes.io/name": "interlock-notifier"},
+    {"pod-template-hash": "x"},
+    {"controller-uid": "x"},
+    {"batch.kubernetes.io/job-name": "crm-verify-0"},
+    {"job-name": "crm-verify-0"},
+]
+"""Selectors of Services that can select a pod of Interlock."""

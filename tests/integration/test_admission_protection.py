@@ -29,6 +29,7 @@ from tests.integration.attacks import (
     GUARDS,
     MANAGED,
     REFUSED,
+    SELECTORS,
     SLOW_ENDS,
     WORKLOADS,
     Send,
@@ -566,21 +567,7 @@ def test_the_verb_debug_can_be_given_for_one_agent(protected: Protected) -> None
 
 @pytest.mark.parametrize(
     "selector",
-    [
-        {"interlock.dev/agent": "triage"},
-        {"app.kubernetes.io/instance": "triage"},
-        {"app.kubernetes.io/component": "guard", "app.kubernetes.io/name": "interlock-agent"},
-        {"app.kubernetes.io/managed-by": "interlock"},
-        {"topology.kubernetes.io/zone": "a"},
-        {"app.kubernetes.io/part-of": "interlock"},
-        {"app.kubernetes.io/component": "agent"},
-        {"app.kubernetes.io/component": "verification", "app.kubernetes.io/name": "interlock-verification"},
-        {"app.kubernetes.io/component": "notifier", "app.kubernetes.io/name": "interlock-notifier"},
-        {"pod-template-hash": "x"},
-        {"controller-uid": "x"},
-        {"batch.kubernetes.io/job-name": "crm-verify-0"},
-        {"job-name": "crm-verify-0"},
-    ],
+    SELECTORS,
     ids=" ".join,
 )
 @requirement("protection.debug")
