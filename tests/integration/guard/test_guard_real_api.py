@@ -72,11 +72,11 @@ def kubectl(kwok_cluster: KwokCluster) -> Iterator[Kubectl]:
         assert done.returncode == 0, done.stderr
         return str(done.stdout)
 
-    run("apply", "--server-side", "-k", str(ROOT / "crds"))
+    run("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "crds"))
     run("wait", "--for=condition=Established", "--timeout=30s", "crd/agents.interlock.dev")
     run("apply", "-f", "-", stdin={"apiVersion": "v1", "kind": "List", "items": RIGHTS})
     yield run
-    run("delete", "namespace", NAMESPACE, "--wait=false")
+    run("delete", "namespace", NAMESPACE)  # and wait: another module of this cluster creates it again
 
 
 @dataclass
