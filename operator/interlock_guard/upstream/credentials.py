@@ -30,8 +30,9 @@ SECRET_REACH: Final = _SEARCHED * (_BACKSLASHES + len("u0041"))
 """Longest form in bytes in which a secret is found; texts that are searched in parts must overlap by it."""
 _TEXT_REACH: Final = 512
 """Characters of a text that comes in pieces: those of a secret, each of them once escaped."""
-_LITERAL_REACH: Final = _SEARCHED + len("u0")
-"""The same of a text without an escape. One may begin at its end: `u0` and `061` are an a."""
+_LITERAL_REACH: Final = -(-_SEARCHED * 8 // 6)
+"""The same of a text without an escape: those of a secret in Base64. They suffice for a plain secret, too, at whose end
+an escape begins: `u0` and `061` are an a."""
 _MOST_PARTS: Final = 8
 """Parts of one value that are searched for, the longest ones: each costs a pass over every answer."""
 _ALPHANUMERIC: Final = re.compile(rb"[A-Za-z0-9]+")

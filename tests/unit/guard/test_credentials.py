@@ -129,6 +129,20 @@ def test_the_end_that_is_kept_of_a_text_suffices_to_find_a_secret_in_two_pieces(
 
 
 @requirement("credentials.withheld")
+@pytest.mark.parametrize("before", [b"", b"x", b"xy"])
+def test_the_end_that_is_kept_of_a_text_suffices_to_find_a_secret_in_base64(before: bytes, tmp_path: Path) -> None:
+    key = "".join(chr(ord("A") + index % 26) for index in range(64))
+    write_in_place(tmp_path, key)
+    credentials = credentials_of(tmp_path)
+    credentials.read_headers()
+    written = base64.b64encode(before + key.encode() + b"z").decode()
+    for cut in range(len(written)):
+        first = "-" * 600 + written[:cut]
+        second = open_end(first) + written[cut:]
+        assert credentials.stands_in(first.encode()) or credentials.stands_in(second.encode()), cut
+
+
+@requirement("credentials.withheld")
 @pytest.mark.parametrize(
     ("value", "parts"),
     [
