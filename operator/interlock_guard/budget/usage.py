@@ -8,7 +8,6 @@ part of another, the larger reading counts:
 """
 
 from collections.abc import Mapping
-from itertools import islice, zip_longest
 from typing import Any, Final, NamedTuple
 
 from interlock_contract.budget.prices import STANDARD, ModelUsage
@@ -17,20 +16,34 @@ from interlock_guard.budget.dialects import COUNT_TOKENS, EMBEDDINGS, MESSAGES, 
 MAX_COUNT: Final = 10**9
 """Largest number of tokens, or of searches, that is believed."""
 _MAX_ITERATIONS: Final = 4096
-_MAX_NESTING: Final = 4
-"""How deep a usage is merged: `iterations`, one of them, its `cache_creation`, and a number in it."""
-_MEMBERS: Final = frozenset(
+_INPUT_DETAILS: Final = frozenset(
+    {"cached_tokens", "cache_write_tokens", "cache_write_tokens_details", "audio_tokens", "image_tokens"}
+)
+_OUTPUT_DETAILS: Final = frozenset({"reasoning_tokens", "audio_tokens", "image_tokens"})
+_MESSAGE: Final = frozenset(
     {
-        *("prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"),
-        *("input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details", "cache_write_tokens"),
-        *("cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens", "cache_write_tokens_details"),
-        *("ttl_12h_tokens", "ttl_30m_tokens", "reasoning_tokens", "audio_tokens", "image_tokens", "citation_tokens"),
-        *("num_search_queries", "cache_creation", "cache_creation_input_tokens", "cache_read_input_tokens"),
-        *("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens", "iterations", "server_tool_use"),
-        *("web_search_requests", "service_tier", "speed", "inference_geo", "type"),
+        *("input_tokens", "output_tokens", "cache_creation", "cache_creation_input_tokens", "cache_read_input_tokens"),
+        *("server_tool_use", "type"),
     }
 )
-"""Members of a usage that are read."""
+MEMBERS: Final[Mapping[str, frozenset[str]]] = {
+    "": _MESSAGE
+    | {
+        *("prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"),
+        *("input_tokens_details", "output_tokens_details", "prompt_cache_hit_tokens", "num_cached_tokens"),
+        *("reasoning_tokens", "citation_tokens", "num_search_queries", "iterations"),
+        *("service_tier", "speed", "inference_geo"),
+    },
+    "prompt_tokens_details": _INPUT_DETAILS,
+    "input_tokens_details": _INPUT_DETAILS,
+    "completion_tokens_details": _OUTPUT_DETAILS,
+    "output_tokens_details": _OUTPUT_DETAILS,
+    "cache_write_tokens_details": frozenset({"ttl_12h_tokens", "ttl_30m_tokens"}),
+    "cache_creation": frozenset({"ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"}),
+    "server_tool_use": frozenset({"web_search_requests"}),
+    "iteration": _MESSAGE,
+}
+"""Members that are read: of a usage, and of each object in it. Without a name here, an object has none."""
 _MAX_WORD: Final = 256
 _ANYWHERE: Final = frozenset({"global", "not_available"})
 """What Anthropic calls inference that may happen anywhere, and a model for which there is no choice."""
@@ -136,34 +149,42 @@ def read_usage(endpoint: str, raw: Any, dialect: Dialect, *, has_hour_cache: boo
         return Unknown(str(error))
 
 
-def merge_usage(old: Any, new: Any, depth: int = 0, *, replaces: bool = False) -> Any:
+def merge_usage(old: Any, new: Any, within: str = "", *, replaces: bool = False) -> Any:
     """Return one raw usage made of two of the same stream, each of which counts from the stream's beginning.
 
     A number never falls, a list never gets shorter, a null changes nothing, and a number that cannot be read stays, so
-    that it is noticed. Only members that are read are kept: a stream may be long.
+    that it is noticed. A stream may be long and hostile. So only what is read is kept, and the time depends on `new`.
 
     Args:
         old: The one, None without one.
         new: The other.
-        depth: How deep in the usage they are.
+        within: The member that they are values of, empty for usages; `iteration` for each of `iterations`.
         replaces: Whether a number of `new` counts also where it is smaller.
     """
-    if new is None:
+    is_odd = not (old is None or _is_count(old) or isinstance(old, str | list | dict))
+    if new is None or is_odd:
         return old
-    if isinstance(new, dict) and (old is None or isinstance(old, dict)) and depth < _MAX_NESTING:
-        kept: dict[str, Any] = old or {}
+    if isinstance(new, dict):
+        kept: dict[str, Any] = old if isinstance(old, dict) else {}
+        names = MEMBERS.get(within, frozenset())
         merged = {
-            name: merge_usage(kept.get(name), value, depth + 1, replaces=replaces)
+            name: merge_usage(kept.get(name), value, name, replaces=replaces)
             for name, value in new.items()
-            if name in _MEMBERS
+            if name in names
         }
         return {**kept, **merged}
-    if isinstance(new, list) and (old is None or isinstance(old, list)) and depth < _MAX_NESTING:
-        pairs = islice(zip_longest(old or [], new), _MAX_ITERATIONS + 1)  # one more than is read
-        return [merge_usage(before, after, depth + 1, replaces=replaces) for before, after in pairs]
-    if _is_count(old):
-        return max(old, new) if _is_count(new) and not replaces else new
-    return new if old is None or isinstance(old, str | list | dict) else old
+    if isinstance(new, list):
+        known: list[Any] = old if isinstance(old, list) else []
+        taken = new[: _MAX_ITERATIONS + 1] if within == "iterations" else []  # one more than is read
+        befores = (*known[: len(taken)], *[None] * (len(taken) - len(known)))
+        both = [
+            merge_usage(before, after, "iteration", replaces=replaces)
+            for before, after in zip(befores, taken, strict=True)
+        ]
+        return [*both, *known[len(taken) :]]
+    if _is_count(old) and _is_count(new) and not replaces:
+        return max(old, new)
+    return new[:_MAX_WORD] if isinstance(new, str) else new
 
 
 def _is_count(value: Any) -> bool:

@@ -18,10 +18,11 @@ from openai.types.responses.response_usage import (
 from openai.types.responses.response_usage import (
     OutputTokensDetails as ResponseOutputDetails,
 )
+from typing_extensions import override
 
 from interlock_contract.budget.prices import ModelUsage
 from interlock_guard.budget.dialects import CHAT, COMPLETIONS, COUNT_TOKENS, EMBEDDINGS, MESSAGES, RESPONSES, dialect_of
-from interlock_guard.budget.usage import MAX_COUNT, Unknown, build_answer, merge_usage, read_usage
+from interlock_guard.budget.usage import MAX_COUNT, MEMBERS, Unknown, build_answer, merge_usage, read_usage
 from tests.requirements import requirement
 
 OPENAI = dialect_of("OpenAI", "openai", "https://api.openai.com/v1")
@@ -353,6 +354,42 @@ def test_a_stream_of_usages_with_ever_other_names_takes_no_memory() -> None:
     for number in range(1000):
         merged = merge_usage(merged, {f"name{number}": 1, "input_tokens": number})
     assert merged == {"input_tokens": 999}
+
+
+def leaves_of(value: Any) -> int:
+    """Return how many values there are in one, and their characters."""
+    if isinstance(value, dict | list):
+        return 1 + sum(map(leaves_of, value.values() if isinstance(value, dict) else value))
+    return 1 + len(str(value))
+
+
+@requirement("budget.usage")
+def test_a_stream_of_usages_with_all_that_is_read_in_all_that_is_read_takes_no_memory() -> None:
+    counts = {name: 1 for names in MEMBERS.values() for name in names}
+    large = [{name: {**counts, "type": "x" * 60_000} for name in counts}] * 100
+    merged: Any = None
+    for name in counts:
+        merged = merge_usage(merged, {name: large})
+        merged = merge_usage(merged, {name: large[0]} if name != "iterations" else {})
+        merged = merge_usage(merged, {name: "x" * 60_000} if name != "iterations" else {})
+    assert leaves_of(merged) < 50_000
+
+
+@requirement("budget.usage")
+def test_a_small_usage_after_a_large_one_is_read_by_itself_alone() -> None:
+    class Untouched(list[Any]):
+        @override
+        def __iter__(self) -> Any:
+            raise AssertionError("each iteration of the earlier usage is read again")
+
+    iterations = Untouched({"input_tokens": number} for number in range(4000))
+    merged = merge_usage({"iterations": iterations}, {"iterations": [None, {"output_tokens": 1}]})
+    assert merged["iterations"][:3] == [
+        {"input_tokens": 0},
+        {"input_tokens": 1, "output_tokens": 1},
+        {"input_tokens": 2},
+    ]
+    assert len(merged["iterations"]) == 4000
 
 
 @requirement("budget.usage")
