@@ -33,6 +33,7 @@ SAME: dict[str, str] = {
     "accounts-reserved: condition names-an-account: [": "it only saves comparisons with accounts",
     "accounts-reserved: variable isOurs: request.resource.resource != 'secrets'": "managed-objects refuses it",
     "agents-budget-override: validation 1: !variables.isSet": OLDEST,
+    "agents-budget-override: validation 2": OLDEST,
     "agents-budget-override: validation 3": OLDEST,
     "agents-budget-override: condition override-changed": "it keeps kills and other updates from the policy",
     "agents-budget-override: variable old: oldObject == null": ERROR,
