@@ -1,13 +1,17 @@
 """Who may write ledgers: admission on a real API server. `test_admission_guard_writes` has what guards may write."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from interlock.api.ledger import BudgetLedger
-from interlock_contract.budget.ledger import Ledger, LedgerWindow, dump_ledger, parse_ledger
+from interlock.reconcile.ledger_repair import repair_ledger
+from interlock_contract.budget.leases import LedgerTerms
+from interlock_contract.budget.ledger import Ledger, LedgerInvalid, LedgerWindow, dump_ledger, parse_ledger
 from interlock_contract.budget.ledger_names import total_ledger_name
+from interlock_contract.clock import utc_now
 from tests.integration.kubectl import Cluster, edited
 from tests.integration.ledger_place import (
     DAY,
@@ -218,6 +222,40 @@ def test_the_operator_ends_a_window_that_is_longer_than_any(place: LedgerPlace, 
         write(place.admin, stored, changed(**{period: replace(window, end=window.end - 1)}))
         assert write(place.operator, stored, changed(**{period: ended})).was_denied_by("budgetledgers")
         write(place.admin, stored, FULL)
+
+
+def _damaged(**members: Any) -> Any:
+    return {**dump_ledger(FULL), **members}
+
+
+_DAY, _CLOSED = dump_ledger(FULL)["day"], dump_ledger(FULL)["days"][0]
+
+
+@requirement("budget.ledger-repaired")
+@pytest.mark.parametrize(
+    "status",
+    [
+        _damaged(day={**_DAY, "end": _DAY["start"]}),
+        _damaged(day={**_DAY, "start": "2099-01-02T00:00:00Z", "end": "2099-01-01T00:00:00Z"}),
+        _damaged(day={"end": _DAY["end"], "spent": 7}),
+        _damaged(day={"spent": 7}),
+        _damaged(month={}),
+        _damaged(days=[{**_CLOSED, "end": _DAY["end"]}]),
+        _damaged(days=[_CLOSED, _CLOSED]),
+        _damaged(days=[{}, _CLOSED]),
+        _damaged(days=[{**_CLOSED, "start": "1970-01-01T00:00:00Z"}]),
+        _damaged(slices=[dump_ledger(FULL)["slices"][0]] * 2),
+    ],
+)
+def test_the_operator_may_write_each_repair(place: LedgerPlace, stored: str, status: Any) -> None:
+    found = place.admin.must("GET", stored)
+    reply = place.admin.send("PUT", f"{stored}/status", {**found, "status": status})
+    assert reply.status == 200, reply.text
+    kept = place.admin.must("GET", stored)["status"]
+    with pytest.raises(LedgerInvalid):
+        parse_ledger(kept)
+    reply = write(place.operator, stored, repair_ledger(kept, LedgerTerms(10_000, None), int(utc_now().timestamp())))
+    assert reply.status == 200, reply.text
 
 
 @requirement("budget.ledger-kept")
