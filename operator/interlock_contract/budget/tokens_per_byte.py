@@ -134,7 +134,9 @@ def add_tokens(known: tuple[ModelTokens, ...], counted: Mapping[str, TokenCount]
 def find_token_alerts(
     known: Sequence[ModelTokens], raised: Sequence[TokenAlert], terms: TokenTerms, *, window_start: int, now: int
 ) -> Iterator[TokenAlert]:
-    """Yield the alerts that are due: one for each model and day of the budget.
+    """Yield the alerts that are due: one for each model and day of the budget, and as many a day as a ledger keeps.
+
+    Guards write the models, and one that an attacker has taken over could name ever new ones.
 
     Args:
         known: The counts of the ledger.
@@ -146,7 +148,7 @@ def find_token_alerts(
     done = {one.model for one in raised if one.window_start == window_start}
     for one in known:
         hours = one.hours
-        if one.model in done or not hours:
+        if one.model in done or not hours or len(done) >= MAX_TOKEN_ALERTS:
             continue
         newest, day = hours[0], TokenCount()
         for earlier in hours[1:]:
@@ -159,6 +161,7 @@ def find_token_alerts(
                 continue
             # tokens / size against day_tokens / day_size, in integers
             if abs(tokens * day_size - day_tokens * size) * 100 > terms.change_percent * day_tokens * size:
+                done.add(one.model)
                 yield TokenAlert(one.model, direction, window_start, one.start, now, tokens, size, day_tokens, day_size)
                 break
 

@@ -8,6 +8,7 @@ from interlock_contract.budget.tokens_per_byte import (
     HOUR,
     MAX_COUNT,
     MAX_HOURS,
+    MAX_TOKEN_ALERTS,
     MAX_TOKEN_MODELS,
     ModelTokens,
     TokenAlert,
@@ -164,6 +165,18 @@ def test_a_model_is_one_alert_a_day_and_each_model_has_its_own() -> None:
     (second,) = find_token_alerts(other, raised, TERMS, window_start=DAY, now=START)
     assert second.model == "openai/gpt-4o"
     assert alerts(COUNT, more, raised=(replace(raised[0], window_start=DAY - 24 * HOUR),))
+
+
+@requirement("budget.tokens-per-byte")
+def test_a_guard_that_names_ever_new_models_raises_as_many_alerts_a_day_as_a_ledger_keeps() -> None:
+    more = COUNT._replace(input_tokens=50_000)
+    raised: list[TokenAlert] = []
+    for write in range(10):
+        invented = [f"openai/{write}-{number}" for number in range(MAX_TOKEN_MODELS)]
+        known = [one for model in invented for one in counted(COUNT, more, model=model)]
+        raised += find_token_alerts(known, raised[-MAX_TOKEN_ALERTS:], TERMS, window_start=DAY, now=START)
+    assert len(raised) == MAX_TOKEN_ALERTS
+    assert list(find_token_alerts(known, raised, TERMS, window_start=DAY + 24 * HOUR, now=START))
 
 
 def test_a_provider_that_reports_tokens_where_there_were_none_is_an_alert() -> None:
