@@ -5,7 +5,6 @@ it, and that its author is named. Only administrators of the cluster can add or 
 for it before an override becomes money.
 """
 
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -21,7 +20,7 @@ from interlock_kube.installed_policies import InstalledPolicies
 from interlock_kube.resource_types import Key
 
 RETRY_SECONDS: Final = 10.0
-"""When an override is looked at again for which the admission policy could not be read."""
+"""When an override is decided on again for which the admission policy, or another ledger, could not be read."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,9 @@ class CreditDecision:
     credit: Credit | None = None
     may_withdraw: bool = True
     retry_seconds: float | None = None
+
+
+_LATER: Final = CreditDecision(may_withdraw=False, retry_seconds=RETRY_SECONDS)
 
 
 class Overrides:
@@ -68,7 +70,9 @@ class Overrides:
         if agent is None or policy is None:
             return CreditDecision(may_withdraw=False)
         identity = identify_override(agent)
-        known = {} if identity is None else self._find_credits(agent, identity)
+        known, is_certain = ({}, True) if identity is None else self._find_credits(agent, identity)
+        if not known and not is_certain:
+            return _LATER
         is_here = key in known if known else environment == _current_environment(agent)
         if identity is None or not is_here:
             return CreditDecision()
@@ -77,7 +81,7 @@ class Overrides:
             return CreditDecision(recorded)
         is_vouched = recorded is not None or await self._policies.find_validating(OVERRIDE_POLICY)
         if is_vouched is None:
-            return CreditDecision(may_withdraw=False, retry_seconds=RETRY_SECONDS)
+            return _LATER
         return self._report(agent, identity, decide_override(agent, policy, now, is_vouched=is_vouched))
 
     def forget(self, agent: Key) -> None:
@@ -95,16 +99,23 @@ class Overrides:
             self._events.post(agent, note)
         return CreditDecision(decision.credit)
 
-    def _find_credits(self, agent: Agent, identity: str) -> dict[Key, Credit]:
-        """Return the credits of an Agent's ledgers that are those of an override: one, or none yet."""
+    def _find_credits(self, agent: Agent, identity: str) -> tuple[dict[Key, Credit], bool]:
+        """Return the credits of an Agent's ledgers that are those of an override: one, or none yet.
+
+        The second value is False where a ledger cannot be read, which may have the override already.
+        """
         found: dict[Key, Credit] = {}
+        is_certain = True
         for key in self._store.of_agent((agent.metadata.namespace, agent.metadata.name)):
             stored = self._store.get(key)
-            with suppress(LedgerInvalid):
+            try:
                 credit = stored.read().credit if stored is not None else None
-                if credit is not None and credit.id == identity:
-                    found[key] = credit
-        return found
+            except LedgerInvalid:
+                is_certain = False
+                continue
+            if credit is not None and credit.id == identity:
+                found[key] = credit
+        return found, is_certain
 
 
 def _current_environment(agent: Agent) -> str:

@@ -11,7 +11,7 @@ from interlock.runtime.overrides import RETRY_SECONDS
 from interlock_contract.budget.leases import LedgerTerms, room
 from interlock_contract.budget.ledger import Credit, Exhausted
 from interlock_contract.budget.money import NANOS
-from interlock_kube.resource_types import Key
+from interlock_kube.resource_types import BUDGET_LEDGER, Key
 from tests.requirements import requirement
 from tests.support.builders import AgentBuilder, PolicyBuilder, a_policy, an_agent
 from tests.unit.runtime.test_ledgers import AT, HOLDER, OWN, Ledgers, held
@@ -205,6 +205,25 @@ async def test_an_override_stays_with_the_ledger_that_has_it_when_the_agent_move
         await ledgers.reconcile(key)
 
     assert (credited(ledgers), credited(ledgers, OTHER)) == (0 if refused else 25, 0)
+
+
+@requirement("budget.override")
+async def test_an_override_is_not_given_again_while_the_ledger_that_has_it_cannot_be_read(ledgers: Ledgers) -> None:
+    ledgers.apply(overriding(MONTH_END))
+    await ledgers.reconcile()
+    ledgers.version += 1
+    moved = overriding(MONTH_END).in_environment("development").calling("openai/gpt-4o-mini")
+    ledgers.cache.put_agent(moved.at_version(ledgers.version).to_kubernetes())
+    await ledgers.store.create("agents", LedgerIdentity("support", "triage", "development"))
+    path = BUDGET_LEDGER.path(*OWN)
+    status = {**ledgers.client.objects[path]["status"], "month": 7}
+    ledgers.store.put(BUDGET_LEDGER.kind, ledgers.client.put(path, {**ledgers.client.objects[path], "status": status}))
+
+    assert await ledgers.reconcile(OTHER) == RETRY_SECONDS
+    assert credited(ledgers, OTHER) == 0
+    for key in (OWN, OTHER):  # the repair, and the next attempt
+        await ledgers.reconcile(key)
+    assert credited(ledgers, OTHER) == 0
 
 
 # Who vouches
