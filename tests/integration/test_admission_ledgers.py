@@ -25,6 +25,7 @@ from tests.integration.ledger_place import (
     WRITER,
     LedgerPlace,
     a_ledger,
+    a_slice,
     changed,
     ledger_place,
     write,
@@ -277,7 +278,7 @@ def test_the_operator_deletes_only_a_ledger_without_any_spend(place: LedgerPlace
         reply = place.operator.send("DELETE", stored)
         assert reply.was_denied_by("budgetledgers")
         assert "outlives the Agent" in reply.text
-    write(place.admin, stored, unspent)
+    write(place.admin, stored, replace(unspent, slices=(a_slice(OTHER_POD, 0),)))
     assert place.operator.send("DELETE", stored).status == 200
     place.admin.must("POST", place.ledgers, a_ledger())
     assert place.operator.send("DELETE", stored).status == 200  # a new one

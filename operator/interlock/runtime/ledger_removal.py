@@ -119,4 +119,5 @@ def _is_unspent(found: Json) -> bool:
         ledger: Ledger = parse_ledger(found.get("status"))
     except LedgerInvalid:
         return False
-    return not ledger.slices and not any(one.spent for one in (ledger.day, ledger.month, *ledger.days, *ledger.months))
+    windows = (ledger.day, ledger.month, *ledger.days, *ledger.months)
+    return not any(one.amount for one in ledger.slices) and not any(one.spent for one in windows)

@@ -166,10 +166,10 @@ async def test_ledgers_that_the_operator_follows_are_not_even_read() -> None:
         Ledger(replace(DAY, spent=0), MONTH),
         Ledger(replace(DAY, spent=0), replace(MONTH, spent=0), days=(LedgerWindow(AT - 90_000, AT - 3600, 1),)),
         Ledger(replace(DAY, spent=0), replace(MONTH, spent=0), months=(LedgerWindow(AT - 90_000, AT - 3600, 1),)),
-        Ledger(replace(DAY, spent=0), replace(MONTH, spent=0), (replace(SLICE, amount=0),)),
+        Ledger(replace(DAY, spent=0), replace(MONTH, spent=0), (replace(SLICE, amount=1),)),
     ],
 )
-async def test_a_ledger_with_spend_or_slices_stays_and_is_read_once(orphans: Ledgers, ledger: Ledger) -> None:
+async def test_a_ledger_with_money_spent_or_in_slices_stays_and_is_read_once(orphans: Ledgers, ledger: Ledger) -> None:
     path = BUDGET_LEDGER.path(*OWN)
     orphans.client.put(path, {**orphans.client.objects[path], "status": dump_ledger(ledger)})
     remover = removal(orphans)
@@ -180,6 +180,15 @@ async def test_a_ledger_with_spend_or_slices_stays_and_is_read_once(orphans: Led
     assert path not in [asked for _, asked in orphans.client.requests]
     orphans.client.put(path, {**orphans.client.objects[path], "status": {}})
     await remover.sweep()
+    assert left(orphans) == set()
+
+
+@requirement("budget.ledger-removed")
+async def test_the_empty_slice_of_a_guard_that_ended_keeps_no_ledger(orphans: Ledgers) -> None:
+    path = BUDGET_LEDGER.path(*OWN)
+    status = dump_ledger(Ledger(replace(DAY, spent=0), replace(MONTH, spent=0), (replace(SLICE, amount=0),)))
+    orphans.client.put(path, {**orphans.client.objects[path], "status": status})
+    await removal(orphans).sweep()
     assert left(orphans) == set()
 
 
