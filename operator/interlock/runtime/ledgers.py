@@ -56,6 +56,8 @@ SPEND_SECONDS: Final = 10.0
 """How long the status of an Agent may lag behind its spend."""
 LATE_EVENTS: Final = timedelta(minutes=10)
 """How old an alert may be that an earlier operator recorded, and perhaps did not post. An Event is posted once."""
+_LONGEST_PROBLEM: Final = 400
+"""Characters of what is wrong with a ledger in an Event, so that the command at its end has room."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,11 @@ class LedgerReconciler:
         if not await self._store.write(key, dump_ledger(repaired)):
             return CONFLICT_SECONDS
         if governing.about is not None:
-            message = f"BudgetLedger {key[1]} could not be read ({problem}); it is repaired, and what was lost is spent"
+            message = (
+                f"BudgetLedger {key[1]} could not be read ({problem[:_LONGEST_PROBLEM]}); it is repaired, and what was "
+                "lost counts as spent; to lower spent, run as an administrator of the cluster: "
+                f"kubectl -n {key[0]} edit budgetledgers.interlock.dev {key[1]} --subresource=status"
+            )
             note = EventNote("Warning", EventReason.LEDGER_REPAIRED, message, key=f"repair/{key[1]}/{stored.version}")
             self._events.post(governing.about, note)
         return None

@@ -74,6 +74,7 @@ async def test_a_ledger_that_cannot_be_read_is_repaired_and_an_event_says_so(key
     (note,) = repairs(ledgers)
     assert key[1] in note
     assert "slices[1]: the holder has two slices" in note
+    assert f"kubectl -n agents edit budgetledgers.interlock.dev {key[1]} --subresource=status" in note
 
 
 @requirement("budget.ledger-repaired")
