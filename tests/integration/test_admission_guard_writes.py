@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from msgspec.structs import replace
 
+from interlock.cluster.ledger_store import build_tracked
 from interlock_contract.budget.ledger import (
     BudgetAlert,
     Credit,
@@ -17,6 +18,7 @@ from interlock_contract.budget.ledger import (
 from interlock_contract.budget.money import MAX_MONEY
 from interlock_contract.budget.rates import MinuteRate, RateSlice
 from interlock_contract.budget.tokens_per_byte import ModelTokens
+from interlock_kube.client import APPLY_PATCH
 from tests.integration.kubectl import Cluster
 from tests.integration.ledger_place import (
     DAY,
@@ -402,6 +404,20 @@ def test_the_time_of_a_write_is_that_of_the_api_server(place: LedgerPlace, paths
         assert reply.was_denied_by("budgetledgers"), forged
         assert OPENS in reply.text
     assert write(place.guard(), paths[0], later, managedFields=[{}]).was_denied_by("budgetledgers")
+
+
+@requirement("budget.ledger-writers")
+def test_an_apply_of_the_operator_begins_the_notes_of_times_again(place: LedgerPlace) -> None:
+    path = f"{place.ledgers}/support-triage.staging"
+    place.admin.must("POST", place.ledgers, a_ledger("staging"))
+    place.reset(path)
+    place.admin.must("PATCH", path, {"metadata": {"managedFields": [{}]}}, "application/merge-patch+json")
+    assert "managedFields" not in place.admin.must("GET", path)["metadata"]
+    assert write(place.guard(), path, rolled()).status == 422  # whose expression has no time
+    ledger = build_tracked((place.namespace, "support-triage.staging"))
+    place.operator.must("PATCH", f"{path}?fieldManager=interlock", ledger, APPLY_PATCH)
+    assert write(place.guard(), path, rolled()).status == 200
+    place.admin.must("DELETE", path)
 
 
 @requirement("budget.ledger-writers")

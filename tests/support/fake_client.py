@@ -11,7 +11,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from interlock_kube.client import CONFLICT, INVALID, JSON, JSON_PATCH, MERGE_PATCH, NOT_FOUND, TABLE, ApiError, Json
+from interlock_kube.client import (
+    APPLY_PATCH,
+    CONFLICT,
+    INVALID,
+    JSON,
+    JSON_PATCH,
+    MERGE_PATCH,
+    NOT_FOUND,
+    TABLE,
+    ApiError,
+    Json,
+)
 
 READS = ("GET", "DRY-RUN")
 
@@ -136,6 +147,8 @@ class FakeClient:
             if known != live["metadata"]["resourceVersion"]:
                 raise ApiError(CONFLICT, "the object was changed meanwhile")
             _merge(live, copy.deepcopy(body))
+            if content_type == APPLY_PATCH:
+                live["metadata"].setdefault("managedFields", [])
         return copy.deepcopy(self._store(target, live))
 
     async def delete(self, path: str, options: Json, *, accept: str = JSON) -> None:  # noqa: ARG002 - as above

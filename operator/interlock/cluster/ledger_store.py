@@ -30,7 +30,7 @@ from interlock_contract.names import (
     POLICY_LABEL,
     POLICY_SINCE_ANNOTATION,
 )
-from interlock_kube.client import CONFLICT, JSON_PATCH, ApiError, Json, KubeClient, says_exists
+from interlock_kube.client import APPLY_PATCH, CONFLICT, JSON_PATCH, ApiError, Json, KubeClient, says_exists
 from interlock_kube.resource_types import BUDGET_LEDGER, Key, key_of, version_of
 
 SELECTOR: Final = f"{APP_MANAGED_BY_LABEL}={MANAGED_BY}"
@@ -50,6 +50,7 @@ class StoredLedger:
         policy_label: The policy as its label names it.
         addressee: The owner of the Agent as the annotation names it.
         day_seconds: How long its days are, as the annotation says; empty for calendar days.
+        is_tracked: Whether the API server notes who writes it, and when.
         data: Its status, as compressed JSON. Empty where it is larger than what is kept.
     """
 
@@ -58,6 +59,7 @@ class StoredLedger:
     policy_label: str
     addressee: str
     day_seconds: str
+    is_tracked: bool
     data: bytes
 
     @property
@@ -250,6 +252,19 @@ class LedgerStore:
             patch = {"metadata": {"annotations": {DAY_SECONDS_ANNOTATION: self._day_seconds or None}}}
             self._keep(await self._client.patch(BUDGET_LEDGER.path(*key), patch, FIELD_MANAGER))
 
+    async def keep_tracked(self, key: Key) -> None:
+        """Let the API server note again who writes a ledger, and when, if it does no longer.
+
+        An administrator who empties `metadata.managedFields` ends that, and only an apply begins it again. Admission
+        knows the time of a guard's write from there, so no guard could open the next day.
+
+        Raises:
+            ApiError: The API server refused.
+        """
+        if not self._ledgers[key].is_tracked:
+            path = BUDGET_LEDGER.path(*key)
+            self._keep(await self._client.patch(path, build_tracked(key), FIELD_MANAGER, content_type=APPLY_PATCH))
+
     async def read_again(self, key: Key) -> None:
         """Read a ledger now.
 
@@ -317,6 +332,7 @@ class LedgerStore:
             (metadata.get("labels") or {}).get(POLICY_LABEL, ""),
             annotations.get(OWNER_ANNOTATION, ""),
             annotations.get(DAY_SECONDS_ANNOTATION, ""),
+            "managedFields" in metadata,
             data if len(data) <= MOST_BYTES else b"",
         )
         if identity.agent:
@@ -343,6 +359,12 @@ def environments_of(cache: ResourceCache, key: Key) -> set[str]:
     raw = cache.agent(key)
     agent = parse_agent(raw) if raw is not None else None
     return {stage.environment for stage in agent.spec.stages} if isinstance(agent, Agent) else set()
+
+
+def build_tracked(key: Key) -> Json:
+    """Return what is applied to a ledger so that the API server notes its writers again: a label that it has."""
+    metadata = {"name": key[1], "namespace": key[0], "labels": {APP_MANAGED_BY_LABEL: MANAGED_BY}}
+    return {"apiVersion": BUDGET_LEDGER.api_version, "kind": BUDGET_LEDGER.kind, "metadata": metadata}
 
 
 def _labels(identity: LedgerIdentity, policy: str) -> dict[str, str]:

@@ -127,6 +127,7 @@ class LedgerReconciler:
             self._forget(key)
             return None
         await self._store.keep_day_length(key)
+        await self._store.keep_tracked(key)
         governing = self._governing(key, stored.identity)
         try:
             ledger = stored.read()

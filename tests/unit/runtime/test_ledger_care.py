@@ -45,6 +45,21 @@ async def test_a_ledger_says_how_long_its_days_are_where_they_are_short() -> Non
     assert "PATCH" not in [method for method, _ in ledgers.client.requests[before:]]
 
 
+@requirement("budget.ledger-writers")
+async def test_a_ledger_whose_writers_are_no_longer_noted_is_applied_once() -> None:
+    ledgers = Ledgers()
+    await ledgers.create()
+    path = BUDGET_LEDGER.path(*OWN)
+    ledgers.client.put(path, {**ledgers.client.objects[path], "status": {"month": {}}})  # a newer version
+    del ledgers.client.objects[path]["metadata"]["managedFields"]
+    ledgers.store.put(BUDGET_LEDGER.kind, copy.deepcopy(ledgers.client.objects[path]))
+    ledgers.client.forget_requests()
+    for _ in range(2):
+        await ledgers.reconcile()
+    assert [method for method, _ in ledgers.client.requests if method == "PATCH"] == ["PATCH"]
+    assert ledgers.client.bodies[0]["metadata"]["labels"] == {"app.kubernetes.io/managed-by": "interlock"}
+
+
 def broken(ledgers: Ledgers, status: Any, key: tuple[str, str] = OWN) -> None:
     """Let a ledger have a status that cannot be read."""
     path = BUDGET_LEDGER.path(*key)
