@@ -275,7 +275,7 @@ class HolderLedgers:
         return await self._attempt(limit, partial(self._change, limit, now, waiting))
 
     async def _change(self, limit: LedgerLimit, now: int, waiting: Sequence[int]) -> None:
-        share, bound, known = limit.share, self._bound_of_others(limit, now), set(limit.share.slices())
+        share, bound = limit.share, self._bound_of_others(limit, now)
         stored = await limit.object.change(
             lambda ledger: share.change(
                 ledger,
@@ -287,6 +287,7 @@ class HolderLedgers:
                 others_available=bound,
             )
         )
+        known = set(share.slices())  # with those that `_charge` has added meanwhile, and has noted
         idle = share.accept(stored, self.holder, self._monotonic())
         for key, held in share.slices().items():
             if key not in known:
@@ -329,8 +330,9 @@ class HolderLedgers:
             return
         ledger, now = limit.object.ledger, self._monotonic()
         one = None if ledger is None else ledger.find(SliceKey(self.holder, key.day_start, key.month_start))
-        if one is not None and key not in self.account.slices:  # nothing was open in it, so it was forgotten
-            self.account.grant(key, one.amount + one.settled, one.settled, now)
+        if one is not None and key not in self.account.slices:  # forgotten, or of a write without an answer
+            # What the slice has is not for calls: a write that returns it may be on its way.
+            self.account.grant(key, one.settled, one.settled, now)
             self._journal.charge(key, one.settled)
         self.account.charge(key, nanos, now)
         self._journal.charge(key, nanos)

@@ -8,6 +8,7 @@ import pytest
 from interlock_contract.budget.leases import close_holder, roll
 from interlock_guard.budget.account import Reservation
 from interlock_guard.budget.budget import Budget
+from interlock_guard.decision.decide import Deny
 from tests.requirements import requirement
 from tests.support.budget_bench import DAY_END, OWN, TOTAL, BudgetBench, in_virtual_time
 
@@ -153,5 +154,61 @@ def test_a_free_call_that_has_cost_something_is_charged_by_the_run_after_a_kill(
         bench.store.come_back()
         await bench.start()
         await bench.until(lambda: is_spent(bench, 8 * CALL), "both ledgers have it")
+
+    in_virtual_time(tmp_path, work)
+
+
+@requirement("budget.exact")
+def test_a_late_charge_makes_no_money_of_a_slice_whose_return_is_on_its_way(tmp_path: Path) -> None:
+    async def work(bench: BudgetBench) -> None:
+        bench.limit(day=1000 * CALL)
+        other = await bench.start("pod-b")
+        other.settle(await bench.reserved(other, CALL), CALL)
+        budget = await bench.start()
+        late = await budget.reserve(0)
+        assert isinstance(late, Reservation)
+        bench.store.loses_answers = 1
+        waiting = asyncio.create_task(budget.reserve(10 * CALL))
+        await bench.until(lambda: bench.store.loses_answers == 0, "the ledger has a slice that the guard does not know")
+        waiting.cancel()
+        found: list[Reservation | Deny] = []
+
+        def charge() -> None:
+            if not found:
+                budget.settle(late, CALL)
+                found.append(budget.reserve_now(9 * CALL))
+
+        bench.store.before_update = charge
+        await bench.until(lambda: bool(found), "the slice is returned")
+        assert isinstance(found[0], Deny)
+        await bench.until(lambda: bench.spent() == 2 * CALL, "the late charge is in the ledger")
+
+    in_virtual_time(tmp_path, work)
+
+
+@requirement("budget.crash")
+def test_a_charge_to_a_forgotten_slice_during_a_write_is_noted_once(tmp_path: Path) -> None:
+    async def work(bench: BudgetBench) -> None:
+        bench.limit(day=1000 * CALL)
+        budget = await bench.start()
+        budget.settle(await bench.reserved(budget, 10 * CALL), 5 * CALL)
+        late = await budget.reserve(0)
+        assert isinstance(late, Reservation)
+        bench.now = DAY_END + 1
+        budget.settle(await bench.reserved(budget, CALL), 0)
+        await asyncio.sleep(40)
+
+        def charge() -> None:
+            budget.settle(late, 7 * CALL)
+
+        bench.store.before_update = charge
+        await bench.reserved(budget, CALL)
+        assert late.is_settled
+        bench.store.go_away()
+        await bench.kill(budget)
+        bench.store.come_back()
+        await bench.start()
+        await bench.until(lambda: bench.store.ledger(OWN).days[0].spent >= 12 * CALL, "the day before has it")
+        assert bench.store.ledger(OWN).days[0].spent == 12 * CALL
 
     in_virtual_time(tmp_path, work)
