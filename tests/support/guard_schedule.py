@@ -380,6 +380,7 @@ class GuardSchedule:
                 self._check_refusal(guard, worst)
             return
         self.counts["forwarded"] += 1
+        self._note_room()  # between two samples, calls that end at once may reserve all there is
         for key in found.keys:
             self.store.true[key.ledger, "day", key.day_start] += min(true, worst)
             self.store.true[key.ledger, "month", key.month_start] += min(true, worst)
@@ -409,10 +410,13 @@ class GuardSchedule:
 
     async def _sample(self) -> None:
         while True:
-            self.rooms.append((monotonic(), self._room()))
+            self._note_room()
             while len(self.rooms) > 1 and self.rooms[1][0] < monotonic() - ANSWER_SECONDS:
                 self.rooms.popleft()
             await asyncio.sleep(SAMPLE_SECONDS)
+
+    def _note_room(self) -> None:
+        self.rooms.append((monotonic(), self._room()))
 
     def _room(self) -> int:
         """Return what a call could get now if every guard returned what it has not reserved."""
