@@ -276,8 +276,9 @@ class HolderLedgers:
 
     async def _change(self, limit: LedgerLimit, now: int, waiting: Sequence[int]) -> None:
         share, bound = limit.share, self._bound_of_others(limit, now)
-        stored = await limit.object.change(
-            lambda ledger: share.change(
+
+        def change(ledger: Ledger) -> Ledger:
+            changed = share.change(
                 ledger,
                 holder=self.holder,
                 pod_uid=self._pod_uid,
@@ -286,17 +287,24 @@ class HolderLedgers:
                 waiting=waiting,
                 others_available=bound,
             )
-        )
+            self._note_grants(share)  # before the write: its answer may be lost, and what it returns is gone
+            return changed
+
+        stored = await limit.object.change(change)
         known = set(share.slices())  # with those that `_charge` has added meanwhile, and has noted
         idle = share.accept(stored, self.holder, self._monotonic())
         for key, held in share.slices().items():
             if key not in known:
                 self._journal.charge(key, held.written)  # of a slice that this run had before, and has forgotten
-            if held.is_known:
-                self._journal.grant(key, held.granted)
+        self._note_grants(share)
         for key in idle:
             self._forget(key)
         self._note_excess(limit)
+
+    def _note_grants(self, share: LedgerShare) -> None:
+        for key, held in share.slices().items():
+            if held.is_known:
+                self._journal.grant(key, held.granted)
 
     def _bound_of_others(self, limit: LedgerLimit, now: int) -> int:
         """Return what the other ledgers can give to calls that wait for this one, too."""

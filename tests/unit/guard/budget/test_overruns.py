@@ -212,3 +212,27 @@ def test_a_charge_to_a_forgotten_slice_during_a_write_is_noted_once(tmp_path: Pa
         assert bench.store.ledger(OWN).days[0].spent == 12 * CALL
 
     in_virtual_time(tmp_path, work)
+
+
+@requirement("budget.crash")
+def test_what_a_closed_slice_had_returned_without_an_answer_pays_for_nothing(tmp_path: Path) -> None:
+    async def work(bench: BudgetBench) -> None:
+        bench.limit(day=1000 * CALL)
+        budget = await bench.start()
+        held, other = await bench.reserved(budget, 10 * CALL), await bench.reserved(budget, 10 * CALL)
+        budget.settle(other, 0)
+        await asyncio.sleep(1)
+        assert bench.committed() >= 20 * CALL
+        bench.store.loses_answers = 1
+        await bench.until(lambda: bench.store.loses_answers == 0, "what is free is returned", seconds=120)
+        assert bench.committed() == 10 * CALL
+        bench.store.go_away()
+        budget.settle(held, 15 * CALL)
+        await bench.kill(budget)
+        close(bench, budget.holder, OWN)
+        bench.store.come_back()
+        await bench.start()
+        await bench.until(lambda: bench.spent() >= 15 * CALL, "the ledger has what the call has cost")
+        assert bench.spent() == 15 * CALL
+
+    in_virtual_time(tmp_path, work)
