@@ -7,6 +7,7 @@ import contextlib
 import http
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,12 @@ def test_no_other_name_is_put_to_a_release_afterwards(oldest: Namespace) -> None
     assert patch(editor, path, {"metadata": {"annotations": {KILL_SWITCH_BY: None}}}).status == 200
 
 
+def is_refused(operator: Caller, path: str, manifest: Json) -> bool:
+    """Return True if one of the policies of the operator's objects refuses, once in force: either may be the first."""
+    reply = operator.send("POST", path, manifest)
+    return any(reply.was_denied_by(policy) for policy in ("operator-objects", "operator-workloads"))
+
+
 @requirement("protection.oldest")
 def test_the_operator_writes_all_its_objects_on_the_oldest_version(oldest: Namespace) -> None:
     operator = oldest.admin.with_token(oldest.admin.token_of(SYSTEM, "interlock"))
@@ -127,11 +134,13 @@ def test_the_operator_writes_all_its_objects_on_the_oldest_version(oldest: Names
         plural = "networkpolicies" if plain["kind"] == "NetworkPolicy" else f"{plain['kind'].lower()}s"
         version = plain["apiVersion"]
         path = f"/{'apis' if '/' in version else 'api'}/{version}/namespaces/{oldest.namespace}/{plural}"
+        bare = edited(plain, metadata__ownerReferences=None)
+        refused = partial(is_refused, operator, path + DRY, bare)
+        bounds.eventually(
+            refused, f"{plain['kind']} {plain['metadata']['name']} without an owner is refused", WAIT_SECONDS
+        )
         reply = operator.send("POST", path + DRY, plain)
         assert reply.status == 201, f"{plain['kind']} {plain['metadata']['name']}: {reply.text}"
-        bare = edited(plain, metadata__ownerReferences=None)
-        reply = operator.send("POST", path + DRY, bare)  # either may be the first to refuse
-        assert any(reply.was_denied_by(policy) for policy in ("operator-objects", "operator-workloads")), reply.text
 
 
 @requirement("protection.oldest", "protection.kill-fits")
