@@ -114,10 +114,9 @@ class FakeApiServer:
 
         Its ledgers are made before, where they are missing.
         """
-        budget = {} if text is None else json.loads(text).get("budget", {})
-        for name in budget.keys() & {"ledger", "totalLedger"}:
-            if budget[name] not in self.ledgers:
-                self.set_ledger(budget[name], Ledger())
+        for name in _ledgers_in(text):
+            if name not in self.ledgers:
+                self.set_ledger(name, Ledger())
         if text is not None and self.pins is not None:
             text = with_pins(text, *self.pins)
         if text is not None:
@@ -254,6 +253,15 @@ class FakeApiServer:
         finally:
             queues.discard(queue)
         return response
+
+
+def _ledgers_in(text: str | None) -> list[str]:
+    """Return the ledgers that the text of a bundle names; none where it is no JSON."""
+    try:
+        budget = json.loads(text or "{}").get("budget", {})
+    except json.JSONDecodeError:
+        return []
+    return [budget[name] for name in ("ledger", "totalLedger") if name in budget]
 
 
 def _config_map(text: str, *, version: int = 0) -> dict[str, Any]:
