@@ -185,6 +185,17 @@ def kill_controller(kubeconfig: Path, log: Path) -> OperatorProcess:
     return OperatorProcess(kubeconfig, log, {}, (sys.executable, "-m", "interlock_kill"), '"kill switches are watched"')
 
 
+def queued_seconds(pid: int) -> float:
+    """Return how long the main thread of a process was ready to run while other work had the processors.
+
+    The kernel counts that in the second number of `/proc/PID/schedstat`. Zero where it counts nothing.
+    """
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+    except FileNotFoundError:
+        return 0.0
+
+
 def cpu_seconds(pid: int) -> float:
     """Return the processor time that a process has used, without its ended children."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
