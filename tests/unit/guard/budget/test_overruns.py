@@ -27,6 +27,15 @@ def close(bench: BudgetBench, holder: str, *names: str) -> None:
         bench.store.put(name, close_holder(bench.store.ledger(name), holder))
 
 
+async def settle_and_end(bench: BudgetBench, budget: Budget, reservation: Reservation, cost: int) -> None:
+    """End a call while no ledger can be reached, kill the guard, and start its next run."""
+    bench.store.go_away()
+    budget.settle(reservation, cost)
+    await bench.kill(budget)
+    bench.store.come_back()
+    await bench.start()
+
+
 def is_spent(bench: BudgetBench, amount: int) -> bool:
     return bench.spent() == bench.spent(TOTAL) == amount
 
@@ -61,11 +70,7 @@ def test_what_a_killed_guard_was_charged_above_its_closed_slices_is_charged_by_i
         held = await bench.reserved(budget, 10 * CALL)
         before = budget.holder
         close(bench, before, OWN)
-        bench.store.go_away()
-        budget.settle(held, 15 * CALL)
-        await bench.kill(budget)
-        bench.store.come_back()
-        await bench.start()
+        await settle_and_end(bench, budget, held, 15 * CALL)
         await bench.until(lambda: is_spent(bench, 15 * CALL), "both ledgers have it")
 
     in_virtual_time(tmp_path, work)
@@ -77,11 +82,7 @@ def test_a_run_that_is_killed_after_it_was_closed_passes_on_what_it_had_to_charg
         held = await bench.reserved(budget, 10 * CALL)
         close(bench, budget.holder, OWN, TOTAL)
         await bench.reserved(budget, 2 * CALL)  # as another holder
-        bench.store.go_away()
-        budget.settle(held, 15 * CALL)
-        await bench.kill(budget)
-        bench.store.come_back()
-        await bench.start()
+        await settle_and_end(bench, budget, held, 15 * CALL)
         await bench.until(lambda: is_spent(bench, 17 * CALL), "what was under way counts whole, and what was above")
 
     in_virtual_time(tmp_path, work)
@@ -148,11 +149,7 @@ def test_a_free_call_that_has_cost_something_is_charged_by_the_run_after_a_kill(
         await bench.reserved(budget, CALL)
         free = await budget.reserve(0)
         assert isinstance(free, Reservation)
-        bench.store.go_away()
-        budget.settle(free, 7 * CALL)
-        await bench.kill(budget)
-        bench.store.come_back()
-        await bench.start()
+        await settle_and_end(bench, budget, free, 7 * CALL)
         await bench.until(lambda: is_spent(bench, 8 * CALL), "both ledgers have it")
 
     in_virtual_time(tmp_path, work)
