@@ -5,12 +5,12 @@ may differ from that of the API server, by which days begin.
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from msgspec.structs import replace
 
 from interlock_contract.budget.leases import LedgerTerms, clear_exhausted, close_holder, record_alerts, set_credit
-from interlock_contract.budget.ledger import BudgetAlert, Credit, Ledger, VelocityAlert
+from interlock_contract.budget.ledger import BudgetAlert, Credit, Ledger, VelocityAlert, write_seconds
 from interlock_contract.budget.money import shorten_money
 from interlock_contract.budget.tokens_per_byte import (
     MAX_TOKEN_ALERTS,
@@ -20,7 +20,6 @@ from interlock_contract.budget.tokens_per_byte import (
     per_kilobyte,
 )
 from interlock_contract.budget.velocity import VelocityTerms, record_velocity
-from interlock_contract.clock import write_time
 
 
 def reconcile_ledger(
@@ -72,7 +71,7 @@ def describe_alert(alert: BudgetAlert, subject: str) -> str:
         alert: The alert.
         subject: Who has spent, such as `agent triage in production`.
     """
-    begin = write_time(datetime.fromtimestamp(alert.window_start, UTC), "seconds")
+    begin = write_seconds(alert.window_start)
     amounts = f": {shorten_money(alert.spent)} of {shorten_money(alert.limit)}" if alert.limit else ""
     name = "daily" if alert.period == "day" else "monthly"
     return f"{subject} spent {alert.percent} % of its {name} budget since {begin}{amounts}"
@@ -85,7 +84,7 @@ def describe_velocity(alert: VelocityAlert, subject: str) -> str:
         alert: The alert.
         subject: Who has spent, such as `agent triage in production`.
     """
-    begin = write_time(datetime.fromtimestamp(alert.window_start, UTC), "seconds")
+    begin = write_seconds(alert.window_start)
     return (
         f"{subject} spent {shorten_money(alert.spent)} in the ten minutes from {begin}, where the "
         f"median of its last day is {shorten_money(alert.median)}"
@@ -99,10 +98,9 @@ def describe_tokens(alert: TokenAlert, subject: str) -> str:
         alert: The alert.
         subject: Who has called it, such as `agent triage in production`.
     """
-    begin = datetime.fromtimestamp(alert.hour_start, UTC)
     hour = per_kilobyte(alert.tokens, alert.bytes)
     day = per_kilobyte(alert.day_tokens, alert.day_bytes)
     return (
         f"{subject}: {alert.model} reported {hour} tokens of {alert.direction} for 1000 bytes in the hour from "
-        f"{begin:%Y-%m-%dT%H:%M:%SZ}, and {day} on the day before"
+        f"{write_seconds(alert.hour_start)}, and {day} on the day before"
     )

@@ -224,11 +224,12 @@ def parse_part(value: Any, kind: type[Part]) -> Part:
 
 def dump_ledger(ledger: Ledger) -> dict[str, Any]:
     """Return a ledger as the `status` of its object: a JSON object of its own, which the caller may change."""
-    document: dict[str, Any] = _map_times(msgspec.to_builtins(ledger), _write_seconds)
+    document: dict[str, Any] = _map_times(msgspec.to_builtins(ledger), write_seconds)
     return document
 
 
-def _write_seconds(seconds: int) -> str:
+def write_seconds(seconds: int) -> str:
+    """Return a time of a ledger, in seconds since the epoch, as its object has it, such as `2026-11-29T00:00:00Z`."""
     return write_time(datetime.fromtimestamp(seconds, UTC), "seconds")
 
 
