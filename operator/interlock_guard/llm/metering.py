@@ -109,14 +109,20 @@ class MeteredCall:
 
     def count_tokens(self, usage: ModelUsage) -> TokenCount:
         """Return what the answer said of its tokens, next to the bytes that they stand for."""
-        watch, shown = self.worst.watch, None
+        says_little = self.worst.watch.echoes or self.hides_reasoning
+        return count_call(
+            usage,
+            sent_bytes=self.sent_bytes if self.reads_text_alone else None,
+            shown=None if says_little else self._shown_text(),
+        )
+
+    def _shown_text(self) -> TextBytes | None:
+        """Return the text of the answer, None if it is not known."""
         if self._reader is not None and self._reader.body is not None:
-            shown = text_bytes(watch, self._reader.body)
-        elif self._stream is not None:
-            shown = TextBytes(self._stream.output_bytes, self._stream.reasoning_bytes)
-        if shown is None or watch.echoes or self.hides_reasoning:
-            shown = None
-        return count_call(usage, sent_bytes=self.sent_bytes if self.reads_text_alone else None, shown=shown)
+            return text_bytes(self.worst.watch, self._reader.body)
+        if self._stream is not None:
+            return TextBytes(self._stream.output_bytes, self._stream.reasoning_bytes)
+        return None
 
 
 class Meter:
