@@ -9,12 +9,13 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
+import msgspec
 from msgspec import Meta
 
 from interlock_contract.budget.bundle_budget import BundleBudget
 from interlock_contract.budget.money import Limit
 from interlock_contract.canonical_json import canonicalize, digest_of
-from interlock_contract.http_target import HttpTarget
+from interlock_contract.http_target import HttpTarget, matches
 from interlock_contract.json_pointer import POINTER
 from interlock_contract.loops import BundleLoops
 from interlock_contract.model_access import ModelAccess
@@ -32,7 +33,7 @@ from interlock_contract.strict_fields import (
     written,
 )
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 """Version of the contract; a guard refuses a bundle of any other."""
 
 BUNDLE_KEY: Final = "bundle.json"
@@ -48,6 +49,13 @@ MAX_RESULT_BYTES: Final = 16 * 1024 * 1024
 MAX_IN_FLIGHT: Final = 256
 DEFAULT_IN_FLIGHT: Final = 64
 MAX_CONCURRENT_TASKS: Final = 256
+MAX_EXCLUDED: Final = 8
+"""Most scopes that other placements serve."""
+MAX_PEERS: Final = 8
+MAX_DIMENSIONS: Final = 8
+MAX_DRAINING_PODS: Final = 100
+MAX_DRAIN_SECONDS: Final = 24 * 3600
+DEFAULT_DRAIN_SECONDS: Final = 30
 MAX_PROTOCOL: Final = 32
 """Longest version of MCP in characters."""
 LEAST_BYTES: Final = 1024
@@ -62,6 +70,17 @@ ResourceDescriptions = Literal["Withheld", "Unreviewed"]
 RecordedArguments = Literal["Digest", "Redacted"]
 Texts = Annotated[tuple[Text, ...], Meta(min_length=1)]
 Pointer = Annotated[Text, like(POINTER, "a JSON pointer such as /customer/email")]
+
+TASK_HEADER: Final = r"^[0-9A-Za-z]+(-[0-9A-Za-z]+)*$"
+"""A header that names the values of a task: no sign but `-`, because servers make one variable of `a-b` and `a_b`."""
+TASK_HEADER_RESERVED: Final = (
+    r"^((?i:accept(-.*)?|authorization|connection|content-.*|cookie|expect|forwarded|host|http2-settings|interlock-.*"
+    r"|keep-alive|proxy-.*|te|trace(parent|state)|trailer|transfer-encoding|upgrade|via|x-forwarded-.*))$"
+)
+"""Headers that say something else, belong to one connection, or are written by proxies and by the guard."""
+_HOST_LABEL: Final = r"[0-9a-z]([-0-9a-z]{0,61}[0-9a-z])?"
+PEER_URL: Final = rf"^http://{_HOST_LABEL}\.{_HOST_LABEL}\.svc:[1-9][0-9]{{0,4}}$"
+"""A Service of the cluster: `http://<service>.<namespace>.svc:<port>`, without a path."""
 
 
 class AgentIdentity(StrictStruct, frozen=True):
@@ -83,16 +102,26 @@ class ScopeLimit(StrictStruct, frozen=True):
     values: Texts
 
 
+ScopeLimits = Annotated[tuple[ScopeLimit, ...], Meta(max_length=MAX_DIMENSIONS)]
+"""A scope: work that is inside each of these limits. Without limits it is all work."""
+
+
 class BundleToolScope(StrictStruct, frozen=True):
-    """Where a call's arguments say a dimension's value (`pointer`), or that it has none (`unscoped`)."""
+    """Where a call's arguments say a dimension's value (`pointer`), or that it has none (`unscoped`).
+
+    With `inject`, the guard writes the value of a stage that has just one into arguments that do not say any.
+    """
 
     dimension: Name
     pointer: Pointer | None = None
     unscoped: Literal["Allowed"] | None = None
+    inject: bool = False
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""
         require_one(pointer=self.pointer, unscoped=self.unscoped)
+        if self.inject and self.pointer is None:
+            raise ValueError(".inject: needs a pointer")
 
 
 class BundleResourceScope(StrictStruct, frozen=True):
@@ -265,22 +294,68 @@ class BundleAuditPolicy(StrictStruct, frozen=True):
             raise ValueError(".redact: a digest alone has nothing to redact")
 
 
+class BundleTaskScope(StrictStruct, frozen=True):
+    """Where a task says a dimension's value: in a header, or at a pointer into its JSON body."""
+
+    dimension: Name
+    header: Annotated[str, like(TASK_HEADER, "the name of an HTTP header"), Meta(max_length=128)] | None = None
+    pointer: Pointer | None = None
+
+    def check(self) -> None:
+        """Refuse what breaks a rule over several fields."""
+        require_one(header=self.header, pointer=self.pointer)
+        if self.header is not None and matches(TASK_HEADER_RESERVED, self.header):
+            raise ValueError(".header: has a meaning of its own")
+
+
 class BundleTasks(StrictStruct, frozen=True):
-    """How the agent takes tasks: on which port it listens for them, and how many may be under way at once."""
+    """How the agent takes tasks: on which port it listens for them, and how many may be under way at once.
+
+    `scope` says where tasks name the dimensions of scopes. `drain_seconds` is how long tasks under way may go on once
+    the placement takes no new ones.
+    """
 
     port: Annotated[int, Meta(ge=1, le=2**16 - 1)]
     max_concurrent: Annotated[int, Meta(ge=1, le=MAX_CONCURRENT_TASKS)]
+    scope: Annotated[tuple[BundleTaskScope, ...], Meta(max_length=MAX_DIMENSIONS)] = ()
+    drain_seconds: Annotated[int, Meta(ge=0, le=MAX_DRAIN_SECONDS)] = DEFAULT_DRAIN_SECONDS
+
+    def check(self) -> None:
+        """Refuse what breaks a rule over several fields."""
+        refuse_doubles((entry.dimension for entry in self.scope), "scope", "dimension")
+
+
+class BundlePeer(StrictStruct, frozen=True):
+    """Another placement of the agent that takes tasks, and what it serves: `scope` without `excluded`.
+
+    `url` is the port for tasks of its guards. A peer that is `draining` takes no new tasks.
+    """
+
+    stage: Name
+    revision: Text
+    url: Annotated[Text, like(PEER_URL, "http://<service>.<namespace>.svc:<port>")]
+    scope: ScopeLimits = ()
+    excluded: Annotated[tuple[ScopeLimits, ...], Meta(max_length=MAX_EXCLUDED)] = ()
+    is_draining: bool = msgspec.field(default=False, name="draining")
+
+    def check(self) -> None:
+        """Refuse what breaks a rule over several fields."""
+        refuse_doubles((limit.dimension for limit in self.scope), "scope", "dimension")
+        _check_excluded(self.excluded)
 
 
 class Bundle(StrictStruct, frozen=True):
     """Everything that one guard obeys.
 
-    An empty `scope` is no limit; without `tasks` the agent takes none, without `models` it calls none.
+    An empty `scope` is no limit; without `tasks` the agent takes none, without `models` it calls none. Each scope of
+    `excluded` is served by another placement; an empty one in it is all work. While `is_draining`, the agent takes no
+    new tasks, and the guards in `draining_pods` take none either. `peers` are the agent's other placements in
+    environments of the same class.
     `agent_key_digest` is the SHA-256 in hex of the key that the agent shows. Without it every request is refused.
     `budget` bounds what calls of models and of tools that cost may spend. Without `loops` any call may be repeated.
     """
 
-    schema_version: Literal[3]
+    schema_version: Literal[4]
     agent: AgentIdentity
     revision: Text
     stage: Name
@@ -293,11 +368,36 @@ class Bundle(StrictStruct, frozen=True):
     agent_key_digest: Digest | None = None
     budget: BundleBudget | None = None
     loops: BundleLoops | None = None
+    excluded: Annotated[tuple[ScopeLimits, ...], Meta(max_length=MAX_EXCLUDED)] = ()
+    is_draining: bool = msgspec.field(default=False, name="draining")
+    peers: Annotated[tuple[BundlePeer, ...], Meta(max_length=MAX_PEERS)] = ()
+    draining_pods: Annotated[tuple[Text, ...], Meta(max_length=MAX_DRAINING_PODS)] = ()
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""
         refuse_doubles((limit.dimension for limit in self.scope), "scope", "dimension")
         refuse_doubles((source.name for source in self.sources), "sources", "name")
+        _check_excluded(self.excluded)
+        # The guard passes a task on to one placement, so two of them never share an address.
+        refuse_doubles((peer.url for peer in self.peers), "peers", "url")
+        refuse_doubles((f"{peer.stage}/{peer.revision}" for peer in self.peers), "peers", "revision")
+        for index, peer in enumerate(self.peers):
+            if peer.url.split(".")[1] != self.agent.namespace:
+                raise ValueError(f".peers[{index}].url: must be a Service in the namespace of the agent")
+            if (peer.stage, peer.revision) == (self.stage, self.revision):
+                raise ValueError(f".peers[{index}]: is this placement itself")
+
+
+def _check_excluded(excluded: tuple[tuple[ScopeLimit, ...], ...]) -> None:
+    """Refuse scopes that name a dimension twice, and a scope that is there twice.
+
+    Raises:
+        ValueError: One does.
+    """
+    for index, scope in enumerate(excluded):
+        refuse_doubles((limit.dimension for limit in scope), f"excluded[{index}]", "dimension")
+        if scope in excluded[:index]:
+            raise ValueError(f".excluded[{index}]: is there twice")
 
 
 def parse_bundle(text: str) -> Bundle:

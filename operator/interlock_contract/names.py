@@ -49,6 +49,8 @@ LOOP_PREFIX: Final = f"loops.{GROUP}/"
 """Annotation of a placement's Lease, followed by a pod's name: a loop for which the agent is to be killed."""
 HOLDER_PREFIX = f"holder.{GROUP}/"
 """Annotation of a placement's Lease, followed by a pod's name: the holder of a budget there, and its last time."""
+DRAIN_PREFIX: Final = f"drain.{GROUP}/"
+"""Annotation of a placement's Lease, followed by a pod's name: how many tasks a draining guard has under way."""
 
 DAY_SECONDS_ANNOTATION: Final = f"{GROUP}/day-seconds"
 """Annotation of a BudgetLedger in tests and examples: how many seconds its days have. Admission checks it."""

@@ -137,17 +137,21 @@ def _check(struct: StrictStruct, path: str) -> None:
         BundleInvalid: A rule is broken.
     """
     for name, key in _nested(type(struct)):
-        value = getattr(struct, name)
-        if isinstance(value, tuple):
-            for index, item in enumerate(value):
-                _check(item, f"{path}.{key}[{index}]")
-        elif value is not None:
-            _check(value, f"{path}.{key}")
+        _check_within(getattr(struct, name), f"{path}.{key}")
     if (check := getattr(struct, "check", None)) is not None:
         try:
             check()
         except ValueError as error:
             raise BundleInvalid(f"{path}{error}".removeprefix(".")) from None
+
+
+def _check_within(value: StrictStruct | tuple[Any, ...] | None, path: str) -> None:
+    """Check the structs of a field: one, none, or those of a list, which may hold lists."""
+    if isinstance(value, tuple):
+        for index, item in enumerate(value):
+            _check_within(item, f"{path}[{index}]")
+    elif value is not None:
+        _check(value, path)
 
 
 @cache

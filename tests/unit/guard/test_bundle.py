@@ -12,11 +12,13 @@ from interlock_contract.bundle import (
     BundleArgumentRule,
     BundleAuditPolicy,
     BundleLimits,
+    BundlePeer,
     BundlePrompt,
     BundleResource,
     BundleResourceScope,
     BundleSource,
     BundleTasks,
+    BundleTaskScope,
     BundleTool,
     BundleToolScope,
     Grant,
@@ -29,7 +31,7 @@ from interlock_contract.bundle import (
 from interlock_contract.strict_fields import BundleInvalid
 
 WIRE: dict[str, Any] = {
-    "schemaVersion": 3,
+    "schemaVersion": 4,
     "agent": {"name": "support-triage", "namespace": "agents", "uid": "u-1"},
     "revision": "0123456789",
     "stage": "one-region",
@@ -46,7 +48,7 @@ WIRE: dict[str, Any] = {
                     "operation": "read",
                     "resource": "contacts",
                     "scope": [
-                        {"dimension": "region", "pointer": "/region"},
+                        {"dimension": "region", "pointer": "/region", "inject": True},
                         {"dimension": "product-line", "unscoped": "Allowed"},
                     ],
                     "arguments": [
@@ -80,11 +82,29 @@ WIRE: dict[str, Any] = {
         }
     ],
     "audit": {"arguments": "Redacted", "redact": ["/customer/email"]},
-    "tasks": {"port": 8080, "maxConcurrent": 4},
+    "tasks": {
+        "port": 8080,
+        "maxConcurrent": 4,
+        "scope": [{"dimension": "region", "header": "X-Region"}, {"dimension": "line", "pointer": "/meta/line"}],
+        "drainSeconds": 90,
+    },
+    "excluded": [[{"dimension": "region", "values": ["us"]}, {"dimension": "line", "values": ["a"]}], []],
+    "draining": True,
+    "drainingPods": ["support-triage-0"],
+    "peers": [
+        {
+            "stage": "everywhere",
+            "revision": "9876543210",
+            "url": "http://guard-support-triage.agents.svc:7412",
+            "scope": [{"dimension": "region", "values": ["us"]}],
+            "excluded": [[{"dimension": "region", "values": ["eu-west"]}]],
+            "draining": True,
+        }
+    ],
 }
 
 PARSED = Bundle(
-    schema_version=3,
+    schema_version=4,
     agent=AgentIdentity("support-triage", "agents", "u-1"),
     revision="0123456789",
     stage="one-region",
@@ -101,7 +121,7 @@ PARSED = Bundle(
                     "read",
                     "contacts",
                     (
-                        BundleToolScope("region", "/region"),
+                        BundleToolScope("region", "/region", inject=True),
                         BundleToolScope("product-line", unscoped="Allowed"),
                     ),
                     (
@@ -135,7 +155,22 @@ PARSED = Bundle(
         ),
     ),
     audit=BundleAuditPolicy("Redacted", ("/customer/email",)),
-    tasks=BundleTasks(8080, 4),
+    tasks=BundleTasks(
+        8080, 4, (BundleTaskScope("region", header="X-Region"), BundleTaskScope("line", pointer="/meta/line")), 90
+    ),
+    excluded=((ScopeLimit("region", ("us",)), ScopeLimit("line", ("a",))), ()),
+    is_draining=True,
+    draining_pods=("support-triage-0",),
+    peers=(
+        BundlePeer(
+            "everywhere",
+            "9876543210",
+            "http://guard-support-triage.agents.svc:7412",
+            (ScopeLimit("region", ("us",)),),
+            ((ScopeLimit("region", ("eu-west",)),),),
+            is_draining=True,
+        ),
+    ),
 )
 
 
@@ -163,6 +198,14 @@ def rule(wire: dict[str, Any], index: int) -> dict[str, Any]:
     return found
 
 
+OTHER = "http://guard-other.agents.svc:7412"
+
+
+def many_dimensions(**members: Any) -> list[dict[str, Any]]:
+    """Nine of them, one more than a scope may have."""
+    return [{"dimension": f"d{index}", **members} for index in range(9)]
+
+
 INVALID: list[tuple[Change, str]] = [
     (lambda w: w.update(schemaVersion=1), "schemaVersion"),
     (lambda w: w.pop("schemaVersion"), "schemaVersion: is missing"),
@@ -179,6 +222,50 @@ INVALID: list[tuple[Change, str]] = [
     (lambda w: w["tasks"].update(maxConcurrent=0), "tasks.maxConcurrent: Expected `int` >= 1"),
     (lambda w: w["tasks"].update(maxConcurrent=257), "tasks.maxConcurrent: Expected `int` <= 256"),
     (lambda w: w["tasks"].update(host="x"), "tasks.host: is unknown"),
+    (lambda w: w["tasks"].update(drainSeconds=-1), "tasks.drainSeconds: Expected `int` >= 0"),
+    (lambda w: w["tasks"].update(drainSeconds=86401), "tasks.drainSeconds: Expected `int` <= 86400"),
+    (lambda w: w["tasks"].update(scope=[]), "tasks.scope: must be left out"),
+    (lambda w: w["tasks"].update(scope=many_dimensions(header="X-A")), "tasks.scope: Expected `array` of length <= 8"),
+    (lambda w: w["tasks"]["scope"].append(w["tasks"]["scope"][0]), "tasks.scope[2].dimension: 'region' is there twice"),
+    (lambda w: w["tasks"]["scope"][0].update(pointer="/x"), "tasks.scope[0]: must have exactly one of header, pointer"),
+    (lambda w: w["tasks"]["scope"][0].pop("header"), "tasks.scope[0]: must have exactly one of header, pointer"),
+    (lambda w: w["tasks"]["scope"][1].update(pointer="line"), "tasks.scope[1].pointer: must be a JSON pointer"),
+    (lambda w: w.update(excluded=[]), "excluded: must be left out"),
+    (lambda w: w.update(excluded=[[]] * 9), "excluded: Expected `array` of length <= 8"),
+    (lambda w: w.update(excluded=[[], []]), "excluded[1]: is there twice"),
+    (lambda w: w["excluded"][0].append(w["excluded"][0][0]), "excluded[0][2].dimension: 'region' is there twice"),
+    (lambda w: w["excluded"][0][1].update(values=[]), "excluded[0][1].values: Expected `array` of length >= 1"),
+    (lambda w: w.update(excluded=[many_dimensions(values=["a"])]), "excluded[0]: Expected `array` of length <= 8"),
+    (lambda w: w.update(draining=False), "draining: must be left out"),
+    (lambda w: w.update(drainingPods=["a"] * 101), "drainingPods: Expected `array` of length <= 100"),
+    (lambda w: w.update(peers=w["peers"] * 9), "peers: Expected `array` of length <= 8"),
+    (lambda w: w["peers"].append({**w["peers"][0], "stage": "x"}), "peers[1].url: 'http://guard-support-triage.agents"),
+    (lambda w: w["peers"].append({**w["peers"][0], "url": OTHER}), "peers[1].revision: 'everywhere/9876543210'"),
+    (lambda w: w["peers"][0].update(stage="one-region", revision="0123456789"), "peers[0]: is this placement itself"),
+    (lambda w: w["peers"][0].update(url="http://guard.other.svc:7412"), "peers[0].url: must be a Service in the name"),
+    (lambda w: w["peers"][0]["scope"].append(w["peers"][0]["scope"][0]), "peers[0].scope[1].dimension: 'region' is"),
+    (lambda w: w["peers"][0]["excluded"].append(w["peers"][0]["excluded"][0]), "peers[0].excluded[1]: is there twice"),
+    *(
+        (lambda w, url=url: w["peers"][0].update(url=url), "peers[0].url: must be http://<service>.<namespace>.svc")
+        for url in (
+            "https://a.agents.svc:7412",
+            "http://10.0.0.1:7412",
+            "http://example.com:80",
+            "http://a.agents.svc.example.com:80",
+            "http://a.agents.svc",
+            "http://u@a.agents.svc:80",
+            "http://a.agents.svc:80/x",
+            "http://A.agents.svc:80",
+        )
+    ),
+    *(
+        (lambda w, name=name: w["tasks"]["scope"][0].update(header=name), "tasks.scope[0].header: must be the name")
+        for name in ("X_Region", "", "x region", "x:", "-x", "x--y", "régión")
+    ),
+    *(
+        (lambda w, name=name: w["tasks"]["scope"][0].update(header=name), "tasks.scope[0].header: has a meaning")
+        for name in ("host", "AUTHORIZATION", "Content-Region", "Connection", "TE", "Upgrade", "Interlock-Forwarded")
+    ),
     (lambda w: w["scope"][0].update(values=[]), "scope[0].values: Expected `array` of length >= 1"),
     (lambda w: w["scope"].append(w["scope"][0]), "scope[1].dimension: 'region' is there twice"),
     (lambda w: w["sources"].append(w["sources"][0]), "sources[1].name: 'crm' is there twice"),
@@ -203,6 +290,10 @@ INVALID: list[tuple[Change, str]] = [
         "sources[0].tools[0].scope[0].pointer",
     ),
     (lambda w: w["sources"][0]["tools"][0]["scope"][0].update(pointer="/a~2"), "sources[0].tools[0].scope[0].pointer"),
+    (
+        lambda w: w["sources"][0]["tools"][0]["scope"][1].update(inject=True),
+        "sources[0].tools[0].scope[1].inject: needs a pointer",
+    ),
     (lambda w: w["sources"][0]["tools"][0]["scope"][1].update(unscoped="Yes"), "sources[0].tools[0].scope[1].unscoped"),
     (lambda w: w["sources"][0]["tools"][0]["scope"][1].update(dimension="region"), "sources[0].tools[0].scope[1]"),
     (lambda w: w["sources"][0]["tools"][0].pop("arguments"), "sources[0].tools[0].arguments: is missing"),

@@ -11,6 +11,7 @@ from interlock_contract.bundle import (
     LARGEST_NUMBER,
     LEAST_BYTES,
     MAX_CONCURRENT_TASKS,
+    MAX_DRAIN_SECONDS,
     MAX_IN_FLIGHT,
     MAX_REQUEST_BYTES,
     MAX_RESULT_BYTES,
@@ -20,11 +21,13 @@ from interlock_contract.bundle import (
     BundleArgumentRule,
     BundleAuditPolicy,
     BundleLimits,
+    BundlePeer,
     BundlePrompt,
     BundleResource,
     BundleResourceScope,
     BundleSource,
     BundleTasks,
+    BundleTaskScope,
     BundleTool,
     BundleToolScope,
     Grant,
@@ -55,7 +58,7 @@ def some(what: st.SearchStrategy[Any], key: str | None = None, least: int = 0) -
 
 
 TOOL_SCOPES = st.one_of(
-    st.builds(BundleToolScope, NAMES, POINTERS),
+    st.builds(BundleToolScope, NAMES, POINTERS, inject=st.booleans()),
     st.builds(BundleToolScope, NAMES, unscoped=st.just("Allowed")),
 )
 RESOURCE_SCOPES = st.one_of(
@@ -134,20 +137,54 @@ PROVIDERS = st.builds(
     targets(st.just(())),
     some(st.builds(Model, st.from_regex(r"[a-z][-a-z0-9.:]{0,9}[a-z]", fullmatch=True), FILES), "name"),
 )
+SCOPES = some(st.builds(ScopeLimit, NAMES, some(TEXTS, least=1)), "dimension")
+TASK_SCOPES = st.one_of(
+    st.builds(BundleTaskScope, NAMES, header=HEADER_NAMES), st.builds(BundleTaskScope, NAMES, pointer=POINTERS)
+)
+TASKS = st.builds(
+    BundleTasks,
+    st.integers(1, 65535),
+    st.integers(1, MAX_CONCURRENT_TASKS),
+    some(TASK_SCOPES, "dimension"),
+    st.integers(0, MAX_DRAIN_SECONDS),
+)
+EXCLUDED = st.lists(SCOPES, max_size=2, unique=True).map(tuple)
+PEERS = st.builds(
+    BundlePeer, NAMES, TEXTS, NAMES.map("http://{}.agents.svc:7412".format), SCOPES, EXCLUDED, st.booleans()
+)
 BUNDLES = st.builds(
     Bundle,
     st.just(SCHEMA_VERSION),
-    st.builds(AgentIdentity, NAMES, NAMES, TEXTS),
+    st.builds(AgentIdentity, NAMES, st.just("agents"), TEXTS),
     TEXTS,
     NAMES,
     NAMES,
-    some(st.builds(ScopeLimit, NAMES, some(TEXTS, least=1)), "dimension"),
+    SCOPES,
     some(sources("stdio") | sources("http"), "name"),
     st.builds(BundleAuditPolicy) | st.builds(BundleAuditPolicy, st.just("Redacted"), some(POINTERS)),
-    st.none() | st.builds(BundleTasks, st.integers(1, 65535), st.integers(1, MAX_CONCURRENT_TASKS)),
+    st.none() | TASKS,
     st.none() | st.builds(ModelAccess, some(PROVIDERS, "name")),
     st.none() | DIGESTS,
+    excluded=EXCLUDED,
+    is_draining=st.booleans(),
+    peers=some(PEERS, "url"),
 )
+
+
+MAY_BE_MISSING = {
+    "agentKeyDigest",
+    "tasks",
+    "models",
+    "caFile",
+    "http",
+    "inject",
+    "drainSeconds",
+    "excluded",
+    "draining",
+    "peers",
+    "scope",
+}
+"""What then means something else."""
 
 
 def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -193,7 +230,7 @@ def test_a_member_that_is_missing_unknown_or_of_another_type_is_never_passed_ove
     except BundleInvalid:
         return
     assert read != bundle
-    assert last in ("tasks", "models", "caFile", "http"), "what may be missing, and then means something else"
+    assert last in MAY_BE_MISSING
 
 
 @settings(max_examples=20)

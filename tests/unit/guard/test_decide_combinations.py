@@ -44,7 +44,7 @@ VALUES: list[Any] = [None, "a", "b", "ab", "c", "", 2, 4, -1, True, ["a", "b"], 
 
 def wire(**source: Any) -> dict[str, Any]:
     return {
-        "schemaVersion": 3,
+        "schemaVersion": 4,
         "agent": {"name": "a", "namespace": "n", "uid": "u"},
         "revision": "r",
         "stage": "s",
