@@ -56,7 +56,7 @@ class BudgetBench:
         """Start the guard of a pod; a second one with the same pod is the next run of its container."""
         live = LiveState()
         identity = AgentIdentity("triage", "agents", "uid")
-        live.bundle = Bundle(3, identity, "r", "staging", "staging", (), (), budget=self.terms)
+        live.bundle = Bundle(4, identity, "r", "staging", "staging", (), (), budget=self.terms)
         runs = len([one for one in self._running if one.holder.startswith(f"{pod}/")])
         budget = Budget(
             live=live,

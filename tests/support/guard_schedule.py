@@ -223,7 +223,7 @@ class GuardSchedule:
         self.numbers += 1
         live = LiveState()
         live.bundle = Bundle(
-            *(3, AgentIdentity("triage", "agents", "uid"), "r", "staging", "staging", (), ()), budget=self.terms
+            *(4, AgentIdentity("triage", "agents", "uid"), "r", "staging", "staging", (), ()), budget=self.terms
         )
         connection = Connection(self.store, self.random, self.fault_rate)
         connection.forbidden = self.forbidden

@@ -194,7 +194,7 @@ def a_bundle_with_models(port: int, *, key: str = AGENT_KEY) -> str:
     budget = BundleBudget(LEDGER, hang_up_seconds=0)
     return dump_bundle(
         Bundle(
-            *(3, identity, "0123456789", "staging", "staging", (), ()),
+            *(4, identity, "0123456789", "staging", "staging", (), ()),
             models=models,
             agent_key_digest=digest,
             budget=budget,

@@ -82,7 +82,7 @@ def a_bundle(
     )
     identity = AgentIdentity(AGENT, NAMESPACE, uid)
     return dump_bundle(
-        Bundle(3, identity, "0123456789", "staging", "staging", (), (source,), agent_key_digest=AGENT_KEY_DIGEST)
+        Bundle(4, identity, "0123456789", "staging", "staging", (), (source,), agent_key_digest=AGENT_KEY_DIGEST)
     )
 
 

@@ -90,7 +90,7 @@ def known_bundle(
     )
     identity = AgentIdentity(AGENT, NAMESPACE, UID)
     return dump_bundle(
-        Bundle(3, identity, revision, "staging", "staging", (), (source,), agent_key_digest=AGENT_KEY_DIGEST)
+        Bundle(4, identity, revision, "staging", "staging", (), (source,), agent_key_digest=AGENT_KEY_DIGEST)
     )
 
 

@@ -53,7 +53,7 @@ async def learn_over_http(target: HttpTarget, folder: Path) -> LearntPins:
 
 async def _verify(source: BundleSource, folder: Path) -> VerificationResult:
     source = replace(source, tools=(BundleTool("*", "read", "x"),), prompts=(BundlePrompt("*", "read", "x"),))
-    bundle = Bundle(3, AgentIdentity("a", "n", "u"), "r", "s", "s", (), (source,))
+    bundle = Bundle(4, AgentIdentity("a", "n", "u"), "r", "s", "s", (), (source,))
     async with asyncio.timeout(LEARN_SECONDS):
         build: Callable[..., object] = lambda served, listener: build_upstream(  # noqa: E731
             served,

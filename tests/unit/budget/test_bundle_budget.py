@@ -13,7 +13,7 @@ from interlock_contract.bundle import AgentIdentity, Bundle, BundleTool, dump_bu
 from interlock_contract.strict_fields import BundleInvalid
 from tests.requirements import requirement
 
-BUNDLE = Bundle(3, AgentIdentity("triage", "support", "uid"), "r1", "staging", "staging", (), ())
+BUNDLE = Bundle(4, AgentIdentity("triage", "support", "uid"), "r1", "staging", "staging", (), ())
 LIMITS = st.none() | st.integers(0, MAX_LIMIT)
 BUDGETS = st.builds(
     BundleBudget,

@@ -51,7 +51,7 @@ def decide(
     name, model = ("anthropic", "claude") if method.startswith(MESSAGES) else ("openai", "gpt")
     providers = tuple(structs.replace(one, extra_members=extra, content_hosts=hosts) for one in (OPENAI, ANTHROPIC))
     identity = AgentIdentity("a", "agents", "u-1")
-    bundle = Bundle(3, identity, "r", "staging", "staging", (), (), models=ModelAccess(providers))
+    bundle = Bundle(4, identity, "r", "staging", "staging", (), (), models=ModelAccess(providers))
     request = DecisionInput(MODELS, method, arguments=body, model=f"{name}/{model}", betas=betas)
     decision = decide_model(bundle, State(agent_uid="u-1", contact_at=0.0), request, 0.0)
     return ("Allow", "") if isinstance(decision, Allow) else (decision.reason.value, decision.message)

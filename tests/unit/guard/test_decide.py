@@ -49,7 +49,7 @@ TOOLS = (
 
 def a_bundle(*grants: Grant, tools: tuple[BundleTool, ...] = TOOLS, scope: tuple[ScopeLimit, ...] = ()) -> Bundle:
     source = BundleSource("crm", "crm", "stdio", tools, grants or (BINDING, MATRIX, AGENT))
-    return pinned(Bundle(3, AgentIdentity("a", "agents", "u-1"), "r", "staging", "staging", scope, (source,)))
+    return pinned(Bundle(4, AgentIdentity("a", "agents", "u-1"), "r", "staging", "staging", scope, (source,)))
 
 
 def call(tool: str, arguments: dict[str, Any] | None = None) -> DecisionInput:

@@ -78,7 +78,7 @@ SOURCE = BundleSource(
 
 def a_bundle(*, scope: tuple[ScopeLimit, ...] = (), **changes: Any) -> Bundle:
     sources = (structs.replace(SOURCE, **changes),)
-    bundle = Bundle(3, AgentIdentity("a", "agents", "u-1"), "r", "staging", "staging", scope, sources)
+    bundle = Bundle(4, AgentIdentity("a", "agents", "u-1"), "r", "staging", "staging", scope, sources)
     return pinned(bundle, "get_contact", "get_deal", "drop_deal")
 
 

@@ -29,7 +29,7 @@ ANTHROPIC = Provider(
 )
 KEY = AGENT_KEY
 BUNDLE = Bundle(
-    3,
+    4,
     AgentIdentity("a", "agents", "u-1"),
     "r",
     "staging",

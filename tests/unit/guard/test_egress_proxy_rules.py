@@ -81,7 +81,7 @@ TARGET = HttpTarget(
 def a_bundle(target: HttpTarget) -> Bundle:
     provider = Provider("openai", "OpenAI", target, (Model("gpt", "0b"),))
     identity = AgentIdentity("a", "agents", "u-1")
-    return Bundle(3, identity, "r", "staging", "staging", (), (), models=ModelAccess((provider,)))
+    return Bundle(4, identity, "r", "staging", "staging", (), (), models=ModelAccess((provider,)))
 
 
 @requirement("proxy.used")

@@ -31,7 +31,7 @@ WRITE = BundleTool("create_task", "write", "tasks", ())
 DELETE = BundleTool("delete_task", "delete", "tasks", ())
 GRANTS = (Grant("Binding", "b", ("*",), (), ()), Grant("Matrix", "m", ("*",), (), ()))
 BUNDLE = Bundle(
-    3,
+    4,
     AgentIdentity("triage", "agents", "u-1", "grace@example.com"),
     "0123456789",
     "staging",

@@ -189,7 +189,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     source = replace(source, pins=pins_of([ECHO]), prompts=(BundlePrompt("summary", "read", "x"),))
     source = replace(source, prompt_pins=pins_of([SUMMARY]), instructions_pin=digest_instructions("Be kind."))
     bundle = Bundle(
-        3, AgentIdentity("a", "n", "u-1"), "r", "dev", "dev", (), (source,), agent_key_digest=AGENT_KEY_DIGEST
+        4, AgentIdentity("a", "n", "u-1"), "r", "dev", "dev", (), (source,), agent_key_digest=AGENT_KEY_DIGEST
     )
     with (tmp_path / "records").open("wb") as records:
         spool = Spool(tmp_path / "spool", SpoolLimits(), keeps=True)

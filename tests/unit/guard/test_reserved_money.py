@@ -41,7 +41,7 @@ TOOL_CALL = DecisionInput("crm", "tools/call", tool="search")
 CHAT = DecisionInput("models", "chat/completions", model="openai/gpt-4o-mini")
 MODEL = Model("gpt-4o-mini", "key", ModelPrice((PriceRow(input=10**9, output=10**9),), 128_000))
 PROVIDER = Provider("openai", "OpenAI", HttpTarget("https://api.openai.com/v1", "Public", (), None), (MODEL,))
-WITHOUT_BUDGET = Bundle(3, AgentIdentity("triage", "agents", "uid"), "r", "staging", "staging", (), ())
+WITHOUT_BUDGET = Bundle(4, AgentIdentity("triage", "agents", "uid"), "r", "staging", "staging", (), ())
 
 
 def under_way(budget: Budget) -> list[Any]:

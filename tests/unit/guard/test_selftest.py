@@ -45,7 +45,7 @@ def a_source(name: str = "crm", **parts: Any) -> BundleSource:
 
 
 def a_bundle(*sources: BundleSource, scope: tuple[ScopeLimit, ...] = ()) -> Bundle:
-    return Bundle(3, AgentIdentity("a", "n", "u"), "r", "s", "staging", scope, sources)
+    return Bundle(4, AgentIdentity("a", "n", "u"), "r", "s", "staging", scope, sources)
 
 
 def honest(bundle: Bundle) -> Any:

@@ -13,7 +13,7 @@ from interlock_guard.selftest.selftest import SelfTest
 from interlock_guard.state import LiveState, State
 from tests.requirements import requirement
 
-BUNDLE = Bundle(3, AgentIdentity("a", "n", "u-1"), "r", "s", "s", (), ())
+BUNDLE = Bundle(4, AgentIdentity("a", "n", "u-1"), "r", "s", "s", (), ())
 TEXT = dump_bundle(BUNDLE)
 OTHER = dump_bundle(replace(BUNDLE, revision="other"))
 STATUS = {"bundleDigests": [digest(TEXT), digest(OTHER), digest("{}")]}

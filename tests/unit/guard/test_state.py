@@ -14,7 +14,7 @@ from interlock_kube.client import ApiError
 from tests.requirements import requirement
 from tests.support.bounds import until
 
-BUNDLE = Bundle(3, AgentIdentity("a", "agents", "u-1"), "r", "s", "s", (), ())
+BUNDLE = Bundle(4, AgentIdentity("a", "agents", "u-1"), "r", "s", "s", (), ())
 TEXT, OTHER = (dump_bundle(one) for one in (BUNDLE, replace(BUNDLE, revision="r2")))
 NEVER = 1000.0
 AGENT = {"metadata": {"name": "a", "uid": "u-1"}, "status": {"bundleDigests": [digest(TEXT)]}}

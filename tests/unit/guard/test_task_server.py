@@ -42,7 +42,7 @@ class Bench:
 
     def open(self, most: int = 1) -> None:
         bundle = Bundle(
-            3, AgentIdentity("a", "n", "u"), "r", "s", "s", (), (), tasks=BundleTasks(self.agent_port, most)
+            4, AgentIdentity("a", "n", "u"), "r", "s", "s", (), (), tasks=BundleTasks(self.agent_port, most)
         )
         text = dump_bundle(bundle)
         self.live.handle_agent({"metadata": {"uid": "u"}, "status": {"bundleDigests": [digest(text)]}})

@@ -35,7 +35,7 @@ PROBE = PlannedProbe("look", "echo", {}, "Success", 1000)
 
 def a_bundle(*tools: str) -> Bundle:
     source = BundleSource("crm", "b", "stdio", tuple(BundleTool(name, "read", "x") for name in tools), GRANTS)
-    return Bundle(3, AgentIdentity("a", "n", "u"), "r", "s", "s", (), (source,))
+    return Bundle(4, AgentIdentity("a", "n", "u"), "r", "s", "s", (), (source,))
 
 
 def tool(name: str, **more: Any) -> dict[str, Any]:
