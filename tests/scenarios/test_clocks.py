@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from interlock.orchestration.rollout import StageFacts, StageObservation, decide_stage
+from interlock.orchestration.soak import StageFacts, StageObservation, decide_stage
 from tests.requirements import requirement
 from tests.scenarios.test_verification import Bench
 from tests.support.builders import NOW, a_snapshot, a_stage, an_agent, hours, stages

@@ -31,7 +31,7 @@ from interlock.deployment.revision import Revision, revision_of
 from interlock.governance.budgets import LedgerIdentity
 from interlock.governance.governed import check_governance
 from interlock.orchestration.orchestrated import PassedTime, check_orchestration, hold_before
-from interlock.orchestration.rollout import PodEnds, StageFacts, StageObservation, decide_stage, position
+from interlock.orchestration.soak import PodEnds, StageFacts, StageObservation, decide_stage, position
 from interlock.reconcile.agent_budget import BudgetReport, report_budget
 from interlock.reconcile.agent_status import AgentReport, Progress, Verdict, build_status, grace_ends_at
 from interlock.reconcile.managed_objects import record_applied

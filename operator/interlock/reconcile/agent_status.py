@@ -24,7 +24,7 @@ from interlock.deployment.observed.enforcement import Enforcement
 from interlock.deployment.observed.readiness import Readiness
 from interlock.deployment.plan import ENFORCEMENT_BOUND, WritePlan
 from interlock.deployment.revision import Revision
-from interlock.orchestration.rollout import StageDecision
+from interlock.orchestration.soak import StageDecision
 from interlock.reconcile.agent_budget import BudgetReport
 from interlock.reconcile.conditions import Finding, build_condition, printable
 from interlock.reconcile.egress import Egress, egress_of

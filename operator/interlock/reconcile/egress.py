@@ -9,7 +9,7 @@ from interlock.api.status import AgentReason
 from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict
 from interlock.deployment.observed.pod_reports import PodReport
 from interlock.deployment.placement import may_start_open
-from interlock.orchestration.rollout import StageFacts
+from interlock.orchestration.soak import StageFacts
 from interlock.reconcile.snapshot import Snapshot
 
 

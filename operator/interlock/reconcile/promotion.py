@@ -4,7 +4,7 @@ from interlock.api.agent import Agent
 from interlock.api.shared_types import format_duration
 from interlock.api.status import AgentReason
 from interlock.orchestration.orchestrated import soak_of
-from interlock.orchestration.rollout import StageDecision, StageFacts
+from interlock.orchestration.soak import StageDecision, StageFacts
 from interlock_contract.clock import write_time
 
 

@@ -1,4 +1,4 @@
-"""The rollout: the current stage and the time of the next change, from stages, recorded facts and the time."""
+"""The soak of one stage: the current stage and when the next one follows, from recorded facts and the time."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from interlock.api.agent import Stage
 from interlock.api.shared_types import EnvironmentClass
 from interlock.orchestration.orchestrated import PassedTime
-from interlock.orchestration.rollout import (
+from interlock.orchestration.soak import (
     PodEnds,
     StageDecision,
     StageFacts,
