@@ -353,6 +353,7 @@ class Bundle(StrictStruct, frozen=True):
     environments of the same class.
     `agent_key_digest` is the SHA-256 in hex of the key that the agent shows. Without it every request is refused.
     `budget` bounds what calls of models and of tools that cost may spend. Without `loops` any call may be repeated.
+    `is_counted` says that the stage has gates, so that the guard writes its counts into the placement's Lease.
     """
 
     schema_version: Literal[4]
@@ -372,6 +373,7 @@ class Bundle(StrictStruct, frozen=True):
     is_draining: bool = msgspec.field(default=False, name="draining")
     peers: Annotated[tuple[BundlePeer, ...], Meta(max_length=MAX_PEERS)] = ()
     draining_pods: Annotated[tuple[Text, ...], Meta(max_length=MAX_DRAINING_PODS)] = ()
+    is_counted: bool = msgspec.field(default=False, name="counted")
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""

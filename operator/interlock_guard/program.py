@@ -34,6 +34,7 @@ from interlock_guard.budget.minute_limiter import MinuteLimiter
 from interlock_guard.budget.spend_metrics import SpendMetrics
 from interlock_guard.budget.tool_payments import Payments
 from interlock_guard.bundle_reader import BundleReader
+from interlock_guard.counts_settler import CountsSettler
 from interlock_guard.downstream.authorizer import Authorizer, CallLimits
 from interlock_guard.downstream.callers import Callers
 from interlock_guard.downstream.endpoint import HttpChecks, McpEndpoint
@@ -53,6 +54,7 @@ from interlock_guard.upstream.list_cache import ListCache
 from interlock_guard.upstream.sources import Sources, build_upstream
 from interlock_guard.upstream.upstream import Upstream
 from interlock_guard.wire.large_messages import LargeMessages
+from interlock_guard.work_counter import WorkCounter
 from interlock_http.client import BoundedConnector
 from interlock_http.listener import BoundedListener
 from interlock_http.own_pod import OwnPod
@@ -64,6 +66,8 @@ from interlock_kube.server_clock import ServerClock
 
 _CYCLES_PER_LEASE: Final = 1.5
 _FINISH_SECONDS: Final = 0.4
+_COUNTS_SECONDS: Final = 0.2
+"""How long the last write of the counts may take. Money and records need the rest of a pod's last second."""
 _DIGITS: Final = 640
 """Longest integer in digits: the time to read one grows with the square of its length. Python allows no lower bound."""
 _YOUNG_OBJECTS: Final = 2000
@@ -113,8 +117,9 @@ async def serve(settings: GuardSettings) -> None:
         stack.push_async_callback(shipping.finish, _FINISH_SECONDS)  # runs once nothing is decided on any longer
         stack.callback(recorder.write_all_denials)
         stack.push_async_callback(client.close)
+        counts = _open_counts(stack, settings, live, client, recorder.work)
         budget, rates = _open_budget(stack, settings, live, client, server_clock)
-        spending, large = SpendMetrics(budget, rates), LargeMessages()
+        spending, large = SpendMetrics(budget, rates, recorder.work), LargeMessages()
 
         # Sources and their events refer to each other. No server is built before the first event of `live`.
         def build(source: BundleSource) -> Upstream:
@@ -166,7 +171,6 @@ async def serve(settings: GuardSettings) -> None:
         )
         stack.push_async_callback(mcp.close)
         task_endpoint = await _open_task_endpoint(stack, settings, live, recorder, budget)
-        selftest = SelfTest(live, authorizer.judge, monotonic, reporter.report)
         live.reactions = order_reactions(
             sources=sources.follow,
             models=models.follow,
@@ -175,7 +179,7 @@ async def serve(settings: GuardSettings) -> None:
             llm=llm.follow,
             mcp=mcp.follow,
             tasks=task_endpoint.follow,
-            selftest=selftest.follow,
+            selftest=SelfTest(live, authorizer.judge, monotonic, reporter.report).follow,
         )
 
         observed = BoundedListener(LISTENERS[ListenerName.OBSERVE])
@@ -209,6 +213,7 @@ async def serve(settings: GuardSettings) -> None:
             tasks.create_task(keep_running("audit shipper", shipping.run, log)),
             tasks.create_task(keep_running("denials", partial(_write_denials, recorder), log)),
             tasks.create_task(keep_running("self-test reporter", partial(reporter.run, log), log)),
+            tasks.create_task(keep_running("counts", partial(counts.run, log), log)),
         ]
         await stop.wait()
         log("SIGTERM: ending")
@@ -308,6 +313,22 @@ async def _open_task_endpoint(
         seconds_until_money=budget.seconds_until_money,
         accounts=budget.tasks,
     )
+
+
+def _open_counts(
+    stack: AsyncExitStack, settings: GuardSettings, live: LiveState, client: KubeClient, work: WorkCounter
+) -> CountsSettler:
+    counts = CountsSettler(
+        client,
+        _lease(settings),
+        settings.pod,
+        run=secrets.token_hex(8),
+        count=lambda: work.counts,
+        # Without a bundle, what was counted under the last one is still settled.
+        is_wanted=lambda: live.bundle is None or live.bundle.is_counted,
+    )
+    stack.push_async_callback(counts.finish, _COUNTS_SECONDS)  # runs once every call has ended
+    return counts
 
 
 def _open_budget(

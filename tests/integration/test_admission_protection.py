@@ -69,7 +69,7 @@ PROTECTING = (
     "workloads-scale",
 )
 IN_FORCE_SECONDS = 30.0
-REPORTS = ("selftest", "drift", "denials", "loops", "holder")
+REPORTS = ("selftest", "drift", "denials", "loops", "holder", "drain", "counts")
 """What guards write into a Lease, by the beginnings of the annotations."""
 
 
@@ -213,11 +213,23 @@ def test_a_guard_removes_the_reports_of_pods_that_are_gone(protected: Protected)
     def remove(key: str) -> Reply:
         return guard(at).send("PATCH", at.lease + DRY, {"metadata": {"annotations": {key: None}}}, MERGE)
 
-    for kind in REPORTS:
+    for kind in REPORTS[:-1]:
         key = f"{kind}.interlock.dev/gone"
         at.admin.must("PATCH", at.lease, {"metadata": {"annotations": {key: "{}"}}}, MERGE)
         bounds.eventually(lambda key=key: remove(key).status == 200, f"{key} is removed", IN_FORCE_SECONDS)
     assert remove("example.com/kept").was_denied_by("managed-objects")
+
+
+@requirement("protection.identity")
+def test_a_guard_removes_no_counts_and_writes_none_for_pods_that_are_gone(protected: Protected) -> None:
+    at, own = protected, guard(protected)
+    keys = ("counts.interlock.dev/gone", "counts.interlock.dev/p", "interlock.dev/counts-ended")
+    at.admin.must("PATCH", at.lease, {"metadata": {"annotations": dict.fromkeys(keys, "{}")}}, MERGE)
+    for key in keys:
+        for value in (None,) if key == "counts.interlock.dev/p" else (None, "{ }"):
+            body = {"metadata": {"annotations": {key: value}}}
+            assert own.send("PATCH", at.lease + DRY, body, MERGE).was_denied_by("managed-objects"), body
+    assert report(at, own, "counts.interlock.dev/p").status == 200
 
 
 @requirement("protection.identity", "loops.forged")

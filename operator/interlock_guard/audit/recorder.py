@@ -31,6 +31,7 @@ from interlock_guard.decision.decide import (
     reads_arguments,
 )
 from interlock_guard.output import LineOutput
+from interlock_guard.work_counter import WorkCounter
 
 TASK_KEY: Final = "interlock.dev/task"
 """Key of `params._meta` that names the task that the agent works on."""
@@ -139,6 +140,8 @@ class Recorder:
     ) -> None:
         self.counts: Counter[tuple[str, str, str]] = Counter()
         """Decisions by (decision, reason, source); the source is empty where the bundle has none of that name."""
+        self.work = WorkCounter()
+        """Counts what the gates of stages judge by."""
         self.unrecorded = 0
         """Denials, outcomes and tasks for which there was no room."""
         self._writer, self._guard = writer, writer.guard.text

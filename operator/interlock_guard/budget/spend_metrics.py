@@ -9,6 +9,7 @@ from interlock_guard.budget.budget import Budget
 from interlock_guard.budget.cost_record import describe_usage
 from interlock_guard.budget.minute_limiter import MinuteLimiter
 from interlock_guard.budget.settlement import Charge
+from interlock_guard.work_counter import WorkCounter
 
 SPENT: Final = Metric(
     "interlock_guard_spent_dollars_total", "counter", "What calls have cost, by the price book.", ("source", "model")
@@ -38,9 +39,11 @@ class SpendMetrics:
     Args:
         budget: The budget of the guard.
         rates: Its limits of calls and tokens.
+        work: Adds up the cost for the gates of stages.
     """
 
-    def __init__(self, budget: Budget, rates: MinuteLimiter) -> None:
+    def __init__(self, budget: Budget, rates: MinuteLimiter, work: WorkCounter | None = None) -> None:
+        self._work = work or WorkCounter()
         self._budget, self._rates = budget, rates
         self._spent: Counter[tuple[str, str]] = Counter()
         self._tokens: Counter[tuple[str, str, str]] = Counter()
@@ -55,6 +58,7 @@ class SpendMetrics:
             charge: The cost.
         """
         self._spent[source, model] += charge.nanos
+        self._work.spend(charge.nanos)
         if charge.usage is not None:
             for kind, tokens in describe_usage(charge.usage).items():
                 if tokens:
@@ -65,6 +69,7 @@ class SpendMetrics:
     def count_tool(self, source: str, nanos: int) -> None:
         """Count what a call of a tool has cost."""
         self._spent[source, ""] += nanos
+        self._work.spend(nanos)
 
     def lines(self) -> list[str]:
         """Return the metrics in Prometheus' text format; none for an agent without a budget."""

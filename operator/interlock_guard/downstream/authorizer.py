@@ -61,6 +61,10 @@ NOT_ASKED: Final = "NotAsked"
 TOOL_ERROR: Final = "ToolError"
 """There was a result in which the tool reports that it failed."""
 
+_FAILED: Final = frozenset({ERROR, TOOL_ERROR, DenyReason.SERVER_UNAVAILABLE.value})
+_ENDED: Final = _FAILED | {ABANDONED, ANSWERED}
+"""The outcomes that end a call. Others end nothing, such as input that is required, or are the guard's own doing."""
+
 
 @dataclass(slots=True, eq=False)
 class OpenRecord:
@@ -72,6 +76,7 @@ class OpenRecord:
         monotonic: The clock that the latency is measured by, in seconds.
         cost: What a call of a tool has cost, for the record of its outcome; None where it costs nothing.
         is_complete: Whether the outcome is recorded.
+        is_call: Whether it is a call of a tool or model, which counts for the gates of stages.
     """
 
     recorder: Recorder
@@ -79,6 +84,7 @@ class OpenRecord:
     monotonic: Callable[[], float]
     cost: Mapping[str, Any] | None = None
     is_complete: bool = False
+    is_call: bool = False
     _since: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -89,7 +95,10 @@ class OpenRecord:
         """Record the outcome, one stable word, and what the request has cost if the budget limits it."""
         if not self.is_complete:
             self.is_complete = True
-            self.recorder.complete(self.seq, outcome, self.monotonic() - self._since, cost or self.cost)
+            seconds = self.monotonic() - self._since
+            if self.is_call and outcome in _ENDED:
+                self.recorder.work.end_call(seconds, is_failure=outcome in _FAILED)
+            self.recorder.complete(self.seq, outcome, seconds, cost or self.cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +271,10 @@ class Authorizer:
             RecordFailed: The record could not be stored; nothing may be forwarded.
         """
         seq = self._recorder.record(self._live.bundle, request, decision, caller)
-        return decision if isinstance(decision, Deny) else OpenRecord(self._recorder, seq, self._monotonic)
+        is_call = self._recorder.work.decide(request, decision)
+        if isinstance(decision, Deny):
+            return decision
+        return OpenRecord(self._recorder, seq, self._monotonic, is_call=is_call)
 
     def record_refusal(self, source: str, method: str, denial: Deny, caller: Caller = UNKNOWN_CALLER) -> None:
         """Record a refusal of a message that was not decided on any further.

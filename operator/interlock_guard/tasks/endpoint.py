@@ -22,7 +22,7 @@ from interlock_guard.tasks.concurrency_limiter import ConcurrencyLimiter
 from interlock_guard.tasks.exchange import AgentAddress, TaskExchange, TaskRequest, tell_to_continue
 from interlock_guard.tasks.headers import imitates, read_trace
 from interlock_guard.tasks.metrics import TaskMetrics
-from interlock_guard.tasks.outcome_classifier import TaskOutcome
+from interlock_guard.tasks.outcome_classifier import FAILURES, OF_THE_AGENT, TaskOutcome
 from interlock_guard.tasks.refusals import (
     BODY_TIMED_OUT,
     MAX_BODY,
@@ -285,6 +285,8 @@ class TaskEndpoint:
         now, request = self._monotonic(), exchange.request
         outcome = exchange.outcome or TaskOutcome.GUARD_ENDED
         self._counts.end(request.kind, outcome, now - since)
+        if request.kind == RequestClass.TASK and outcome in OF_THE_AGENT:
+            self._recorder.work.end_task(now - since, is_failure=outcome in FAILURES)
         fields = {
             "task": request.id,
             "trace": request.trace.id,

@@ -59,6 +59,8 @@ FAILURES: Final = frozenset(
     }
 )
 """What counts against the agent."""
+OF_THE_AGENT: Final = FAILURES | {TaskOutcome.ANSWERED, TaskOutcome.REJECTED, TaskOutcome.CANCELLED}
+"""How a task ends that the guard did not cut off: only these count for the gates of stages."""
 
 
 def outcome_of_status(status: int) -> TaskOutcome:

@@ -91,6 +91,7 @@ WIRE: dict[str, Any] = {
     "excluded": [[{"dimension": "region", "values": ["us"]}, {"dimension": "line", "values": ["a"]}], []],
     "draining": True,
     "drainingPods": ["support-triage-0"],
+    "counted": True,
     "peers": [
         {
             "stage": "everywhere",
@@ -161,6 +162,7 @@ PARSED = Bundle(
     excluded=((ScopeLimit("region", ("us",)), ScopeLimit("line", ("a",))), ()),
     is_draining=True,
     draining_pods=("support-triage-0",),
+    is_counted=True,
     peers=(
         BundlePeer(
             "everywhere",

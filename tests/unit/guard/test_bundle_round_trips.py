@@ -166,6 +166,7 @@ BUNDLES = st.builds(
     st.none() | st.builds(ModelAccess, some(PROVIDERS, "name")),
     st.none() | DIGESTS,
     excluded=EXCLUDED,
+    is_counted=st.booleans(),
     is_draining=st.booleans(),
     peers=some(PEERS, "url"),
 )
@@ -181,6 +182,7 @@ MAY_BE_MISSING = {
     "drainSeconds",
     "excluded",
     "draining",
+    "counted",
     "peers",
     "scope",
 }

@@ -24,6 +24,7 @@ from interlock_contract.bundle import (
     digest_instructions,
     dump_bundle,
 )
+from interlock_contract.work_counts import WorkCounts
 from interlock_guard.audit.recorder import Recorder, Writer
 from interlock_guard.audit.spool import Position, Spool, SpoolLimits
 from interlock_guard.decision.decide import Deny, DenyReason
@@ -38,6 +39,7 @@ from interlock_guard.state import LiveState
 from interlock_guard.upstream.list_cache import ListCache
 from interlock_guard.upstream.upstream import Call, OnEvent, ServerInfo
 from interlock_guard.wire.jsonrpc import RpcNotification, RpcRequest, RpcResponse
+from interlock_guard.work_counter import WorkCounter
 from tests.requirements import requirement
 from tests.support.keys import AGENT_KEY, AGENT_KEY_DIGEST
 from tests.support.pins import pins_of
@@ -136,6 +138,7 @@ class Rig:
     clock: "Clock"
     drifted: list[str]
     logged: list[str]
+    work: WorkCounter
 
     async def listed(self) -> list[dict[str, Any]]:
         """Return the tools that the agent is shown."""
@@ -226,7 +229,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         lists.begin(upstream)
         async with ClientSession() as http:
             url = f"http://127.0.0.1:{port}/{AGENT_KEY}/mcp/crm"
-            yield Rig(live, upstream, endpoint, lists, spool, http, url, clock, drifted, logged)
+            yield Rig(live, upstream, endpoint, lists, spool, http, url, clock, drifted, logged, recorder.work)
         await endpoint.runner.cleanup()
         await endpoint.close()
         spool.close()
@@ -237,6 +240,7 @@ async def test_an_answer_is_passed_on_under_the_clients_id(rig: Rig) -> None:
     (await rig.call()).resolve(SECRET)
     status, body = await waiting
     assert (status, body["id"], body["result"]) == (200, 1, SECRET.result)
+    await reached(lambda: rig.work.counts == WorkCounts(call_buckets=(1,)))
 
 
 async def test_an_answered_request_leaves_nothing_for_pythons_gc(rig: Rig) -> None:
@@ -437,6 +441,7 @@ async def test_a_changed_tool_is_denied_at_the_next_call_after_list_changed_and_
     rig.upstream.list_now()
     _, body = await waiting
     assert body["result"]["_meta"]["interlock.dev/denial"]["reason"] == "ToolDrifted"
+    assert rig.work.counts == WorkCounts(calls_denied=1)
     assert rig.upstream.calls == []
     [change] = rig.drifted
     assert change.startswith(f"crm: {ECHO['name']} "), "so that its server is verified soon"

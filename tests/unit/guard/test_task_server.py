@@ -22,6 +22,7 @@ from interlock_guard.state import LiveState
 from interlock_guard.tasks import endpoint as task_server
 from interlock_guard.tasks import exchange as task_exchange
 from interlock_guard.tasks.endpoint import TaskEndpoint
+from interlock_guard.work_counter import WorkCounter
 from interlock_http.own_pod import OwnPod
 
 
@@ -32,6 +33,7 @@ class Bench:
     live: LiveState
     endpoint: TaskEndpoint
     spool: Spool
+    work: WorkCounter
     port: int
     agent_port: int
     now: float = 0.0
@@ -107,7 +109,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         live.reactions = (endpoint.follow,)
         await endpoint.runner.setup()
         await web.TCPSite(endpoint.runner, "127.0.0.1", 0).start()
-        found = Bench(live, endpoint, spool, endpoint.runner.addresses[0][1], agent.addresses[0][1])
+        found = Bench(live, endpoint, spool, recorder.work, endpoint.runner.addresses[0][1], agent.addresses[0][1])
         found.open()
         yield found
         endpoint.end()
@@ -144,6 +146,18 @@ async def test_an_agent_that_takes_too_long_is_a_504_and_a_failure(
     status, body = await bench.send(WHOLE)
     assert (status, body["error"]["data"]["reason"]) == (504, "TimedOut")
     assert 'task_failures_total{kind="Task"} 1' in "\n".join(bench.endpoint.lines())
+    assert (bench.work.counts.tasks, bench.work.counts.tasks_failed) == (1, 1)
+
+
+async def test_gates_count_tasks_alone_and_no_looks(bench: Bench) -> None:
+    bench.go_on.set()
+    for method in (b"GET", b"POST"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", bench.port)
+        writer.write(method + b" / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        await close(writer)
+    await bench.until(lambda: len(bench.records()) == 2)
+    assert (bench.work.counts.tasks, bench.work.counts.tasks_failed) == (1, 0)
 
 
 async def test_a_caller_that_does_not_read_its_answer_ends_its_task(
@@ -197,6 +211,7 @@ async def test_what_is_open_when_the_guard_ends_is_answered_and_recorded_as_that
     status, body = await first
     assert (status, body["error"]["data"]["reason"]) == (503, "GuardEnded")
     assert [one["outcome"] for one in bench.records()] == ["GuardEnded"]
+    assert bench.work.counts.tasks == 0
 
 
 async def test_a_body_that_turns_out_to_be_none_is_not_the_agents_fault(

@@ -1,0 +1,78 @@
+"""The counter of what the agent did since this process began, by which the gates of its stages judge. Pure memory.
+
+Tasks that the guard itself cut off are not counted, since they say nothing about the agent. Nor are calls that were
+refused because of the guard's state, such as a kill or a server that is away, and not because of a rule.
+"""
+
+from typing import Final
+
+from interlock_contract.budget.money import add_money
+from interlock_contract.work_counts import BOUNDS, WorkCounts, bucket_of, strip_buckets
+from interlock_guard.decision.decide import TOOLS_CALL, Decision, DecisionInput, Deny, DenyReason
+
+NOT_BY_RULE: Final = frozenset(
+    {
+        DenyReason.KILLED,
+        DenyReason.NO_BUNDLE,
+        DenyReason.BUNDLE_NOT_CONFIRMED,
+        DenyReason.POLICY_NOT_TESTED,
+        DenyReason.STALE_STATE,
+        DenyReason.AGENT_MISMATCH,
+        DenyReason.BAD_REQUEST,
+        DenyReason.BUDGET_UNAVAILABLE,
+        DenyReason.SERVER_UNAVAILABLE,
+        DenyReason.AUDIT_UNAVAILABLE,
+    }
+)
+"""Denials that no rule made, so that they do not count as denied."""
+
+
+class WorkCounter:
+    """Counts tasks, calls and cost. Only a restart of the process sets it to zero."""
+
+    def __init__(self) -> None:
+        self._task_buckets, self._call_buckets = [0] * (len(BOUNDS) + 1), [0] * (len(BOUNDS) + 1)
+        self._tasks_failed = self._calls_failed = self._calls_denied = self._cost = 0
+
+    def end_task(self, seconds: float, *, is_failure: bool) -> None:
+        """Count a task that has ended.
+
+        Args:
+            seconds: From its first byte to the last of its answer.
+            is_failure: Whether it counts as a failure of the agent.
+        """
+        self._task_buckets[bucket_of(seconds)] += 1
+        self._tasks_failed += is_failure
+
+    def end_call(self, seconds: float, *, is_failure: bool) -> None:
+        """Count a call of a tool or model that has ended.
+
+        Args:
+            seconds: From the decision to the end of its answer.
+            is_failure: Whether it failed.
+        """
+        self._call_buckets[bucket_of(seconds)] += 1
+        self._calls_failed += is_failure
+
+    def decide(self, request: DecisionInput, decision: Decision) -> bool:
+        """Count the call if a rule denied it; return whether the request is a call, whose end is to be counted."""
+        is_call = request.method == TOOLS_CALL or request.model is not None
+        if is_call and isinstance(decision, Deny) and decision.reason not in NOT_BY_RULE:
+            self._calls_denied += 1
+        return is_call
+
+    def spend(self, nanos: int) -> None:
+        """Count what a call has cost, in nano-dollars."""
+        self._cost = add_money(self._cost, nanos)
+
+    @property
+    def counts(self) -> WorkCounts:
+        """What was counted so far."""
+        return WorkCounts(
+            task_buckets=strip_buckets(self._task_buckets),
+            tasks_failed=self._tasks_failed,
+            call_buckets=strip_buckets(self._call_buckets),
+            calls_failed=self._calls_failed,
+            calls_denied=self._calls_denied,
+            cost=self._cost,
+        )
