@@ -83,6 +83,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "rollout.clock": Requirement("a clock that goes back makes a soak longer, never shorter"),
     "rollout.clocks": Requirement("a time of readiness that another clock wrote ahead ends no soak and no reconcile"),
     "rollout.starts-again": Requirement("a new revision or a changed stage starts again at the first stage"),
+    "revision.author": Requirement(
+        "who changed a spec last is named by the API server, or counts as unverified", "api"
+    ),
     "revision.whole-digest": Requirement("a revision is a whole digest: two specs with equal beginnings of it are two"),
     "revision.contents": Requirement(
         "template, files, bindings, models with their keys, task port and policyRef make a revision, and nothing else"

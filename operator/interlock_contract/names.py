@@ -30,6 +30,10 @@ BUDGET_OVERRIDE = f"{GROUP}/budget-override"
 BUDGET_OVERRIDE_BY = f"{GROUP}/budget-override-by"
 """Annotation of an Agent: who set the override. From Kubernetes 1.36 on, the API server writes it."""
 
+SPEC_AUTHOR: Final = f"{GROUP}/spec-author"
+"""Annotation of an Agent, AgentPolicy or MCPBinding: who changed its spec last. From Kubernetes 1.36 on, the API server
+writes it."""
+
 NEEDS_REVIEW = f"{GROUP}/needs-review"
 """Annotation of an MCPBinding: while it is present, with any value, no agent gets the binding."""
 

@@ -6,7 +6,7 @@ reader of metadata alone needs it, so it is cut out of the text before the text 
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from interlock_contract.names import GROUP
@@ -31,6 +31,16 @@ def drop_managed_fields(data: bytes) -> bytes:
 
     An example: `{"managedFields":[{"fieldsV1":{"f:x":[]}}],"name":"a"}` becomes `{"managedFields":[],"name":"a"}`.
     """
+    return replace_managed_fields(data, lambda _items: b"")
+
+
+def replace_managed_fields(data: bytes, shorten: Callable[[bytes], bytes]) -> bytes:
+    """Return the JSON text with other items in every list `managedFields`.
+
+    Args:
+        data: The text.
+        shorten: Returns the text of the items that replaces theirs; both are without the brackets of the list.
+    """
     kept: list[bytes] = []
     at = 0
     while (found := data.find(_KEY, at)) >= 0:
@@ -38,7 +48,7 @@ def drop_managed_fields(data: bytes) -> bytes:
         end = _end_of_list(data, begin)
         if end is None:  # the text ends in the middle: the parser says so
             break
-        kept.append(data[at:begin])
+        kept += (data[at:begin], shorten(data[begin:end]))
         at = end
     kept.append(data[at:])
     return b"".join(kept)

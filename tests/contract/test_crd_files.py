@@ -25,6 +25,7 @@ from interlock_contract.names import (
     GUARD_LABEL,
     ISOLATION_LABEL,
     REVISION_LABEL,
+    SPEC_AUTHOR,
     STAGE_LABEL,
 )
 from interlock_kube.resource_types import CHILDREN, JOB, REPLICA_SET
@@ -98,6 +99,7 @@ NOT_FOR_KILLS = {
     "agents-kill-only": ".check('update').allowed()",
     "kill-controller": "request.userInfo.username == 'system:serviceaccount:interlock-system:interlock-kill'",
     "agents-budget-override": "['interlock.dev/budget-override', 'interlock.dev/budget-override-by'].exists(k,",
+    "spec-author": f"?annotations[?'{SPEC_AUTHOR}'] != oldObject.metadata.?annotations[?'{SPEC_AUTHOR}']",
 }
 """Policies for updates of Agents that can refuse one, each with the condition that keeps the kill of a user away."""
 

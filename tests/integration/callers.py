@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.integration.operator.api import Access
+from tests.support import bounds
 from tests.support.admission import is_unsettled
 
 Json = dict[str, Any]
@@ -20,6 +21,7 @@ APPLY = "application/apply-patch+yaml"
 POD_NAME = "authentication.kubernetes.io/pod-name"
 POD_UID = "authentication.kubernetes.io/pod-uid"
 REQUEST_SECONDS = 30.0
+SETTLED_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,17 @@ class Caller:
         assert reply.status < http.HTTPStatus.BAD_REQUEST, f"{method} {path}: {reply.status} {reply.text}"
         loaded: Json = reply.json()
         return loaded
+
+    def create(self, path: str, body: Json) -> Json:
+        """Create an object in a collection, again while admission does not know its kind or its parameters."""
+
+        def created() -> Json | None:
+            reply = self.send("POST", path, body)
+            assert reply.status == http.HTTPStatus.CREATED or is_unsettled(reply.text), f"{path}: {reply.text}"
+            found: Json | None = reply.json() if reply.status == http.HTTPStatus.CREATED else None
+            return found
+
+        return bounds.eventually(created, f"{body.get('kind')} is admitted", SETTLED_SECONDS)
 
     def token_of(self, namespace: str, account: str) -> str:
         """Return a token of a ServiceAccount, as `kubectl create token` does."""

@@ -18,7 +18,6 @@ from interlock.deployment.plan import desired_children
 from tests.integration.callers import APPLY, Caller, Json, path_of
 from tests.integration.kubectl import AGENT, BINDING, POLICY, edited
 from tests.support import bounds
-from tests.support.admission import is_unsettled
 from tests.support.builders import (
     GUARD_IMAGE,
     AgentBuilder,
@@ -192,11 +191,6 @@ def protect_with_pods(admin: Caller) -> Protected:
 
 
 def _create(admin: Caller, namespace: str, manifest: Json) -> str:
-    """Create an object of ours, which admission may refuse until it knows the policy; return its uid."""
-
-    def created() -> str | None:
-        reply = admin.send("POST", path_of(manifest, namespace, is_new=True), manifest)
-        assert reply.status == 201 or is_unsettled(reply.text), reply.text
-        return reply.json()["metadata"]["uid"] if reply.status == 201 else None
-
-    return bounds.eventually(created, f"{manifest['kind']} is admitted", READY_SECONDS)
+    """Create an object of ours; return its uid."""
+    uid: str = admin.create(path_of(manifest, namespace, is_new=True), manifest)["metadata"]["uid"]
+    return uid

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.api
 OVERRIDE, BY = "interlock.dev/budget-override", "interlock.dev/budget-override-by"
 GRANTED = "+100 USD until=2026-12-01T18:00:00Z reason=quarter end"
 NO_OVERRIDE = "interlock.dev/budget-override is no override: write an amount, a time and a reason"
-POLICIES = ("agents-budget-override", "agents-budget-override-identity", "agents-kill-only")
+POLICIES = ("agents-budget-override", "agents-kill-only", "identity")
 ROLES = {"editor": ("edit",), "owner": ("admin",), "raiser": ("interlock-budget-override",)}
 WAIT_SECONDS = 30.0
 

@@ -21,7 +21,7 @@ from tests.requirements import requirement
 SECONDS = 1800
 pytestmark = [pytest.mark.api, pytest.mark.nightly, pytest.mark.timeout(SECONDS + 60)]
 
-MODULES = ("", "_budgets", "_guard_writes", "_ledgers", "_networks", "_operator", "_protection", "_release")
+MODULES = ("", "_authors", "_budgets", "_guard_writes", "_ledgers", "_networks", "_operator", "_protection", "_release")
 LARGE = "test_a_kill_passes_on_metadata_that_is_older_than_its_bounds"
 """The tests of policies, without those of large objects: all mutants at once take too long with these."""
 
@@ -112,6 +112,8 @@ SAME: dict[str, str] = {
     "pods-reserved: variable isRestart: dyn(oldObject.spec)": "a member that is removed gets its default again",
     "pods-reserved: variable isAllowed: request.operation == 'CREATE'": ERROR,
     "pods-reserved: variable isAllowed: variables.keepsIdentity": "this subresource changes nothing else",
+    "spec-author: validation 0: request.operation": ERROR,
+    "spec-author: condition spec-or-author-changed: request.operation": ERROR,
     "services-debug: variable selector: request.operation == 'CONNECT'": "the parameter is the stored Service",
 }
 """Beginnings of mutants that decide like their policy, or that these tests cannot tell from it, with the reason."""

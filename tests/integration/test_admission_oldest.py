@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from interlock_contract.names import KILL_SWITCH, KILL_SWITCH_BY
+from interlock_contract.names import KILL_SWITCH, KILL_SWITCH_BY, SPEC_AUTHOR
 from tests.integration.callers import MERGE, Caller, Json, Reply
 from tests.integration.kubectl import POLICY, ROOT, Cluster, Kubectl, edited
 from tests.integration.operator.api import Access, Api
@@ -207,3 +207,19 @@ def test_the_status_shows_the_name_that_the_api_server_has_written(kwok_cluster:
         assert found["releasedBy"] == name_of(at.users["owner"], at)
     finally:
         client.must("delete", "--ignore-not-found", "--wait=false", "-k", str(ROOT / "manifests/admission"))
+
+
+@requirement("protection.oldest", "revision.author")
+def test_the_author_of_a_spec_is_the_user_or_no_one_where_nothing_stamps(oldest: Namespace) -> None:
+    owner, editor = oldest.users["owner"], oldest.users["editor"]
+    change: Json = {"spec": {"purpose": "Sort tickets by product line"}}
+    path = f"{oldest.agent()}{DRY}"
+    for user, by in ((owner, "grace"), (owner, name_of(editor, oldest))):
+        assert patch(user, path, change | author(by)).was_denied_by("spec-author")
+    for body in (change, change | author(name_of(owner, oldest))):
+        assert patch(owner, path, body).status == 200
+    assert patch(owner, path, author(name_of(owner, oldest))).was_denied_by("spec-author")  # changes no spec
+
+
+def author(name: str) -> Json:
+    return {"metadata": {"annotations": {SPEC_AUTHOR: name}}}

@@ -12,7 +12,6 @@ from tests.integration.kubectl import AGENT, POLICY, ROOT, Cluster, Kubectl, edi
 from tests.integration.protected import account, grant
 from tests.requirements import requirement
 from tests.support import bounds
-from tests.support.admission import is_unsettled
 
 pytestmark = pytest.mark.api
 
@@ -35,7 +34,7 @@ class Place:
         """Create a namespace with an AgentPolicy and one ServiceAccount for each user, with the user's ClusterRoles."""
         admin, name = Caller.administrator(Path(cluster.kubeconfig)), f"test-{uuid4().hex[:10]}"
         admin.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-        admin.must("POST", f"/apis/interlock.dev/v1alpha1/namespaces/{name}/agentpolicies", policy)
+        admin.create(f"/apis/interlock.dev/v1alpha1/namespaces/{name}/agentpolicies", policy)
         users = {}
         for user, granted in roles.items():
             admin.must("POST", f"/api/v1/namespaces/{name}/serviceaccounts", {"metadata": {"name": user}})
@@ -51,14 +50,7 @@ class Place:
     def agent(self, **annotations: str) -> str:
         """Create an Agent, as the administrator, and return its path."""
         name = f"a-{uuid4().hex[:8]}"
-        manifest = edited(AGENT, metadata__name=name, metadata__annotations=annotations)
-
-        def created() -> bool:
-            reply = self.admin.send("POST", self.agents, manifest)
-            assert reply.status == 201 or is_unsettled(reply.text), reply.text
-            return reply.status == 201
-
-        bounds.eventually(created, "the Agent is admitted", WAIT_SECONDS)
+        self.admin.create(self.agents, edited(AGENT, metadata__name=name, metadata__annotations=annotations))
         return f"{self.agents}/{name}"
 
 

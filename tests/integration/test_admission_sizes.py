@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from interlock_contract.names import KILL_SWITCH, KILL_SWITCH_BY
+from interlock_contract.names import KILL_SWITCH, KILL_SWITCH_BY, SPEC_AUTHOR
 from tests.integration.callers import APPLY, Json, Reply
 from tests.integration.kubectl import AGENT, POLICY, ROOT, Cluster, Kubectl, edited
 from tests.integration.test_admission_release import ROLES, Place, patch, switch
@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.api, pytest.mark.timeout(300)]
 WAIT_SECONDS = 30.0
 DRY = "?dryRun=All"
 STEP = 50
+ADMINISTRATOR = "kwok-admin"
 TOO_LARGE = "an Agent has at most 1280 KiB as it is stored, since a kill must still fit"
 
 
@@ -144,7 +145,7 @@ def test_an_agent_with_as_many_field_managers_as_are_admitted_is_killed(place: P
 @requirement("protection.kill-fits", "protection.release")
 def test_an_agent_with_as_much_metadata_as_is_admitted_is_killed_and_released(place: Place) -> None:
     manifest = edited(AGENT, metadata__name=f"a-{uuid4().hex[:8]}", metadata__annotations={})
-    manifest["metadata"]["annotations"] = {f"example.com/{number}": "" for number in range(64)}
+    manifest["metadata"]["annotations"] = {f"example.com/{number}": "" for number in range(63)}  # and a stamp
     path, editor = f"{place.agents}/{manifest['metadata']['name']}", place.users["editor"]
     for number in range(32):
         reply = editor.send("PATCH", f"{path}?fieldManager=m{number}&force=true", manifest, APPLY)
@@ -186,7 +187,8 @@ def test_an_agent_from_before_the_policy_is_killed_at_the_limit_of_etcd(place: P
         return reply.status == http.HTTPStatus.CREATED
 
     full = edited(AGENT, metadata__name=f"a-{uuid4().hex[:8]}")  # annotations of 256 KiB, less than a kill takes
-    full["metadata"]["annotations"] = {"example.com/a": "x" * (262144 - len("example.com/a"))}
+    stamp = len(SPEC_AUTHOR) + len(ADMINISTRATOR)
+    full["metadata"]["annotations"] = {"example.com/a": "x" * (262144 - len("example.com/a") - stamp)}
     assert admin.send("POST", place.agents, full).status == http.HTTPStatus.CREATED
 
     length = most(is_stored, 8000, STEP)
@@ -210,5 +212,6 @@ def assert_is_killed(place: Place, path: str) -> None:
     reply = switch(place.users["killer"], path, full)
     assert reply.status == http.HTTPStatus.OK, reply.text[:500]
     kept = reply.json()["metadata"]["annotations"]
-    assert kept == {KILL_SWITCH: full, KILL_SWITCH_BY: f"system:serviceaccount:{place.namespace}:killer"}
+    by = f"system:serviceaccount:{place.namespace}:killer"
+    assert kept == {KILL_SWITCH: full, KILL_SWITCH_BY: by, SPEC_AUTHOR: ADMINISTRATOR}
     assert place.admin.send("DELETE", path).status == http.HTTPStatus.OK

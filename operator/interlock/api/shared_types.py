@@ -41,6 +41,14 @@ Timestamp = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 """A moment in UTC, RFC 3339 in JSON. Fractions of a second are kept: soaks are measured with them."""
 
 
+class ManagedFields(ApiModel):
+    """The part of an entry of `metadata.managedFields` that Interlock reads."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    manager: str = ""
+
+
 class ObjectMeta(ApiModel):
     """The part of Kubernetes object metadata that Interlock reads; the rest is ignored."""
 
@@ -56,6 +64,8 @@ class ObjectMeta(ApiModel):
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
     finalizers: tuple[str, ...] = ()
+    managed_fields: tuple[ManagedFields, ...] = ()
+    """In the operator at most one entry: the field manager that changed the spec last."""
 
 
 _DURATION = re.compile(r"(?:[0-9]{1,5}(?:h|m|s|ms)){1,4}", re.ASCII)

@@ -12,6 +12,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from interlock_kube.metadata import replace_managed_fields
+
 MAX_DEPTH: Final = 100
 """Deepest nesting that is read where a text was too deep for the parser, which takes 200 levels. Pods have about 20."""
 
@@ -24,6 +26,10 @@ _TO_BRACKET: Final = re.compile(rb"(?:" + _PLAIN + rb")*+([\[\]{}])", re.DOTALL)
 _PAST_FLAT: Final = re.compile(rb"(?:" + _PLAIN + rb"|" + _FLAT + rb")*+([\[\]{}])", re.DOTALL)
 """The same past everything that is flat. Most brackets are those of flat values, and a step for each costs time."""
 _FLAT_DEPTH: Final = 2
+_MANAGED_DEPTH: Final = 3
+"""The list, an item, and its fields."""
+_MOST_MANAGED: Final = 65_536
+"""Bytes of `managedFields` in one object that are read. What kubectl and the operator write in an Agent has 10 000."""
 
 
 def parse_api_json(data: bytes | str) -> Any:
@@ -38,6 +44,20 @@ def parse_api_json(data: bytes | str) -> Any:
         if "recursion limit" not in str(error):
             raise
     return from_json(cut_depth(data.encode() if isinstance(data, str) else data, MAX_DEPTH))
+
+
+def parse_object(data: bytes) -> Any:
+    """Parse objects that users apply, of whose `managedFields` only the managers and their outermost fields are kept.
+
+    Raises:
+        ValueError: The text is no JSON.
+    """
+    return parse_api_json(replace_managed_fields(data, _shorten_managed_fields))
+
+
+def _shorten_managed_fields(items: bytes) -> bytes:
+    """Return `{"manager":"kubectl","fieldsV1":{"f:spec":null}}` for an item of any depth, nothing for long lists."""
+    return cut_depth(b"[" + items + b"]", _MANAGED_DEPTH)[1:-1] if len(items) <= _MOST_MANAGED else b""
 
 
 def cut_depth(data: bytes, most: int) -> bytes:

@@ -12,7 +12,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
@@ -23,10 +23,10 @@ from interlock.api.status import ConditionType
 from interlock.api.stored_status import read_agent_status
 from interlock.api.verification import BindingCondition, MCPBindingStatus
 from interlock.cluster.api_json import describe
+from interlock.cluster.kept_metadata import with_needed_metadata
 from interlock.cluster.namespace_budget import AGENT_BYTES, MIB, POLICY_BYTES, NamespaceBudget, ObjectKey
 from interlock.reconcile.snapshot import Unreadable, sources_in
-from interlock_contract.kill import shorten
-from interlock_contract.names import ACCEPT_DRIFT, BUDGET_OVERRIDE, BUDGET_OVERRIDE_BY, KILL_SWITCH, NEEDS_REVIEW
+from interlock_contract.names import NEEDS_REVIEW
 from interlock_kube.client import Json
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of, version_of
 
@@ -336,18 +336,6 @@ class ResourceCache:
         return Unreadable(kind.kind, key[1], f"{where} take {_over(self._policy_budget)}")
 
 
-def with_needed_metadata(raw: Json) -> Json:
-    """Return an object without `managedFields` and with the beginnings of the annotations that the operator reads.
-
-    Other annotations, also such in our name, can be large, and no budget counts what is kept for a kill.
-    """
-    metadata = {name: value for name, value in raw["metadata"].items() if name != "managedFields"}
-    if "annotations" in metadata:
-        found = metadata["annotations"] or {}
-        metadata["annotations"] = {name: shorten(found[name]) for name in _ANNOTATIONS if name in found}
-    return {**raw, "metadata": metadata}
-
-
 def _is_newer(known: int, version: int | None) -> bool:
     return version is not None and known > version
 
@@ -360,7 +348,6 @@ def _over(budget: NamespaceBudget) -> str:
     return f"more than {budget.most // MIB} MiB together"
 
 
-_ANNOTATIONS: Final = (KILL_SWITCH, NEEDS_REVIEW, ACCEPT_DRIFT, BUDGET_OVERRIDE, BUDGET_OVERRIDE_BY)
 _NEEDED = ("name", "namespace", "uid", "resourceVersion", "generation", "deletionTimestamp", "annotations")
 _TOO_LARGE = "tooLarge"
 """A member of an Agent that is kept without its spec. The API server takes no such member."""

@@ -17,7 +17,8 @@ from interlock.api.stored_status import read_agent_status
 from interlock.cluster.applier import Applier, ApplyFailed
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
-from interlock.cluster.resource_cache import ResourceCache, parse_agent, with_needed_metadata
+from interlock.cluster.kept_metadata import with_needed_metadata
+from interlock.cluster.resource_cache import ResourceCache, parse_agent
 from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.names import ChildKey
 from interlock.deployment.observed.enforcement import drifts_of

@@ -15,7 +15,7 @@ from typing import Any
 
 from interlock.cluster.admission_policies import AdmissionPolicies
 from interlock.cluster.agent_pods import AgentPodStore
-from interlock.cluster.api_json import parse_api_json
+from interlock.cluster.api_json import parse_api_json, parse_object
 from interlock.cluster.api_server import ApiServerFinder, check_version
 from interlock.cluster.applier import Applier
 from interlock.cluster.child_cache import ChildCache
@@ -54,7 +54,6 @@ from interlock.telemetry import (
 from interlock_contract.clock import monotonic, utc_now
 from interlock_kube.client import Json, KubeClient
 from interlock_kube.installed_policies import InstalledPolicies
-from interlock_kube.metadata import drop_managed_fields
 from interlock_kube.object_reader import MISSED, ObjectName, ObjectReader
 from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue, share_of_a_namespace
 from interlock_kube.resource_types import (
@@ -94,10 +93,8 @@ class App:
         self.prices = read_price_book(settings.price_book)
         self.failed = False
         self.stopping = asyncio.Event()
-        # Of Agents, AgentPolicies and MCPBindings no `managedFields` are needed, which can be large and deep.
-        self._objects_client = KubeClient(
-            self.credentials, count_answer, parse=lambda data: parse_api_json(drop_managed_fields(data))
-        )
+        # Of `managedFields`, which can be large and deep, only the managers are needed.
+        self._objects_client = KubeClient(self.credentials, count_answer, parse=parse_object)
         self._reader = ObjectReader(
             self._objects_client,
             PRIMARY_KINDS,

@@ -12,8 +12,9 @@ from interlock.api.verification import BindingReason, MCPBindingStatus
 from interlock.cluster.applier import Applier, ApplyFailed
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
+from interlock.cluster.kept_metadata import with_needed_metadata
 from interlock.cluster.pod_warnings import read_warnings
-from interlock.cluster.resource_cache import ResourceCache, with_needed_metadata
+from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.children.verification_job import JOB
 from interlock.deployment.names import ChildKey, mcp_container

@@ -42,6 +42,7 @@ PROTECTING = (
     "pods-reserved",
     "priority-reserved",
     "services-debug",
+    "spec-author",
     "workloads-scale",
 )
 """The admission policies for the work of the operator: programs and Kubernetes' controllers must not be hindered."""

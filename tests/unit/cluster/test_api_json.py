@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.cluster.api_json import MAX_DEPTH, cut_depth, parse_api_json
+from interlock.cluster.api_json import MAX_DEPTH, cut_depth, parse_api_json, parse_object
 from tests.requirements import requirement
 
 JSON = st.recursive(
@@ -62,3 +62,21 @@ def depth_of(value: Any) -> int:
 def test_what_is_no_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the parser's own
         parse_api_json(text)
+
+
+@pytest.mark.parametrize("fields", ["[" * 9_000 + "]" * 9_000, '{"f:a":' * 5_000 + "{}" + "}" * 5_000])
+def test_of_managed_fields_the_managers_are_read_whatever_the_depth_of_their_fields(fields: str) -> None:
+    item = f'{{"manager":"a]","fieldsV1":{{"f:spec":{fields}}}}}'
+
+    read = parse_object(f'{{"metadata":{{"managedFields":[{item}],"name":"x"}},"spec":{{}}}}'.encode())
+
+    managed = [{"manager": "a]", "fieldsV1": {"f:spec": None}}]
+    assert read == {"metadata": {"managedFields": managed, "name": "x"}, "spec": {}}
+
+
+def test_long_managed_fields_are_not_read() -> None:
+    item = json.dumps({"manager": "x" * 65_536})
+
+    read = parse_object(f'{{"metadata":{{"managedFields":[{item}],"name":"x"}}}}'.encode())
+
+    assert read == {"metadata": {"managedFields": [], "name": "x"}}

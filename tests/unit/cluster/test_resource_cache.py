@@ -158,16 +158,33 @@ def test_an_agent_of_whatever_shape_is_kept() -> None:
     assert resources.agents() == {TRIAGE}
 
 
-def test_managed_fields_are_not_kept_and_nothing_that_was_given_is_changed() -> None:
+def an_entry(manager: str, time: str, **more: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = {"f:spec": {"f:purpose": {}}}
+    return {"manager": manager, "operation": "Update", "time": time, "fieldsV1": fields, **more}
+
+
+@pytest.mark.parametrize(
+    ("managed", "kept"),
+    [
+        ([an_entry("argocd", "2026-03-02T09:00:00Z"), an_entry("kubectl", "2026-03-02T08:00:00Z")], "argocd"),
+        ([an_entry("argocd", "2026-03-02T08:00:00Z"), an_entry("kubectl", "2026-03-02T09:00:00Z")], "kubectl"),
+        ([an_entry("argocd", "x"), an_entry("interlock", "y", subresource="status")], "argocd"),
+        ([an_entry("argocd", "x"), an_entry("kubectl-annotate", "y", fieldsV1={"f:metadata": {}})], "argocd"),
+        ([an_entry("a" * 2000, "x")], "a" * 1024),
+        ([{"manager": "kubectl"}, an_entry("kubectl", "y", fieldsV1=1), "x"], None),
+        ({}, None),
+    ],
+)
+def test_of_managed_fields_the_manager_is_kept_that_changed_the_spec_last(managed: Any, kept: str | None) -> None:
     resources, raw = ResourceCache(), an_agent().to_kubernetes()
-    raw["metadata"]["managedFields"] = [{"manager": "kubectl"}]
+    raw["metadata"]["managedFields"] = managed
 
     resources.put_agent(raw)
 
-    assert raw["metadata"]["managedFields"]
+    assert raw["metadata"]["managedFields"] is managed  # nothing that was given is changed
     found = resources.agent(TRIAGE)
     assert found is not None
-    assert "managedFields" not in found["metadata"]
+    assert found["metadata"].get("managedFields") == (None if kept is None else [{"manager": kept}])
 
 
 def test_bindings_come_in_the_order_of_their_names(known: ResourceCache) -> None:
