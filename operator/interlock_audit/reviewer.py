@@ -11,7 +11,7 @@ import aiohttp
 
 from interlock_audit.quotas import Rate, RateLimiter
 from interlock_contract.audit_chain import GuardId
-from interlock_contract.names import AUDIT_RECORDS, GROUP, GUARD_ACCOUNT_SUFFIX
+from interlock_contract.names import AUDIT_RECORDS, GROUP, agent_of_account
 from interlock_contract.pod import AUDIT_AUDIENCE
 
 READ_VERB: Final = "get"
@@ -58,12 +58,13 @@ class Identity:
 def sender_of(identity: Identity) -> tuple[str, str] | None:
     """Return the namespace and agent of a guard, None if the identity is no guard's.
 
-    A guard runs under the ServiceAccount `<agent>-guard` of its namespace, and its token is bound to its pod.
+    A guard runs under the ServiceAccount of its placement in its namespace, and its token is bound to its pod.
     """
     namespace, _, account = identity.user.removeprefix(_ACCOUNT).partition(":")
-    if not (identity.user.startswith(_ACCOUNT) and account.endswith(GUARD_ACCOUNT_SUFFIX) and identity.pods):
+    if not (identity.user.startswith(_ACCOUNT) and identity.pods):
         return None
-    return namespace, account.removesuffix(GUARD_ACCOUNT_SUFFIX)
+    agent = agent_of_account(account)
+    return None if agent is None else (namespace, agent)
 
 
 def agent_of(identity: Identity, guard: GuardId) -> str | None:

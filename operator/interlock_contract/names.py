@@ -3,6 +3,7 @@
 The module imports no other one of Interlock, so that the kill controller depends on nothing else.
 """
 
+import re
 from typing import Final
 
 GROUP = "interlock.dev"
@@ -115,8 +116,22 @@ KILL_LEASE: Final = "interlock-kill"
 KILL_LEASE_SECONDS: Final = 60
 """Seconds after which the operator starts no new pods because the kill controller has not renewed its Lease."""
 GUARD_ACCOUNT_SUFFIX = "-guard"
-"""End of the name of a guard's ServiceAccount, after the name of its agent."""
+"""End of the name of a guard's ServiceAccount, after the name of its placement."""
 NOTIFIER_ACCOUNT_SUFFIX: Final = "-notify"
 """End of the name of a notifier's ServiceAccount, and of all else that it has, after the name of its AgentPolicy."""
-AGENT_ACCOUNT_SUFFIX = "-agent-pod"
-"""End of the name of the ServiceAccount of separate agent pods, after the name of the agent. It has no rights."""
+AGENT_ACCOUNT_SUFFIX = "-agent"
+"""End of the name of the ServiceAccount of separate agent pods, after the name of the placement. It has no rights."""
+_GUARD_ACCOUNT: Final = re.compile(f"(.+)-[0-9a-f]{{10}}{GUARD_ACCOUNT_SUFFIX}")
+
+
+def agent_of_account(account: str) -> str | None:
+    """Return the agent of a guard's ServiceAccount, None if the name is no guard's.
+
+    The name is `<agent>-<10 hexadecimal digits>-guard`. Exactly one such group of digits belongs to the placement, so
+    the agents `a` and `a-0123456789` have no account in common.
+
+    Args:
+        account: The name of the ServiceAccount.
+    """
+    found = _GUARD_ACCOUNT.fullmatch(account)
+    return None if found is None else found[1]

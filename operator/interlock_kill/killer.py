@@ -6,7 +6,7 @@ of zero ends no process sooner, and removes the NetworkPolicy from a process tha
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -15,10 +15,8 @@ from interlock_contract.clock import monotonic as system_monotonic
 from interlock_contract.clock import read_time, write_time
 from interlock_contract.kill import GRACE_SECONDS, shorten
 from interlock_contract.names import (
-    AGENT_ACCOUNT_SUFFIX,
     AGENT_LABEL,
     APP_MANAGED_BY_LABEL,
-    GUARD_ACCOUNT_SUFFIX,
     KILL_ACCOUNT,
     KILL_FIELD_MANAGER,
     KILL_SWITCH,
@@ -29,7 +27,7 @@ from interlock_contract.names import (
 from interlock_contract.pod import RESERVED_PREFIX
 from interlock_kill.switch_author import SwitchAuthors, is_same_author
 from interlock_kube.client import CONFLICT, JSON, METADATA_LIST, METADATA_ONLY, NOT_FOUND, ApiError, Json, KubeClient
-from interlock_kube.resource_types import AGENT, DEPLOYMENT, POD
+from interlock_kube.resource_types import AGENT, DEPLOYMENT, POD, SERVICE_ACCOUNT
 from interlock_kube.watch import read_pages
 
 IN_FLIGHT: Final = 8
@@ -38,6 +36,9 @@ MOST_DELETIONS: Final = 400
 """Most pods that one sweep deletes. The next sweep of the agent waits for its turn again."""
 MOST_DEPLOYMENTS: Final = 100
 """Most Deployments that one sweep scales."""
+MOST_ACCOUNTS: Final = 32
+"""Most ServiceAccounts of one agent whose pods one sweep looks for: two for each placement, and those on their way out.
+"""
 READERS: Final = 2
 """Most pages of pods that all kills together read at once."""
 
@@ -111,9 +112,9 @@ class Killer:
     ) -> Sweep:
         """Delete the agent's pods page by page.
 
-        Pods are found by their label, and by their ServiceAccount, which cannot be changed in a pod. A pod with such a
-        ServiceAccount and without the label is the agent's only if its variables say so (see `_is_ours`). Neither a
-        page that cannot be read nor a refused deletion keeps another pod from its end.
+        Pods are found by their label, and by the ServiceAccounts of the agent's placements, which cannot be changed in
+        a pod. A pod with such a ServiceAccount and without the label is the agent's only if its variables say so (see
+        `_is_ours`). Neither a page that cannot be read nor a refused deletion keeps another pod from its end.
 
         Args:
             namespace: The namespace of the agent.
@@ -125,14 +126,14 @@ class Killer:
             ApiError: The API server refused a request; the other requests were made nevertheless.
         """
         sweep, slots = Sweep(set()), asyncio.Semaphore(IN_FLIGHT)
-        selections = (
-            {"labelSelector": f"{AGENT_LABEL}={agent}"},
-            *(_account(agent, suffix) for suffix in _ACCOUNT_SUFFIXES),
-        )
-        ends = (self._end_pods(namespace, agent, one, sweep, slots, is_killed, on_begun) for one in selections)
-        for result in await asyncio.gather(*ends, return_exceptions=True):
-            if isinstance(result, BaseException):
-                raise result
+
+        async def end_selected(selection: dict[str, str]) -> None:
+            await self._end_pods(namespace, agent, selection, sweep, slots, is_killed, on_begun)
+
+        async def end_relabelled() -> None:
+            await _gather(*(end_selected(one) for one in await self._accounts(namespace, agent)))
+
+        await _gather(end_selected({"labelSelector": f"{AGENT_LABEL}={agent}"}), end_relabelled())
         return sweep
 
     async def hold_at_zero(
@@ -174,8 +175,8 @@ class Killer:
         """Return what a deletion needs of pods that have a ServiceAccount of the agent and not its label."""
         found = [
             _summary(pod["metadata"])
-            for suffix in _ACCOUNT_SUFFIXES
-            async for page in self._pages(POD.within(namespace), _account(agent, suffix))
+            for selection in await self._accounts(namespace, agent)
+            async for page in self._pages(POD.within(namespace), selection)
             for pod in page["items"] or ()
             if not _is_labelled(pod["metadata"], agent)
         ]
@@ -318,8 +319,8 @@ class Killer:
     async def _is_ours(self, namespace: str, name: str) -> bool:
         """Return True if a container of a pod has a variable that only Interlock sets, which no one can change.
 
-        A team may have a ServiceAccount of its own whose name is that of an agent with our suffix. Its pods are not
-        the agent's, and anyone who may create Agents chooses their names.
+        A team may run pods under a ServiceAccount of an agent that was created later and has the same name. They are
+        not the agent's.
         """
         async with self._reading:  # a whole pod can be large
             pod = await self._find(POD.path(namespace, name))
@@ -327,6 +328,16 @@ class Killer:
         containers = (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
         names = (variable["name"] for one in containers for variable in one.get("env") or ())
         return any(name.startswith(RESERVED_PREFIX) for name in names)
+
+    async def _accounts(self, namespace: str, agent: str) -> list[dict[str, str]]:
+        """Return for each ServiceAccount of the agent the selection of its pods.
+
+        Each placement has accounts of its own. Their labels are reserved, so no other account is among them.
+        """
+        selection = {"labelSelector": f"{AGENT_LABEL}={agent},{APP_MANAGED_BY_LABEL}={MANAGED_BY}"}
+        pages = self._pages(SERVICE_ACCOUNT.within(namespace), selection)
+        names = [one["metadata"]["name"] async for page in pages for one in page["items"] or ()]
+        return [{"fieldSelector": f"spec.serviceAccountName={name}"} for name in names[:MOST_ACCOUNTS]]
 
     def _pages(self, path: str, selection: dict[str, str]) -> AsyncIterator[Json]:
         """Read the metadata of a collection's objects."""
@@ -364,7 +375,6 @@ class Killer:
 
 
 _NEEDED: Final = ("name", "uid", "deletionTimestamp", "deletionGracePeriodSeconds")
-_ACCOUNT_SUFFIXES: Final = (GUARD_ACCOUNT_SUFFIX, AGENT_ACCOUNT_SUFFIX)
 
 
 def _is_labelled(metadata: Json, agent: str) -> bool:
@@ -377,9 +387,11 @@ def _is_owned(metadata: Json, uid: str) -> bool:
     return any(owner.get("uid") == uid for owner in metadata.get("ownerReferences") or ())
 
 
-def _account(agent: str, suffix: str) -> dict[str, str]:
-    """Return the selection of the pods of one of the agent's ServiceAccounts."""
-    return {"fieldSelector": f"spec.serviceAccountName={agent}{suffix}"}
+async def _gather(*requests: Coroutine[Any, Any, None]) -> None:
+    """Wait for all of them, and raise what the first one has raised only after the last one has ended."""
+    for result in await asyncio.gather(*requests, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 def _recorded(agent: Json) -> Json:

@@ -62,6 +62,7 @@ POD = ResourceType("Pod", "/api/v1", "pods")
 REPLICA_SET = ResourceType("ReplicaSet", "/apis/apps/v1", "replicasets")
 DEPLOYMENT = ResourceType("Deployment", "/apis/apps/v1", "deployments")
 SERVICE = ResourceType("Service", "/api/v1", "services")
+SERVICE_ACCOUNT = ResourceType("ServiceAccount", "/api/v1", "serviceaccounts")
 ENDPOINT_SLICE = ResourceType("EndpointSlice", "/apis/discovery.k8s.io/v1", "endpointslices")
 LEASE = ResourceType("Lease", "/apis/coordination.k8s.io/v1", "leases")
 JOB = ResourceType("Job", "/apis/batch/v1", "jobs")
@@ -73,7 +74,7 @@ CHILDREN = (
     ResourceType("ConfigMap", "/api/v1", "configmaps"),
     LEASE,
     SERVICE,
-    ResourceType("ServiceAccount", "/api/v1", "serviceaccounts"),
+    SERVICE_ACCOUNT,
     ResourceType("Role", _RBAC, "roles"),
     ResourceType("RoleBinding", _RBAC, "rolebindings"),
     ResourceType("NetworkPolicy", "/apis/networking.k8s.io/v1", "networkpolicies"),

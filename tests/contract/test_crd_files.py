@@ -12,9 +12,9 @@ import yaml
 from interlock.api import messages
 from interlock.api.environments import DEFAULT_ENVIRONMENTS
 from interlock.deployment.names import (
-    agent_pod_account,
+    agent_account,
+    guard_account,
     pod_labels,
-    service_account,
     verification_labels,
     verification_name,
 )
@@ -200,14 +200,24 @@ def test_every_label_of_interlock_is_reserved_on_pods() -> None:
 def test_accounts_are_found_by_the_ends_of_their_names() -> None:
     policy = policies()["accounts-reserved"]
     (condition,) = (one["expression"] for one in policy["matchConditions"] if one["name"] == "names-an-account")
-    agent = a_separate_placement().agent
+    placement = a_separate_placement()
     for name in (
-        service_account(agent),
-        agent_pod_account(agent),
+        guard_account(placement),
+        agent_account(placement),
         verification_name("crm"),
         verification_name("c" * 63),
     ):
         assert any(name.endswith(end) for end in re.findall(r"endsWith\('([^']+)'\)", condition)), name
+
+
+@pytest.mark.parametrize("policy", ["kill-controller", "operator-objects"])
+def test_a_relabelled_pod_is_known_by_the_account_of_its_placement(policy: str) -> None:
+    expressions = str(policies()[policy])
+    (pattern,) = re.findall(r"serviceAccountName\.orValue\(''\)\.matches\('([^']+)'\)", expressions)
+    placement = a_separate_placement()
+    for name in (guard_account(placement), agent_account(placement)):
+        assert re.search(pattern, name), name
+    assert re.search(pattern, "triage-guard") is None
 
 
 MOST_LABELS_OF_OTHERS = 8

@@ -94,8 +94,8 @@ def at_home(tenants: Tenants) -> list[Attempt]:
     """Return what the administrator tries in the own namespace, to become a guard, the operator or an agent's pod."""
     live = tenants.hostile
     here = ("-n", live.namespace)
-    account = f"{AGENT}-guard"
-    pod = live.pods_with(AGENT, "guard")[-1]["metadata"]["name"]
+    guard = live.pods_with(AGENT, "guard")[-1]
+    account, pod = guard["spec"]["serviceAccountName"], guard["metadata"]["name"]
     [bundle, *_] = live.items("configmaps", f"interlock.dev/agent={AGENT}")
     [lease, *_] = live.items("leases", f"interlock.dev/agent={AGENT}")
     as_guard = ("--as", f"system:serviceaccount:{live.namespace}:{account}")

@@ -117,7 +117,7 @@ def test_the_agent_container_finds_no_token_no_pipe_and_no_secret(first: Live) -
 
 def test_a_guard_may_read_its_own_agent_and_bundle_and_nothing_else(first: Live) -> None:
     [bundle] = first.items("configmaps", "app.kubernetes.io/component=bundle")
-    account = f"--as=system:serviceaccount:{first.namespace}:{AGENT}-guard"
+    account = f"--as=system:serviceaccount:{first.namespace}:{bundle['metadata']['name']}-guard"
 
     def may(*what: str) -> bool:
         return first.attempt("-n", first.namespace, "auth", "can-i", *what, account).returncode == 0

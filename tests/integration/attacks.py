@@ -3,13 +3,14 @@
 All that change an object are dry runs, which admission judges alike.
 """
 
+import json
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
 from tests.integration.callers import APPLY, MERGE, Caller, Json, Reply, path_of
 from tests.integration.kubectl import edited
-from tests.integration.protected import UNSCHEDULED, Protected
+from tests.integration.protected import AGENT_ACCOUNT, GUARD_ACCOUNT, UNSCHEDULED, Protected
 
 DRY = "?dryRun=All"
 STRATEGIC = "application/strategic-merge-patch+json"
@@ -41,7 +42,9 @@ def evict(grace: int | None = None) -> Send:
 
 
 def create(manifest: Json) -> Send:
-    return lambda at, caller: caller.send("POST", path_of(manifest, at.namespace, is_new=True) + DRY, manifest)
+    text = json.dumps(manifest)
+    path = path_of(manifest, "{namespace}", is_new=True) + DRY
+    return lambda at, caller: caller.send("POST", path.format(namespace=at.namespace), json.loads(at.filled(text)))
 
 
 A_LOOP: Json = {
@@ -117,20 +120,22 @@ def config_map(labels: Json) -> Json:
 
 def token_called_managed(at: Protected, caller: Caller) -> Reply:
     return caller.send(
-        "POST", f"{at.path('serviceaccounts')}/triage-guard/token{DRY}", {"metadata": {"labels": MANAGED}, "spec": {}}
+        "POST",
+        f"{at.path('serviceaccounts')}/{at.filled(GUARD_ACCOUNT)}/token{DRY}",
+        {"metadata": {"labels": MANAGED}, "spec": {}},
     )
 
 
 def token(name: str, **bound: Any) -> Send:
     return lambda at, caller: caller.send(
-        "POST", f"{at.path('serviceaccounts')}/{name}/token{DRY}", {"spec": {**bound}}
+        "POST", f"{at.path('serviceaccounts')}/{at.filled(name)}/token{DRY}", {"spec": {**bound}}
     )
 
 
 def token_for_the_guards_pod(at: Protected, caller: Caller) -> Reply:
     found = at.admin.must("GET", at.pod("guard"))
     reference = {"kind": "Pod", "apiVersion": "v1", "name": found["metadata"]["name"], "uid": found["metadata"]["uid"]}
-    return token("triage-guard", boundObjectRef=reference)(at, caller)
+    return token(GUARD_ACCOUNT, boundObjectRef=reference)(at, caller)
 
 
 def connect(method: str, path: Callable[[Protected], str], query: str = "") -> Send:
@@ -201,8 +206,8 @@ TEMPLATES = {
     for article, what, policy, labels, spec in (
         ("a", "an agent's label", "pods-reserved", AGENT_LABEL, {}),
         ("a", "the label of what is managed", "pods-reserved", MANAGED, {}),
-        ("a", "the guard's account", "accounts-reserved", {}, {"serviceAccountName": "triage-guard"}),
-        ("a", "the agent's account", "accounts-reserved", {}, {"serviceAccountName": "triage-agent-pod"}),
+        ("a", "the guard's account", "accounts-reserved", {}, {"serviceAccountName": GUARD_ACCOUNT}),
+        ("a", "the agent's account", "accounts-reserved", {}, {"serviceAccountName": AGENT_ACCOUNT}),
         ("a", "the verifier's account", "accounts-reserved", {}, {"serviceAccount": "crm-verify"}),
         ("a", "the notifier's account", "accounts-reserved", {}, {"serviceAccountName": "support-notify"}),
     )
@@ -228,8 +233,8 @@ AUDIT_TOKEN: Json = {
     "projected": {"sources": [{"serviceAccountToken": {"path": "t", "audience": "interlock-audit"}}]},
 }
 FORGED_RECORDS: dict[str, Send] = {
-    "a token": token("late-guard", audiences=["another", "interlock-audit"]),
-    "a pod": create(a_pod(serviceAccountName="late-guard", volumes=[AUDIT_TOKEN])),
+    "a token": token("late-0123456789-guard", audiences=["another", "interlock-audit"]),
+    "a pod": create(a_pod(serviceAccountName="late-0123456789-guard", volumes=[AUDIT_TOKEN])),
 }
 """Ways to send audit records as the guard of an agent that does not exist."""
 
@@ -402,11 +407,11 @@ CHANGED_PODS: dict[str, Send] = {
 }
 """Changes of pods but of their annotations."""
 IDENTITIES: dict[str, tuple[str, Send]] = {
-    "a guard's token": ("accounts-reserved", token("triage-guard")),
+    "a guard's token": ("accounts-reserved", token(GUARD_ACCOUNT)),
     "a guard's token, called managed": ("accounts-reserved", token_called_managed),
     "a guard's token for the guard's own pod": ("accounts-reserved", token_for_the_guards_pod),
-    "a guard's token for another audience": ("accounts-reserved", token("triage-guard", audiences=["another"])),
-    "an agent pod's token": ("accounts-reserved", token("triage-agent-pod")),
+    "a guard's token for another audience": ("accounts-reserved", token(GUARD_ACCOUNT, audiences=["another"])),
+    "an agent pod's token": ("accounts-reserved", token(AGENT_ACCOUNT)),
     "a verifier's token": ("accounts-reserved", token("crm-verify")),
     "a token in a Secret": (
         "accounts-reserved",
@@ -415,13 +420,15 @@ IDENTITIES: dict[str, tuple[str, Send]] = {
                 "apiVersion": "v1",
                 "kind": "Secret",
                 "type": "kubernetes.io/service-account-token",
-                "metadata": {"name": "own", "annotations": {"kubernetes.io/service-account.name": "triage-guard"}},
+                "metadata": {"name": "own", "annotations": {"kubernetes.io/service-account.name": GUARD_ACCOUNT}},
             }
         ),
     ),
     "an impersonated guard": (
         "managed-objects",
-        lambda at, caller: report(at, caller.impersonating(f"system:serviceaccount:{at.namespace}:triage-guard")),
+        lambda at, caller: report(
+            at, caller.impersonating(f"system:serviceaccount:{at.namespace}:{at.filled(GUARD_ACCOUNT)}")
+        ),
     ),
     "an impersonated verifier": (
         "managed-objects",
@@ -499,8 +506,8 @@ ALLOWED: dict[str, Send] = {
 }
 """What users may do with pods of agents, and with objects of their own."""
 FIRST: dict[str, Send] = {
-    "accounts-reserved": token("triage-guard"),
-    "audit-reserved": token("late-guard", audiences=["interlock-audit"]),
+    "accounts-reserved": token(GUARD_ACCOUNT),
+    "audit-reserved": token("late-0123456789-guard", audiences=["interlock-audit"]),
     "evictions-grace": evict(86400),
     "managed-objects": delete(lambda at: at.bundle),
     "pods-debug": connect("GET", proxied("verification", "{}")),

@@ -29,7 +29,9 @@ from tests.integration.test_admission_release import Place
 from tests.support import bounds
 
 ROLES = {"editor": ("edit",), "owner": ("admin",)}
-GUARD, OTHER_GUARD = "support-triage-guard", "other-guard"
+GUARD, OTHER_GUARD = "support-triage-0123456789-guard", "other-0123456789-guard"
+NAMED_ALIKE = ("support-triage-9876543210-0123456789-guard", "support-triage-guard")
+"""Accounts whose names begin like those of the agent's guards: of another agent, and of no placement."""
 POD, OTHER_POD = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 WRITER = "interlock-test-ledger-writer"
 MANAGER = "interlock-guard"
@@ -182,6 +184,6 @@ def _grant_ledgers(place: LedgerPlace) -> None:
     roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
     made = place.admin.send("POST", roles, {"metadata": {"name": WRITER}, "rules": rules})
     assert made.status in {201, 409}, made.text
-    for name in ("editor", "owner", GUARD, OTHER_GUARD, "plain"):
+    for name in ("editor", "owner", GUARD, OTHER_GUARD, *NAMED_ALIKE, "plain"):
         grant(place.admin, place.namespace, f"{name}-ledgers", account(place.namespace, name), WRITER)
     grant(place.admin, place.namespace, "operator-ledgers", account("interlock-system", "interlock"), WRITER)

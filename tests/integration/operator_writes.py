@@ -85,6 +85,12 @@ OBJECTS: dict[str, tuple[str, str, Change, str]] = {
     ),
     "a name of a user's": ("ConfigMap", "", named("triage-settings"), "only with the labels and the name"),
     "another account": ("ServiceAccount", "-guard", named("default"), "only with the labels and the name"),
+    "the account of a placement of an agent whose name begins so": (
+        "ServiceAccount",
+        "-guard",
+        named("triage-0123456789-0123456789-guard"),
+        "only with the labels and the name",
+    ),
     "an account of a user's": (
         "ServiceAccount",
         "-guard",
@@ -196,6 +202,12 @@ OBJECTS: dict[str, tuple[str, str, Change, str]] = {
     "another Role": ("RoleBinding", "", lambda one: one["roleRef"].update(name="other"), "may bind Role"),
     "a ClusterRole": ("RoleBinding", "", lambda one: one["roleRef"].update(kind="ClusterRole"), "may bind Role"),
     "no subject": ("RoleBinding", "", content(subjects=[]), "may bind Role"),
+    "another placement's guard as subject": (
+        "RoleBinding",
+        "",
+        subject(name="triage-0123456789-guard"),
+        "may bind Role",
+    ),
     "another subject": ("RoleBinding", "", subject(name="default"), "may bind Role"),
     "a user as subject": (
         "RoleBinding",
@@ -277,7 +289,12 @@ SECRET_VARIABLE = {"name": "X", "valueFrom": {"secretKeyRef": {"name": "s", "key
 HTTP_ELSEWHERE = {"httpGet": {"host": "10.0.0.1", "port": 80}}
 WORKLOADS: dict[str, tuple[Change, str]] = {
     "another account": (pod(serviceAccountName="default"), "own ServiceAccounts"),
-    "another agent's account": (pod(serviceAccountName="other-guard"), "own ServiceAccounts"),
+    "another agent's account": (pod(serviceAccountName="other-0123456789-guard"), "own ServiceAccounts"),
+    "an account of an agent whose name begins so": (
+        pod(serviceAccountName="triage-0123456789-0123456789-guard"),
+        "own ServiceAccounts",
+    ),
+    "an account without a placement": (pod(serviceAccountName="triage-guard"), "own ServiceAccounts"),
     "a mounted token": (pod(automountServiceAccountToken=True), "without a mounted token"),
     "a template without labels": (
         lambda one: one["spec"]["template"]["metadata"]["labels"].pop("app.kubernetes.io/managed-by"),

@@ -12,7 +12,7 @@ from interlock.deployment.children.verification_job import (
     build_result,
     build_support,
 )
-from interlock.deployment.names import name_of
+from interlock.deployment.names import agent_account, guard_account, name_of
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
 from tests.integration.callers import APPLY, Caller, Json, path_of
@@ -30,6 +30,8 @@ from tests.support.builders import (
 
 AGENT_NAME, BINDING_NAME = "triage", "crm"
 READY_SECONDS = 30.0
+GUARD_ACCOUNT, AGENT_ACCOUNT = "the-guards-account", "the-agents-account"
+"""Stand for the names of the placement's ServiceAccounts in what users send, see `Protected.filled`."""
 UNSCHEDULED = "unscheduled"
 """Name of an agent's pod on no node, since the simulated nodes support no resize."""
 _ALL = "interlock-test-all"
@@ -63,6 +65,13 @@ class Protected:
     @property
     def lease(self) -> str:
         return f"/apis/coordination.k8s.io/v1/namespaces/{self.namespace}/leases/{name_of(self.placement)}"
+
+    def filled(self, text: str) -> str:
+        """Return a text with the names of the placement's ServiceAccounts, which depend on the agent's uid."""
+        accounts = {GUARD_ACCOUNT: guard_account(self.placement), AGENT_ACCOUNT: agent_account(self.placement)}
+        for placeholder, name in accounts.items():
+            text = text.replace(placeholder, name)
+        return text
 
     @property
     def result(self) -> str:
@@ -139,7 +148,9 @@ def protect(admin: Caller) -> Protected:
         # Rights that clusters grant in addition, such as pods/resize, must not be what refuses.
         grant(admin, namespace, f"{name}-more", account(namespace, name), _ALL)
     # An account of a user's own, named as the guard of an agent that does not exist.
-    admin.must("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": "late-guard"}})
+    admin.must(
+        "POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": "late-0123456789-guard"}}
+    )
     policy_uid = _create(admin, namespace, edited(POLICY, spec__dataAccess=None))
     policy = PolicyBuilder(
         edited(a_policy().notifying("chat").to_kubernetes(), metadata__namespace=namespace, metadata__uid=policy_uid)

@@ -19,6 +19,7 @@ from tests.integration.ledger_place import (
     HOUR,
     LABELLED,
     MANAGER,
+    NAMED_ALIKE,
     OTHER_GUARD,
     OTHER_POD,
     POD,
@@ -112,6 +113,7 @@ def test_a_guard_writes_the_status_of_its_own_ledger_and_of_the_total(place: Led
 def test_no_one_else_writes_as_a_guard(place: LedgerPlace, stored: str) -> None:
     for caller in (
         place.guard(OTHER_GUARD),  # of another agent
+        *(place.guard(name) for name in NAMED_ALIKE),
         place.guard(pod_uid=""),  # a token that names no pod
         place.guard("plain"),  # a pod of no guard
     ):

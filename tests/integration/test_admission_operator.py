@@ -446,7 +446,7 @@ FOUND: dict[str, tuple[str, Json, Json, bool]] = {
     "a pod with a policy's label": ("Pod", {"labels": {"interlock.dev/policy": "x"}}, {}, True),
     "a pod with a binding's label": ("Pod", {"labels": {"interlock.dev/binding": "x"}}, {}, True),
     "a ReplicaSet with an agent's label": ("ReplicaSet", {"labels": {"interlock.dev/agent": "x"}}, {}, True),
-    "a relabelled pod": ("Pod", {}, {"serviceAccountName": "late-guard"}, True),
+    "a relabelled pod": ("Pod", {}, {"serviceAccountName": "late-0123456789-guard"}, True),
     "a pod of a user's": ("Pod", {}, {}, False),
 }
 
@@ -574,7 +574,7 @@ def test_the_kill_controller_sets_the_switch_for_a_loop_alone_and_changes_nothin
 @requirement("operator.scope")
 def test_the_kill_controller_knows_pods_by_label_or_account_and_ends_none_of_the_system(place: Place) -> None:
     at, killer = place.at, place.killer
-    relabelled = edited(A_POD, metadata__name="relabelled", spec__serviceAccountName="late-guard")
+    relabelled = edited(A_POD, metadata__name="relabelled", spec__serviceAccountName="late-0123456789-guard")
     at.admin.must("POST", at.path("pods"), relabelled)
     assert killer.send("DELETE", f"{at.path('pods')}/relabelled{DRY}").status == 200
     assert killer.send("DELETE", f"{at.path('pods')}/{UNSCHEDULED}{DRY}").status == 200

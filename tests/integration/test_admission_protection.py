@@ -51,7 +51,7 @@ from tests.integration.attacks import (
 )
 from tests.integration.callers import APPLY, MERGE, POD_NAME, Caller, Json, Reply, path_of
 from tests.integration.kubectl import ROOT, Cluster, Kubectl, edited
-from tests.integration.protected import Protected, account, grant, grant_all, protect, protect_with_pods
+from tests.integration.protected import GUARD_ACCOUNT, Protected, account, grant, grant_all, protect, protect_with_pods
 from tests.requirements import requirement
 from tests.support import bounds
 
@@ -157,7 +157,7 @@ def test_an_owner_of_the_namespace_cannot_give_himself_the_verbs(protected: Prot
 
 @requirement("protection.identity")
 def test_a_pods_name_cannot_be_impersonated_by_an_editor(protected: Protected) -> None:
-    user = f"system:serviceaccount:{protected.namespace}:triage-guard"
+    user = f"system:serviceaccount:{protected.namespace}:{protected.filled(GUARD_ACCOUNT)}"
     for caller in (protected.owner, protected.editor):
         reply = report(protected, caller.impersonating(user, pod="p"))
         assert reply.status == 403
@@ -168,7 +168,7 @@ def test_a_pods_name_cannot_be_impersonated_by_an_editor(protected: Protected) -
 
 
 def guard(at: Protected, name: str = "p") -> Caller:
-    return at.identity("triage-guard", pod=name)
+    return at.identity(at.filled(GUARD_ACCOUNT), pod=name)
 
 
 @requirement("protection.identity", "loops.forged")
@@ -181,7 +181,7 @@ def test_a_guard_writes_its_own_report_and_nothing_else(protected: Protected) ->
         {
             "metadata": {"name": "guard-may-edit"},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
-            "subjects": [account(at.namespace, "triage-guard")],
+            "subjects": [account(at.namespace, at.filled(GUARD_ACCOUNT))],
         },
     )
     for key in (f"{kind}.interlock.dev/p" for kind in REPORTS):
@@ -201,7 +201,7 @@ def test_a_guard_writes_its_own_report_and_nothing_else(protected: Protected) ->
         assert own.send("PATCH", at.lease + DRY, body, MERGE).was_denied_by("managed-objects"), body
     assert own.send("PATCH", at.bundle + DRY, {"data": {"x": "y"}}, MERGE).was_denied_by("managed-objects")
     assert own.send("DELETE", at.lease + DRY).was_denied_by("managed-objects")
-    assert report(at, at.identity("triage-guard")).was_denied_by("managed-objects")  # without a pod's name
+    assert report(at, at.identity(at.filled(GUARD_ACCOUNT))).was_denied_by("managed-objects")  # without a pod's name
     assert result(at, own).was_denied_by("managed-objects")
 
 
@@ -233,10 +233,10 @@ def test_a_guard_removes_no_counts_and_writes_none_for_pods_that_are_gone(protec
 
 
 @requirement("protection.identity", "loops.forged")
-def test_a_guard_of_another_agent_writes_no_report(protected: Protected) -> None:
-    at = protected
-    other = at.identity("other-guard", pod="p")
-    grant(at.admin, at.namespace, "other-guard", account(at.namespace, "other-guard"), "edit")
+@pytest.mark.parametrize("name", ["other-0123456789-guard", "triage-0123456789-guard", "triage-guard"])
+def test_a_guard_of_another_placement_or_agent_writes_no_report(protected: Protected, name: str) -> None:
+    at, other = protected, protected.identity(name, pod="p")
+    grant(at.admin, at.namespace, name, account(at.namespace, name), "edit")
     bounds.eventually(lambda: report(at, other).was_denied_by("managed-objects"), "RBAC lets it", IN_FORCE_SECONDS)
     assert report(at, other, "loops.interlock.dev/p").was_denied_by("managed-objects")
 
@@ -299,7 +299,7 @@ FINALIZED = patch(pod("agent"), {"metadata": {"finalizers": ["batch.kubernetes.i
 EXEMPT: dict[str, tuple[str, Send]] = {
     "the ReplicaSet controller makes an agent's pod": (
         "replicaset-controller",
-        create(a_pod({**MANAGED, **AGENT_LABEL}, serviceAccountName="triage-guard")),
+        create(a_pod({**MANAGED, **AGENT_LABEL}, serviceAccountName=GUARD_ACCOUNT)),
     ),
     "the ReplicaSet controller releases a pod": (
         "replicaset-controller",
@@ -307,7 +307,7 @@ EXEMPT: dict[str, tuple[str, Send]] = {
     ),
     "the ReplicaSet controller makes a pod that sends audit records": (
         "replicaset-controller",
-        create(a_pod({**MANAGED, **AGENT_LABEL}, serviceAccountName="triage-guard", volumes=[AUDIT_TOKEN])),
+        create(a_pod({**MANAGED, **AGENT_LABEL}, serviceAccountName=GUARD_ACCOUNT, volumes=[AUDIT_TOKEN])),
     ),
     "the Job controller makes a verifier's pod": (
         "job-controller",
@@ -320,7 +320,7 @@ EXEMPT: dict[str, tuple[str, Send]] = {
     ),
     "the Deployment controller makes a ReplicaSet": (
         "deployment-controller",
-        create(workload("ReplicaSet", {**MANAGED, **AGENT_LABEL}, serviceAccountName="triage-guard")),
+        create(workload("ReplicaSet", {**MANAGED, **AGENT_LABEL}, serviceAccountName=GUARD_ACCOUNT)),
     ),
     "the Deployment controller deletes ReplicaSets": (
         "deployment-controller",
@@ -406,7 +406,7 @@ def test_nodes_get_tokens_write_status_and_make_mirror_pods(protected: Protected
     status = patch(pod("guard", "status"), {"status": {"message": "x"}})
     mirror = a_pod({**MANAGED, **AGENT_LABEL}, nodeName="node-000000")
     mirror["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "x", "interlock.dev/config-digest": "x"}
-    for_the_collector = token("triage-guard", audiences=["interlock-audit"])
+    for_the_collector = token(GUARD_ACCOUNT, audiences=["interlock-audit"])
     for send in (token_for_the_guards_pod, for_the_collector, status, create(mirror)):
         bounds.eventually(lambda send=send: send(at, node).status < 300, "a node may", IN_FORCE_SECONDS)
 
@@ -465,7 +465,7 @@ def test_a_user_sends_no_audit_records_as_a_guard(protected: Protected, send: Se
 def test_readers_of_audit_records_and_accounts_like_a_guards_get_their_tokens(protected: Protected) -> None:
     allowed = (
         token("editor", audiences=["interlock-audit"]),
-        token("late-guard"),
+        token("late-0123456789-guard"),
         create(a_pod(serviceAccountName="editor", volumes=[AUDIT_TOKEN])),
     )
     for send in allowed:
@@ -474,7 +474,7 @@ def test_readers_of_audit_records_and_accounts_like_a_guards_get_their_tokens(pr
 
 def test_a_pod_that_controllers_make_for_another_workload_gets_no_account_of_ours(protected: Protected) -> None:
     """As from a Deployment that was there before the ServiceAccount, and so before the policy had a parameter."""
-    pod_without_labels = create(a_pod(serviceAccountName="triage-guard"))
+    pod_without_labels = create(a_pod(serviceAccountName=GUARD_ACCOUNT))
     controller = protected.admin.impersonating(f"{CONTROLLERS}replicaset-controller", *KUBE_SYSTEM)
     assert pod_without_labels(protected, controller).was_denied_by("accounts-reserved")
     assert pod_without_labels(protected, protected.admin).was_denied_by("accounts-reserved")
@@ -679,7 +679,7 @@ def test_a_pods_token_names_its_pod(protected: Protected) -> None:
     found = at.admin.must("GET", at.pod("guard"))["metadata"]
     reference = {"kind": "Pod", "apiVersion": "v1", "name": found["name"], "uid": found["uid"]}
     body = {"spec": {"boundObjectRef": reference, "expirationSeconds": 600}}
-    path = f"{at.path('serviceaccounts')}/triage-guard/token"
+    path = f"{at.path('serviceaccounts')}/{at.filled(GUARD_ACCOUNT)}/token"
     bounds.eventually(lambda: node.send("POST", path + DRY, body).status == 201, "a node may", IN_FORCE_SECONDS)
     issued = node.must("POST", path, body)["status"]["token"]
     claims = json.loads(base64.urlsafe_b64decode(issued.split(".")[1] + "=="))

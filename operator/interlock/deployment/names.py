@@ -101,14 +101,17 @@ def closed_policy(agent: Agent) -> str:
     return f"{agent.metadata.name}-closed"
 
 
-def service_account(agent: Agent) -> str:
-    """Return the name of the guards' ServiceAccount, one for all placements of the agent."""
-    return f"{agent.metadata.name}{GUARD_ACCOUNT_SUFFIX}"
+def guard_account(placement: Placement) -> str:
+    """Return the name of the ServiceAccount of a placement's guards, from which others read the agent's name."""
+    return f"{name_of(placement)}{GUARD_ACCOUNT_SUFFIX}"
 
 
-def agent_pod_account(agent: Agent) -> str:
-    """Return the name of the ServiceAccount of separate agent pods, which has no rights: the pods are found by it."""
-    return f"{agent.metadata.name}{AGENT_ACCOUNT_SUFFIX}"
+def agent_account(placement: Placement) -> str:
+    """Return the name of the ServiceAccount of a placement's separate agent pods, which has no rights.
+
+    A kill finds the pods by it, too.
+    """
+    return f"{name_of(placement)}{AGENT_ACCOUNT_SUFFIX}"
 
 
 def public_service(agent: Agent) -> str:

@@ -29,7 +29,8 @@ def user(name: str, **extra: list[str]) -> dict[str, Any]:
 
 USERS = {
     GUARD_TOKEN: user(
-        f"system:serviceaccount:{NAMESPACE}:{AGENT}-guard", **{"authentication.kubernetes.io/pod-name": [POD]}
+        f"system:serviceaccount:{NAMESPACE}:{AGENT}-0123456789-guard",
+        **{"authentication.kubernetes.io/pod-name": [POD]},
     ),
     AUDITOR_TOKEN: user("auditor@example.com"),
     STRANGER_TOKEN: user("stranger@example.com"),

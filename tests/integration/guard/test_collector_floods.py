@@ -43,7 +43,7 @@ async def test_an_agent_that_floods_is_the_one_that_is_refused(
     small_collector: Collector, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pod = {"authentication.kubernetes.io/pod-name": [FLOODER_POD]}
-    account = user(f"system:serviceaccount:{NAMESPACE}:{FLOODER}-guard", **pod)
+    account = user(f"system:serviceaccount:{NAMESPACE}:{FLOODER}-0123456789-guard", **pod)
     monkeypatch.setitem(collecting.USERS, "flooder-token", account)
     collect_with(bench.guard, small_collector, INTERLOCK_SPOOL_BYTES=str(SPOOL))
     await bench.restart()

@@ -312,9 +312,9 @@ def test_pods_of_a_teams_own_service_account_outlive_the_kill_of_an_agent_with_a
     operator: OperatorProcess, sandbox: Sandbox, no_killer: OperatorProcess
 ) -> None:
     """The attack: a user who may create Agents alone chooses such a name, and sets the switch."""
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "payments-guard"}}
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "payments-0123456789-guard"}}
     sandbox.api.create(account, sandbox.namespace)
-    pod = a_pod({}, serviceAccountName="payments-guard", securityContext=RESTRICTED)
+    pod = a_pod({}, serviceAccountName="payments-0123456789-guard", securityContext=RESTRICTED)
     pod["spec"]["containers"][0]["securityContext"] = {"allowPrivilegeEscalation": False, "capabilities": NO_CAPABILITY}
     name = pod["metadata"]["name"]
     uid = sandbox.api.create(pod, sandbox.namespace)["metadata"]["uid"]

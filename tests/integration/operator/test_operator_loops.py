@@ -61,7 +61,7 @@ def annotations_of(sandbox: Sandbox) -> dict[str, str]:
     return sandbox.agent("triage")["metadata"].get("annotations") or {}
 
 
-def issue_token(operators: Operators, sandbox: Sandbox, name: str, pod: Json) -> str:
+def issue_token(operators: Operators, sandbox: Sandbox, pod: Json) -> str:
     """Return the token that the pod's node would mount into the guard: only a node gets one that names its pod."""
     admin, rbac = Caller.administrator(operators.cluster.kubeconfig), "rbac.authorization.k8s.io"
     roles = f"/apis/{rbac}/v1/namespaces/{sandbox.namespace}"
@@ -76,7 +76,7 @@ def issue_token(operators: Operators, sandbox: Sandbox, name: str, pod: Json) ->
     node = admin.impersonating(f"system:node:{pod['spec']['nodeName']}", "system:nodes", "system:authenticated")
     reference = {"kind": "Pod", "apiVersion": "v1", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
     body = {"spec": {"expirationSeconds": 3600, "boundObjectRef": reference}}
-    path = f"/api/v1/namespaces/{sandbox.namespace}/serviceaccounts/{name}-guard/token"
+    path = f"/api/v1/namespaces/{sandbox.namespace}/serviceaccounts/{pod['spec']['serviceAccountName']}/token"
     eventually(lambda: node.send("POST", f"{path}?dryRun=All", body).status == 201, "the node may")
     token: str = node.must("POST", path, body)["status"]["token"]
     return token
@@ -94,7 +94,7 @@ def a_guard(operators: Operators, sandbox: Sandbox, folder: Path, name: str = "t
     }
     guard = Guard(Address(cluster["server"]), folder, pod_uid=pod["metadata"]["uid"], more=own)
     guard.token.parent.mkdir(parents=True)
-    guard.token.write_text(issue_token(operators, sandbox, name, pod))
+    guard.token.write_text(issue_token(operators, sandbox, pod))
     (guard.token.parent / "ca.crt").write_bytes(Path(cluster["certificate-authority"]).read_bytes())
     return guard
 

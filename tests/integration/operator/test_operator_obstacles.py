@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.integration.operator import objects
 from tests.integration.operator.api import Json, Refused, eventually
 from tests.integration.operator.sandbox import Sandbox
 from tests.requirements import requirement
@@ -37,17 +38,28 @@ def early_pod(account: str) -> Json:
 
 @requirement("protection.identity")
 def test_an_account_that_a_pod_of_a_user_waits_for_gets_no_rights(operator: OperatorProcess, sandbox: Sandbox) -> None:
-    """A pod keeps the name of its ServiceAccount, and would get tokens of the one that the operator creates later."""
-    sandbox.apply_policy_and_bindings("triage")
+    """A pod keeps the name of its ServiceAccount, and would get tokens of the one that the operator creates later.
+
+    The name is known once the Agent has run, and is free while its policy has no row for it.
+    """
+    sandbox.apply_policy_and_bindings("triage", "other")
     api, namespace = sandbox.api, sandbox.namespace
-    api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "triage-guard"}}, namespace)
-    api.create(early_pod("triage-guard"), namespace)
-    api.delete("serviceaccounts", namespace, "triage-guard")
     sandbox.create("triage")
+    sandbox.wait_ready("triage")
+    account = sandbox.child("triage", "ServiceAccount")["metadata"]["name"]
+    rows = sandbox.policy()["spec"]["dataAccess"]
+    others = [row | {"agents": ["other"]} for row in rows]
+    api.patch("agentpolicies", namespace, objects.POLICY, {"spec": {"dataAccess": others}})
+    sandbox.wait_refused("triage", "DataAccessMissing")
+    eventually(lambda: not sandbox.children("triage"), "its objects are gone")
+    api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account}}, namespace)
+    api.create(early_pod(account), namespace)
+    api.delete("serviceaccounts", namespace, account)
+    api.patch("agentpolicies", namespace, objects.POLICY, {"spec": {"dataAccess": rows}})
     wait_failed(sandbox, f"run: kubectl -n {namespace} delete pod early")
     assert "RoleBinding" not in sandbox.children("triage")
     with pytest.raises(Refused, match="accounts-reserved"):
-        api.create(early_pod("triage-guard") | {"metadata": {"name": "late"}}, namespace)
+        api.create(early_pod(account) | {"metadata": {"name": "late"}}, namespace)
     api.delete("pods", namespace, "early")
     sandbox.wait_ready("triage")
 

@@ -71,6 +71,11 @@ class Tenant:
     def bundle(self, agent: str) -> Json:
         return self.sandbox.child(agent, "ConfigMap", "bundle")
 
+    def account(self) -> str:
+        """Return the name of the ServiceAccount of triage's guard."""
+        name: str = self.sandbox.child("triage", "ServiceAccount")["metadata"]["name"]
+        return name
+
     def start(self, agent: str) -> None:
         """Create an Agent and wait until it is Ready."""
         self.sandbox.create(agent)
@@ -174,8 +179,8 @@ def test_a_deep_annotation_of_a_guards_lease_keeps_no_revocation_waiting(tenant:
 
 @requirement("policies.absent")
 def test_an_object_of_an_editor_with_the_name_of_a_child_is_not_taken_over(tenant: Tenant) -> None:
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "named-guard"}}
-    made = tenant.editor.must("POST", tenant.path("serviceaccounts"), account)
+    service = {"metadata": {"name": "guard-named"}, "spec": {"ports": [{"port": 80}], "selector": {"app": "x"}}}
+    made = tenant.editor.must("POST", tenant.path("services"), service)
 
     tenant.sandbox.create("named")
 
@@ -183,7 +188,7 @@ def test_an_object_of_an_editor_with_the_name_of_a_child_is_not_taken_over(tenan
         return tenant.sandbox.condition("named", "Stalled").get("reason") == "NameTaken"
 
     eventually(is_stalled, "the Agent says that the name is taken", REFUSED_SECONDS)
-    found = tenant.sandbox.api.get("serviceaccounts", tenant.sandbox.namespace, "named-guard")["metadata"]
+    found = tenant.sandbox.api.get("services", tenant.sandbox.namespace, "guard-named")["metadata"]
     assert (found["uid"], "ownerReferences" in found) == (made["metadata"]["uid"], False)
     assert not tenant.sandbox.pods("named")
 
@@ -316,16 +321,16 @@ def test_a_forged_report_of_a_guard_counts(tenant: Tenant) -> None:
 
 @requirement("policies.absent")
 def test_an_editor_gets_a_guards_token_and_acts_in_its_name(tenant: Tenant) -> None:
-    path = tenant.path("serviceaccounts", "triage-guard")
+    account = tenant.account()
+    path = tenant.path("serviceaccounts", account)
     assert tenant.editor.send("POST", f"{path}/token", {"spec": {}}).status == CREATED
-    user = f"system:serviceaccount:{tenant.sandbox.namespace}:triage-guard"
+    user = f"system:serviceaccount:{tenant.sandbox.namespace}:{account}"
     assert tenant.editor.impersonating(user).send("GET", tenant.agent("triage")).status == OK
 
 
 @requirement("policies.absent")
-@pytest.mark.parametrize("account", ["triage-guard", "triage-agent-pod"])
-def test_an_editor_starts_pods_with_an_agents_labels_and_account(tenant: Tenant, account: str) -> None:
-    manifest = workload("Deployment", AGENT_LABEL, serviceAccountName=account)
+def test_an_editor_starts_pods_with_an_agents_labels_and_account(tenant: Tenant) -> None:
+    manifest = workload("Deployment", AGENT_LABEL, serviceAccountName=tenant.account())
 
     made = tenant.editor.send("POST", tenant.path("deployments", group="apps/v1") + DRY, manifest)
 

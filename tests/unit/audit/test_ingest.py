@@ -6,8 +6,9 @@ from interlock_contract.audit_chain import GuardId, parse_guard
 from tests.requirements import requirement
 from tests.support.chains import GUARD, NEXT_GUARD, ChainWriter
 
+OF_AGENTS = "system:serviceaccount:agents"
 POD = {"authentication.kubernetes.io/pod-name": ("triage-0123456789-abcde",)}
-TRIAGE = Identity("system:serviceaccount:agents:triage-guard", "u", (), POD)
+TRIAGE = Identity(f"{OF_AGENTS}:triage-0123456789-guard", "u", (), POD)
 LINES = ChainWriter().begin().call(2).lines
 
 
@@ -25,12 +26,19 @@ def test_a_guards_own_lines_are_taken() -> None:
 @pytest.mark.parametrize(
     "identity",
     [
-        Identity("system:serviceaccount:other:triage-guard", "u", (), POD),
-        Identity("system:serviceaccount:agents:other-guard", "u", (), POD),
+        Identity("system:serviceaccount:other:triage-0123456789-guard", "u", (), POD),
+        Identity("system:serviceaccount:agents:other-0123456789-guard", "u", (), POD),
         Identity("system:serviceaccount:agents:triage", "u", (), POD),
-        Identity("system:serviceaccount:agents:triage-guard", "u", (), {}),
-        Identity("system:serviceaccount:agents:triage-guard", "u", (), {next(iter(POD)): ("triage-0123456789-xxxxx",)}),
-        Identity("agents:triage-guard", "u", (), POD),
+        Identity(f"{OF_AGENTS}:triage-0123456789-guard", "u", (), {}),
+        Identity(
+            f"{OF_AGENTS}:triage-0123456789-guard",
+            "u",
+            (),
+            {next(iter(POD)): ("triage-0123456789-xxxxx",)},
+        ),
+        Identity(f"{OF_AGENTS}:triage-guard", "u", (), POD),  # of no placement
+        Identity(f"{OF_AGENTS}:triage-9876543210-0123456789-guard", "u", (), POD),  # an agent whose name begins so
+        Identity("agents:triage-0123456789-guard", "u", (), POD),
         Identity("", "", (), {}),
     ],
 )

@@ -137,7 +137,7 @@ async def test_the_guards_of_one_namespace_leave_room_for_others(
 ) -> None:
     async def send(namespace: str) -> int:
         body = ChainWriter(f"{namespace}/triage-0/0000000000000001").begin().text()
-        headers = {"Authorization": f"Bearer system:serviceaccount:{namespace}:triage-guard"}
+        headers = {"Authorization": f"Bearer system:serviceaccount:{namespace}:triage-0123456789-guard"}
         async with client.post("/v1/records", data=body, headers=headers) as response:
             await response.read()
             return response.status

@@ -7,7 +7,7 @@ from interlock.cluster.applier import Applier, ApplyFailed
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.obstacles import MOST_POLICIES, PAGE, find_obstacle
 from interlock.deployment.children.verification_job import VerificationTarget, build_support
-from interlock.deployment.names import Manifest
+from interlock.deployment.names import Manifest, guard_account
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import desired_children, plan_children
 from interlock_kube.client import JSON, METADATA_LIST, Json
@@ -15,7 +15,9 @@ from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, a_binding, a_separate_placement
 from tests.support.fake_client import FakeClient
 
-DESIRED = desired_children(a_separate_placement())
+PLACEMENT = a_separate_placement()
+DESIRED = desired_children(PLACEMENT)
+ACCOUNT = guard_account(PLACEMENT)
 PODS = "/api/v1/namespaces/agents/pods"
 POLICIES = "/apis/networking.k8s.io/v1/namespaces/agents/networkpolicies"
 MANAGED = {"app.kubernetes.io/managed-by": "interlock"}
@@ -43,10 +45,10 @@ async def found(client: Any, manifest: Manifest) -> str | None:
 async def test_a_pod_under_the_name_of_an_account_keeps_it_from_rights() -> None:
     client, grant = FakeClient(), child("RoleBinding")
     assert await found(client, grant) is None
-    client.put(f"{PODS}/early", pod("triage-guard"))
+    client.put(f"{PODS}/early", pod(ACCOUNT))
     obstacle = await found(client, grant)
     assert obstacle is not None
-    assert obstacle.startswith("pod early runs under the name of ServiceAccount triage-guard")
+    assert obstacle.startswith(f"pod early runs under the name of ServiceAccount {ACCOUNT}")
     assert obstacle.endswith("run: kubectl -n agents delete pod early")
 
 
@@ -61,7 +63,7 @@ async def test_a_verifiers_account_is_kept_from_rights_too() -> None:
 
 
 @requirement("protection.identity")
-@pytest.mark.parametrize("other", [pod("another-guard"), pod("triage-guard", MANAGED)], ids=["another's", "ours"])
+@pytest.mark.parametrize("other", [pod("another-guard"), pod(ACCOUNT, MANAGED)], ids=["another's", "ours"])
 async def test_other_pods_are_no_obstacle(other: Json) -> None:
     client = FakeClient()
     client.put(f"{PODS}/early", other)
@@ -133,7 +135,7 @@ async def test_pods_are_asked_for_by_their_account_and_without_their_content() -
     class Asked:
         async def get(self, path: str, query: Mapping[str, str], *, accept: str = JSON) -> Json:
             assert path == PODS
-            assert query["fieldSelector"] == "spec.serviceAccountName=triage-guard"
+            assert query["fieldSelector"] == f"spec.serviceAccountName={ACCOUNT}"
             assert (query["limit"], accept) == ("1", METADATA_LIST)
             return {"items": None, "metadata": {}}  # as an API server answers
 
@@ -144,7 +146,7 @@ async def test_pods_are_asked_for_by_their_account_and_without_their_content() -
 @pytest.mark.parametrize(
     ("path", "obstacle", "named"),
     [
-        (f"{PODS}/early", pod("triage-guard"), "RoleBinding triage-"),
+        (f"{PODS}/early", pod(ACCOUNT), "RoleBinding triage-"),
         (f"{POLICIES}/dns", opening("dns"), "NetworkPolicy triage-closed: NetworkPolicy dns gives egress"),
     ],
     ids=["a pod", "a policy"],

@@ -127,7 +127,7 @@ def test_children_that_all_placements_share_are_named_after_the_agent_alone() ->
         for stage in (0, 1)
     )
 
-    assert first & second == {("Service", "guard-triage"), ("ServiceAccount", "triage-guard")}
+    assert first & second == {("Service", "guard-triage")}
 
 
 def test_a_service_begins_with_a_letter_even_if_the_agent_begins_with_a_digit() -> None:

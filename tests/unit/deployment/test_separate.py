@@ -10,6 +10,7 @@ import pytest
 from interlock.deployment.children.network import build_network_policies
 from interlock.deployment.children.services import build_internal_services, guard_url
 from interlock.deployment.children.workload import build_workloads
+from interlock.deployment.names import agent_account, guard_account
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
 from interlock_contract.names import AGENT_LABEL, GUARD_LABEL
@@ -106,9 +107,10 @@ def test_the_agent_finds_its_guard_by_a_name_in_its_own_hosts_without_dns() -> N
 
 
 def test_the_agents_own_pod_has_no_token_no_secret_no_pipe_and_nothing_of_the_guards() -> None:
-    pod = pods(a_full_placement())["agent"]
+    placement = a_full_placement()
+    pod = pods(placement)["agent"]
 
-    assert pod["serviceAccountName"] == "triage-agent-pod", "which has no rights"
+    assert pod["serviceAccountName"] == agent_account(placement), "which has no rights"
     assert pod["automountServiceAccountToken"] is False
     assert {volume["name"] for volume in pod["volumes"]} == {"config", "tmp-agent"}
     for word in ("crm-secret", "serviceAccountToken", "guard-token", "pipes", "launcher", "spool"):
@@ -116,7 +118,8 @@ def test_the_agents_own_pod_has_no_token_no_secret_no_pipe_and_nothing_of_the_gu
 
 
 def test_the_guards_pod_has_its_servers_and_nothing_of_the_agents() -> None:
-    pod = pods(a_full_placement())["guard"]
+    placement = a_full_placement()
+    pod = pods(placement)["guard"]
 
     assert [one["name"] for one in pod["initContainers"]] == ["guard", "launcher"]
     assert [one.get("restartPolicy") for one in pod["initContainers"]] == ["Always", None]
@@ -130,7 +133,7 @@ def test_the_guards_pod_has_its_servers_and_nothing_of_the_agents() -> None:
         "tmp-mcp-crm",
         "tmp-mcp-mail",
     }
-    assert pod["serviceAccountName"] == "triage-guard"
+    assert pod["serviceAccountName"] == guard_account(placement)
 
 
 def test_a_guard_without_sidecar_servers_is_an_ordinary_container() -> None:

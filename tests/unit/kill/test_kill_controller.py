@@ -458,7 +458,10 @@ async def test_an_unfinished_kill_does_not_end_the_pods_of_the_next_agent_of_tha
 @requirement("kill.relabelled")
 async def test_a_pod_whose_label_changed_while_no_controller_ran_is_found_at_the_start(scene: Scene) -> None:
     hidden = a_pod("p2", None)
-    hidden["spec"]["serviceAccountName"] = "triage-guard"
+    labels = {"interlock.dev/agent": "triage", "app.kubernetes.io/managed-by": "interlock"}
+    account = {"kind": "ServiceAccount", "metadata": {"name": "triage-0123456789-guard", "labels": labels}}
+    scene.client.put("/api/v1/namespaces/agents/serviceaccounts/triage-0123456789-guard", account)
+    hidden["spec"]["serviceAccountName"] = "triage-0123456789-guard"
     hidden["spec"]["containers"] = [{"name": "guard", "env": [{"name": "INTERLOCK_AGENT", "value": "triage"}]}]
     scene.client.put(f"{PODS}/p2", hidden)
 

@@ -16,7 +16,10 @@ from tests.support.fake_client import FakeClient
 PODS = "/api/v1/namespaces/agents/pods"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/agents/deployments"
 AGENT = "/apis/interlock.dev/v1alpha1/namespaces/agents/agents/triage"
+ACCOUNTS = "/api/v1/namespaces/agents/serviceaccounts"
+GUARD_ACCOUNT, AGENT_ACCOUNT = "triage-0123456789-guard", "triage-0123456789-agent"
 OF_TRIAGE = {"interlock.dev/agent": "triage"}
+MANAGED = {"app.kubernetes.io/managed-by": "interlock"}
 
 
 def a_pod(name: str, labels: dict[str, str] | None = None, **metadata: Any) -> dict[str, Any]:
@@ -38,6 +41,9 @@ def client() -> FakeClient:
     client.put(f"{PODS}/p1", a_pod("p1"))
     client.put(f"{PODS}/p2", a_pod("p2"))
     client.put(f"{PODS}/other", a_pod("other", {"interlock.dev/agent": "other"}))
+    for name in (GUARD_ACCOUNT, AGENT_ACCOUNT):
+        metadata = {"name": name, "labels": OF_TRIAGE | MANAGED}
+        client.put(f"{ACCOUNTS}/{name}", {"kind": "ServiceAccount", "metadata": metadata})
     client.put(f"{DEPLOYMENTS}/d1", a_deployment("d1", 2))
     client.put(f"{DEPLOYMENTS}/other", a_deployment("other", 2, {"interlock.dev/agent": "other"}))
     return client
@@ -137,7 +143,9 @@ async def test_a_pod_that_is_gone_already_is_as_good_as_ended(client: FakeClient
 
 @requirement("kill.insists")
 @pytest.mark.parametrize(
-    ("method", "path"), [("DELETE", f"{PODS}/p1"), ("GET", PODS)], ids=["a pod's deletion", "the list of pods"]
+    ("method", "path"),
+    [("DELETE", f"{PODS}/p1"), ("GET", PODS), ("GET", ACCOUNTS)],
+    ids=["a pod's deletion", "the list of pods", "the list of accounts"],
 )
 async def test_whatever_is_refused_about_pods_the_rest_is_done_all_the_same(
     client: FakeClient, method: str, path: str
@@ -148,12 +156,12 @@ async def test_whatever_is_refused_about_pods_the_rest_is_done_all_the_same(
         await kill(client)
 
     assert client.objects[f"{DEPLOYMENTS}/d1"]["spec"]["replicas"] == 0
-    if method == "DELETE":
+    if path != PODS:
         assert f"{PODS}/p2" not in client.objects
 
 
 @pytest.mark.parametrize("containers", ["containers", "initContainers"])
-@pytest.mark.parametrize("account", ["triage-guard", "triage-agent-pod"])
+@pytest.mark.parametrize("account", [GUARD_ACCOUNT, AGENT_ACCOUNT])
 async def test_a_pod_whose_label_was_taken_away_is_found_by_its_service_account(
     client: FakeClient, account: str, containers: str
 ) -> None:
@@ -173,7 +181,7 @@ async def test_a_pod_that_cannot_be_read_keeps_no_other_pod_from_its_end(client:
     for name in ("unread", "hidden"):
         pod = a_pod(name, {})
         ours = [{"name": "guard", "env": [{"name": "INTERLOCK_AGENT", "value": "triage"}]}]
-        client.put(f"{PODS}/{name}", {**pod, "spec": {"serviceAccountName": "triage-guard", "containers": ours}})
+        client.put(f"{PODS}/{name}", {**pod, "spec": {"serviceAccountName": GUARD_ACCOUNT, "containers": ours}})
     client.refuse("GET", f"{PODS}/unread", status=500, times=10)
 
     with pytest.raises(ApiError, match="500"):
@@ -183,7 +191,7 @@ async def test_a_pod_that_cannot_be_read_keeps_no_other_pod_from_its_end(client:
 
 
 @requirement("kill.foreign")
-@pytest.mark.parametrize("account", ["triage-guard", "triage-agent-pod"])
+@pytest.mark.parametrize("account", [GUARD_ACCOUNT, AGENT_ACCOUNT])
 async def test_a_pod_of_a_teams_own_service_account_stays_whatever_agent_has_a_name_like_it(
     client: FakeClient, account: str
 ) -> None:
@@ -197,6 +205,18 @@ async def test_a_pod_of_a_teams_own_service_account_stays_whatever_agent_has_a_n
     assert f"{PODS}/foreign" in client.objects
     assert "uid-of-foreign" not in sweep.left, "it keeps no kill from being done"
     assert await Killer(client).find_misplaced("agents", "triage") == []
+
+
+async def test_an_account_that_only_has_the_agents_label_is_none_of_the_agents(client: FakeClient) -> None:
+    metadata = {"name": "deployer", "labels": OF_TRIAGE}
+    client.put(f"{ACCOUNTS}/deployer", {"kind": "ServiceAccount", "metadata": metadata})
+    foreign = a_pod("foreign", {"app": "payments"})
+    container = {"name": "payments", "env": [{"name": "INTERLOCK_AGENT", "value": "triage"}]}
+    foreign["spec"] = {"serviceAccountName": "deployer", "containers": [container]}
+    client.put(f"{PODS}/foreign", foreign)
+
+    assert (await Killer(client).end("agents", "triage")).left == {"uid-of-p1", "uid-of-p2"}
+    assert f"{PODS}/foreign" in client.objects
 
 
 async def test_a_pod_that_took_the_name_of_a_killed_one_is_left(client: FakeClient) -> None:

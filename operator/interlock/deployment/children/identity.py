@@ -2,19 +2,17 @@
 
 from typing import Any
 
-from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
 from interlock.deployment.names import (
     AGENT_POD,
     GUARD_POD,
     Manifest,
-    agent_labels,
-    agent_pod_account,
+    agent_account,
     build_child,
     build_placement_child,
+    guard_account,
     name_of,
-    service_account,
 )
 from interlock.deployment.placement import Placement
 from interlock_contract.names import AGENTS, BUDGET_LEDGERS, GROUP, ON_LOOP_ALLOW, ON_LOOP_LABEL
@@ -45,18 +43,16 @@ def build_account(
 
 
 def build_service_accounts(placement: Placement) -> tuple[Manifest, ...]:
-    """Return the ServiceAccount of the agent's guards and, if its pods are separate, one without rights for these."""
-    agent = placement.agent
-    guards = _service_account(agent, service_account(agent), GUARD_POD)
+    """Return the ServiceAccount of the guards and, if the agent's pods are separate, one without rights for these."""
+    guards = _service_account(placement, guard_account(placement), GUARD_POD)
     if not placement.is_separate:
         return (guards,)
-    return guards, _service_account(agent, agent_pod_account(agent), AGENT_POD)
+    return guards, _service_account(placement, agent_account(placement), AGENT_POD)
 
 
-def _service_account(agent: Agent, name: str, component: str) -> Manifest:
+def _service_account(placement: Placement, name: str, component: str) -> Manifest:
     """Return a ServiceAccount of which no token is mounted by default."""
-    labels = agent_labels(agent, component)
-    return build_child(agent, "v1", "ServiceAccount", name, labels, automountServiceAccountToken=False)
+    return build_placement_child(placement, "v1", "ServiceAccount", name, component, automountServiceAccountToken=False)
 
 
 def build_guard_role(placement: Placement) -> Manifest:
@@ -91,7 +87,7 @@ def build_guard_role(placement: Placement) -> Manifest:
 
 
 def build_guard_role_binding(placement: Placement) -> Manifest:
-    """Return the RoleBinding that gives the Role to the agent's ServiceAccount."""
+    """Return the RoleBinding that gives the Role to the ServiceAccount of the guards."""
     agent, name = placement.agent, name_of(placement)
     return build_placement_child(
         placement,
@@ -101,7 +97,7 @@ def build_guard_role_binding(placement: Placement) -> Manifest:
         "guard",
         roleRef={"apiGroup": _RBAC, "kind": "Role", "name": name},
         subjects=[
-            {"kind": "ServiceAccount", "name": service_account(agent), "namespace": agent.metadata.namespace},
+            {"kind": "ServiceAccount", "name": guard_account(placement), "namespace": agent.metadata.namespace},
         ],
     )
 

@@ -25,17 +25,17 @@ from interlock.deployment.names import (
     AGENT_POD,
     GUARD_POD,
     Manifest,
-    agent_pod_account,
+    agent_account,
     agent_service,
     agent_workload,
     build_placement_child,
+    guard_account,
     guard_workload,
     mcp_container,
     mcp_volume,
     name_of,
     pod_labels,
     selector,
-    service_account,
 )
 from interlock.deployment.placement import Placement, may_start_open
 from interlock_contract.kill import GRACE_SECONDS
@@ -144,7 +144,7 @@ def _shared_pod(placement: Placement) -> dict[str, Any]:
     servers = _servers(placement)
     launcher = [build_launcher(placement.guard_image)] if servers else []
     return {
-        "serviceAccountName": service_account(placement.agent),
+        "serviceAccountName": guard_account(placement),
         **_pod_defaults(),
         "initContainers": [_guard(placement), *launcher, *servers],
         "containers": [_agent(placement)],
@@ -159,7 +159,7 @@ def _agent_pod(placement: Placement) -> dict[str, Any]:
     one name that it needs, its guard's.
     """
     return {
-        "serviceAccountName": agent_pod_account(placement.agent),
+        "serviceAccountName": agent_account(placement),
         **_pod_defaults(),
         "dnsPolicy": "None",
         "dnsConfig": {"nameservers": ["127.0.0.1"]},  # no server listens there, so a look-up fails immediately
@@ -188,7 +188,7 @@ def _guard_pod(placement: Placement) -> dict[str, Any]:
     else:
         containers = {"containers": [as_container(guard)]}
     return {
-        "serviceAccountName": service_account(placement.agent),
+        "serviceAccountName": guard_account(placement),
         **_pod_defaults(),
         **containers,
         "volumes": _guard_volumes(placement),
