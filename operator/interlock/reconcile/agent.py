@@ -6,12 +6,10 @@ from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
-from interlock.action.actions_bound import check_action
 from interlock.api.agent import Agent, Stage
 from interlock.api.environments import class_of_name
 from interlock.api.policy import AgentPolicy
-from interlock.api.refusals import Refusal
-from interlock.api.status import AgentReason, AgentStatus, ConditionType
+from interlock.api.status import AgentStatus
 from interlock.deployment.children.services import addresses_of
 from interlock.deployment.name_collisions import without_collisions
 from interlock.deployment.names import (
@@ -29,16 +27,16 @@ from interlock.deployment.placement import Placement, bound_sources
 from interlock.deployment.plan import WORKLOAD, WritePlan, desired_children, plan_children
 from interlock.deployment.revision import Revision, revision_of
 from interlock.governance.budgets import LedgerIdentity
-from interlock.governance.governed import check_governance
-from interlock.orchestration.orchestrated import PassedTime, check_orchestration, hold_before
+from interlock.orchestration.orchestrated import PassedTime, hold_before
 from interlock.orchestration.soak import PodEnds, StageFacts, StageObservation, decide_stage, position
 from interlock.reconcile.agent_budget import BudgetReport, report_budget
-from interlock.reconcile.agent_status import AgentReport, Progress, Verdict, build_status, grace_ends_at
+from interlock.reconcile.agent_report import AgentReport, Progress
+from interlock.reconcile.agent_status import build_status, grace_ends_at
+from interlock.reconcile.layers import check_layers, killed_by
 from interlock.reconcile.managed_objects import record_applied
-from interlock.reconcile.snapshot import Snapshot, Unreadable
+from interlock.reconcile.snapshot import Snapshot
 from interlock_contract.agent_key import derive_agent_key
 from interlock_contract.bundle import BUNDLE_KEY, MAX_BUNDLE_DIGESTS, digest
-from interlock_contract.kill import KillLatch, observe
 
 SECRET_INTERVAL = timedelta(seconds=30)
 """How long pods that do not start wait until their agent's Secret is created again."""
@@ -77,7 +75,7 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
     killed = killed_by(snapshot)
     revision = revision_of(agent, snapshot.policy)
     current = position(agent.spec.stages, _recorded_facts(agent), revision.digest)
-    verdict = _check_layers(snapshot, current)
+    verdict = check_layers(snapshot, current)
     if verdict.layer is not None or snapshot.policy is None:
         plan = plan_children((), snapshot.children, snapshot.applied)
         grace_end = None if verdict.refusal is None else grace_ends_at(agent, verdict.refusal, now)
@@ -136,78 +134,6 @@ def _announced(snapshot: Snapshot, digests: tuple[str, ...]) -> tuple[str, ...]:
     live = (digest(text) for text in _bundles(child.manifest for child in snapshot.children.values()))
     kept = sorted({one for one in live if one in named and one not in digests})
     return (*digests, *kept)[:MAX_BUNDLE_DIGESTS]
-
-
-def killed_by(snapshot: Snapshot) -> str | None:
-    """Return the value of the kill switch while the agent is killed, else None.
-
-    Two watches see it, and either of them kills: the second one may be ahead. A release must have been seen by both.
-    """
-    if snapshot.kill_seen is not None:
-        return snapshot.kill_seen
-    agent = snapshot.agent
-    recorded = {"kill": agent.status.kill.to_kubernetes()} if agent.status and agent.status.kill else {}
-    return observe(KillLatch(), agent.metadata.annotations, recorded).message
-
-
-def _check_layers(snapshot: Snapshot, current: int | None) -> Verdict:
-    """Check governance, orchestration and action, in that order; the first refusal is the verdict.
-
-    Args:
-        snapshot: The snapshot.
-        current: Index of the stage that this revision has entered, None before its first.
-    """
-    refusal = (
-        _being_deleted(snapshot.agent)
-        or _unreadable_agent(snapshot)
-        or _unreadable_policy(snapshot)
-        or check_governance(snapshot.agent, snapshot.policy, snapshot.spending.prices)
-    )
-    if refusal is not None or snapshot.policy is None:
-        return Verdict(ConditionType.GOVERNED, refusal)
-    refusal = check_orchestration(snapshot.agent, snapshot.policy, current)
-    if refusal is not None:
-        return Verdict(ConditionType.ORCHESTRATED, refusal)
-    refusal = _unreadable_binding(snapshot) or check_action(snapshot.agent, snapshot.policy, snapshot.bindings)
-    if refusal is not None:
-        return Verdict(ConditionType.ACTIONS_BOUND, refusal)
-    return Verdict()
-
-
-def _being_deleted(agent: Agent) -> Refusal | None:
-    """A finalizer, which anyone who may edit the Agent can add, keeps the object and none of its pods."""
-    if agent.metadata.deletion_timestamp is None:
-        return None
-    finalizers = ", ".join(agent.metadata.finalizers)[:200]
-    kept = f"; its finalizers keep the object: {finalizers}" if finalizers else ""
-    return Refusal(AgentReason.BEING_DELETED, f"this Agent is being deleted, so all its pods end{kept}")
-
-
-def _unreadable_agent(snapshot: Snapshot) -> Refusal | None:
-    for problem in snapshot.unreadable:
-        if problem.kind == "Agent":
-            return Refusal(AgentReason.SPEC_INVALID, f"this Agent cannot be read: {problem.message}; fix it")
-    return None
-
-
-def _unreadable_policy(snapshot: Snapshot) -> Refusal | None:
-    named = snapshot.agent.spec.policy_ref.name if snapshot.agent.spec.policy_ref else None
-    for problem in snapshot.unreadable:
-        if problem.kind == "AgentPolicy" and problem.name == named:
-            return Refusal(AgentReason.POLICY_INVALID, _unreadable_message(problem))
-    return None
-
-
-def _unreadable_binding(snapshot: Snapshot) -> Refusal | None:
-    """A binding that cannot be read might be the second one of a source: it must be fixed or deleted first."""
-    for problem in snapshot.unreadable:
-        if problem.kind == "MCPBinding" and snapshot.agent.spec.bindings:
-            return Refusal(AgentReason.BINDING_INVALID, _unreadable_message(problem))
-    return None
-
-
-def _unreadable_message(problem: Unreadable) -> str:
-    return f"{problem.kind} {problem.name} cannot be read: {problem.message}; fix it or delete it"
 
 
 def _recorded_facts(agent: Agent) -> StageFacts | None:

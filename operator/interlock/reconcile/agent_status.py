@@ -1,7 +1,6 @@
 """The status of an Agent: its conditions in layer order, with messages for people, its stage and its enforcement."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from interlock.api.agent import Agent
@@ -21,78 +20,12 @@ from interlock.api.status import (
 )
 from interlock.deployment.names import ChildKey
 from interlock.deployment.observed.enforcement import Enforcement
-from interlock.deployment.observed.readiness import Readiness
-from interlock.deployment.plan import ENFORCEMENT_BOUND, WritePlan
-from interlock.deployment.revision import Revision
-from interlock.orchestration.soak import StageDecision
-from interlock.reconcile.agent_budget import BudgetReport
-from interlock.reconcile.conditions import Finding, build_condition, printable
-from interlock.reconcile.egress import Egress, egress_of
+from interlock.deployment.plan import ENFORCEMENT_BOUND
+from interlock.reconcile.agent_report import AgentReport, Progress, current_egress, killed_message, open_network
+from interlock.reconcile.conditions import Finding, build_condition
+from interlock.reconcile.layers import Verdict
 from interlock.reconcile.promotion import pending_promotion
-from interlock.reconcile.snapshot import Snapshot
-from interlock_contract.names import KILL_LEASE, KILL_LEASE_SECONDS, OPERATOR_NAMESPACE
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Which layer refused, and why; neither where all layers are satisfied."""
-
-    layer: ConditionType | None = None
-    refusal: Refusal | None = None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The progress of a rollout.
-
-    Attributes:
-        decision: The current stage.
-        readiness: The readiness of the Deployments of the recorded stage.
-        revision: The revision that the stage runs.
-        held_because: Why no later stage is entered although it is due; empty otherwise.
-    """
-
-    decision: StageDecision
-    readiness: Readiness
-    revision: Revision
-    held_because: str = ""
-
-    @property
-    def is_ready(self) -> bool:
-        """Return True if the pods of the current stage are ready. Those of a stage that was just entered cannot be."""
-        return self.readiness.is_ready and self.decision.facts.ready_since is not None
-
-
-@dataclass(frozen=True)
-class AgentReport:
-    """The input of a status.
-
-    Attributes:
-        snapshot: The snapshot.
-        verdict: The verdict of the layers.
-        killed: The value of the kill switch while the agent is killed, else None.
-        progress: The progress of its rollout, None where a layer refused.
-        plan: The writes of this reconcile, None where a layer refused.
-        enforcement: The self-tests of its guards, None where a layer refused.
-        collisions: The collision count of its placement's names.
-        budget: Its budget, None where a layer refused.
-    """
-
-    snapshot: Snapshot
-    verdict: Verdict
-    killed: str | None
-    progress: Progress | None = None
-    plan: WritePlan | None = None
-    enforcement: Enforcement | None = None
-    collisions: int = 0
-    budget: BudgetReport | None = None
-
-    @property
-    def wanted(self) -> int:
-        """How many pods the agent has: none while its budget has stopped it."""
-        is_stopped = self.budget is not None and self.budget.is_stopped
-        return 0 if is_stopped else self.snapshot.agent.spec.replicas
-
+from interlock.reconcile.ready_condition import count_ready, ready_finding, rolls
 
 _LAYERS = (ConditionType.GOVERNED, ConditionType.ORCHESTRATED, ConditionType.ACTIONS_BOUND, ConditionType.DEPLOYED)
 _WAITING = {
@@ -126,7 +59,7 @@ def build_status(report: AgentReport, now: datetime) -> AgentStatus:
     enforced = _enforced(report)
     findings = (
         *_layers(report.verdict),
-        _ready(report),
+        ready_finding(report),
         _stalled(report, now),
         _killed(report),
         enforced,
@@ -135,7 +68,7 @@ def build_status(report: AgentReport, now: datetime) -> AgentStatus:
         _budget(report),
     )
     stage = _stage(report)
-    ready = _count_ready(report)
+    ready = count_ready(report)
     return AgentStatus(
         observed_generation=agent.metadata.generation,
         conditions=tuple(_condition(agent, finding, now) for finding in findings),
@@ -213,88 +146,14 @@ def _layers(verdict: Verdict) -> list[Finding]:
     return findings
 
 
-def _ready(report: AgentReport) -> Finding:
-    ready = ConditionType.READY
-    agent = report.snapshot.agent
-    if report.killed is not None:
-        return Finding(ready, "False", AgentReason.KILL_SWITCH, _killed_message(agent, report.killed))
-    if report.verdict.refusal is not None:
-        return Finding(ready, "False", report.verdict.refusal.reason, report.verdict.refusal.message)
-    if (refused := _open_network(report)) is not None:
-        return Finding(ready, "False", refused.reason, refused.message)
-    if (without_pods := _without_pods(report)) is not None:
-        return without_pods
-    is_held = report.plan is not None and bool(report.plan.held)
-    if report.progress is not None and report.progress.is_ready and not _rolls(report.plan) and not is_held:
-        count = agent.spec.replicas
-        return Finding(ready, "True", AgentReason.PODS_READY, f"{count} of {count} pods ready")
-    reason = AgentReason.KILL_CONTROLLER_AWAY if is_held else AgentReason.PODS_NOT_READY
-    return Finding(ready, "False", reason, _AWAY_MESSAGE if is_held else _not_ready_message(report))
-
-
-def _without_pods(report: AgentReport) -> Finding | None:
-    """Return Ready of an agent that wants no pods, or whose budget lets it have none; None for any other."""
-    budget = report.budget
-    if report.snapshot.agent.spec.replicas == 0:
-        message = "0 pods ready because spec.replicas is 0"
-        return Finding(ConditionType.READY, "True", AgentReason.SCALED_TO_ZERO, message)
-    if budget is not None and budget.is_stopped:
-        return Finding(ConditionType.READY, "False", AgentReason.BUDGET_EXHAUSTED, budget.finding.message)
-    if budget is None or not budget.missing:
-        return None
-    names = ", ".join(identity.name for identity in budget.missing)
-    message = f"no pod starts before its spend can be counted: waiting for BudgetLedger {names}"
-    return Finding(ConditionType.READY, "False", AgentReason.WAITING_FOR_DEPLOYMENT, message)
-
-
-_AWAY_MESSAGE = (
-    f"no new pod starts: the kill controller has not renewed its Lease {KILL_LEASE} for {KILL_LEASE_SECONDS} s, "
-    f"so no kill would end pods; run: kubectl -n {OPERATOR_NAMESPACE} describe deployment interlock-kill"
-)
-
-
-def _rolls(plan: WritePlan | None) -> bool:
-    return plan is not None and bool(plan.workloads)
-
-
-def _not_ready_message(report: AgentReport) -> str:
-    metadata, wanted = report.snapshot.agent.metadata, report.snapshot.agent.spec.replicas
-    readiness = report.progress.readiness if report.progress else Readiness()
-    ready = _count_ready(report)
-    facts = report.progress.decision.facts if report.progress else None
-    said = report.snapshot.pods.cause(facts.stage.name, facts.revision) if facts else ""
-    trouble = "; ".join(one for one in (said, readiness.refused) if one) or readiness.stuck
-    # A Deployment that has just been written has the same message: another one would cost another write.
-    return (
-        f"{ready} of {wanted} pods ready{': ' + trouble if trouble else ''}; "
-        f"run: kubectl -n {metadata.namespace} describe pods -l interlock.dev/agent={metadata.name}"
-    )
-
-
-def _count_ready(report: AgentReport) -> int:
-    """Return how many pods are ready. Their own word may be newer than that of their Deployments."""
-    policy, progress, wanted = report.snapshot.policy, report.progress, report.snapshot.agent.spec.replicas
-    # The counts of a Deployment that has just been written are those of its earlier spec.
-    if policy is None or progress is None or not progress.readiness.is_current or _rolls(report.plan):
-        return 0
-    if report.killed is not None:
-        return 0
-    if progress.is_ready:
-        return wanted
-    facts = progress.decision.facts
-    isolation = policy.spec.isolation_in(facts.stage.environment)
-    pods = report.snapshot.pods.ready_count(facts.stage.name, facts.revision, isolation)
-    return min(progress.readiness.available, wanted, pods)
-
-
 def _stalled(report: AgentReport, now: datetime) -> Finding:
     stalled = ConditionType.STALLED
     if report.killed is not None:
-        return Finding(stalled, "True", AgentReason.KILL_SWITCH, _killed_message(report.snapshot.agent, report.killed))
+        return Finding(stalled, "True", AgentReason.KILL_SWITCH, killed_message(report.snapshot.agent, report.killed))
     refusal = report.verdict.refusal
     if refusal is not None and not refusal.is_pending and grace_ends_at(report.snapshot.agent, refusal, now) is None:
         return Finding(stalled, "True", refusal.reason, refusal.message)
-    if (refused := _open_network(report)) is not None:
+    if (refused := open_network(report)) is not None:
         return Finding(stalled, "True", refused.reason, refused.message)
     return Finding(stalled, "False", AgentReason.PROGRESSING, "no action needed")
 
@@ -313,18 +172,11 @@ def _is_refused(condition: Condition, refusal: Refusal) -> bool:
 def _killed(report: AgentReport) -> Finding:
     agent = report.snapshot.agent
     if report.killed is not None:
-        message = _killed_message(agent, report.killed)
+        message = killed_message(agent, report.killed)
         return Finding(ConditionType.KILLED, "True", AgentReason.KILL_SWITCH, message)
     if agent.status is not None and agent.status.kill is not None:
         return Finding(ConditionType.KILLED, "False", AgentReason.RELEASED, "the last kill was released")
     return Finding(ConditionType.KILLED, "False", AgentReason.NOT_KILLED, "the kill switch was never engaged")
-
-
-def _killed_message(agent: Agent, reason: str) -> str:
-    return (
-        f"killed: {printable(reason[:200])}; to release, run: kubectl -n {agent.metadata.namespace} "
-        f"annotate agents.interlock.dev {agent.metadata.name} interlock.dev/kill-switch=off --overwrite"
-    )
 
 
 def _enforced(report: AgentReport) -> Finding:
@@ -353,30 +205,17 @@ def _enforced(report: AgentReport) -> Finding:
 
 def _passed(report: AgentReport, enforcement: Enforcement) -> int:
     """Return how many guards of pods that are ready have passed the self-test."""
-    is_ready = report.progress is not None and report.progress.is_ready and not _rolls(report.plan)
+    is_ready = report.progress is not None and report.progress.is_ready and not rolls(report.plan)
     return min(enforcement.guards, report.snapshot.agent.spec.replicas) if is_ready else 0
 
 
 def _egress(report: AgentReport) -> Finding:
     kind = ConditionType.EGRESS_ENFORCED
-    found = _egress_of(report)
+    found = current_egress(report)
     if found is None:
         layer = report.verdict.layer or ConditionType.GOVERNED
         return Finding(kind, "Unknown", _WAITING[layer], f"waiting for {layer}")
     return Finding(kind, found.status, found.reason, found.message)
-
-
-def _egress_of(report: AgentReport) -> Egress | None:
-    if report.progress is None:
-        return None
-    facts = report.progress.decision.facts
-    return egress_of(report.snapshot, facts, wanted=report.wanted, is_killed=report.killed is not None)
-
-
-def _open_network(report: AgentReport) -> Egress | None:
-    """Return the egress finding if it keeps the agent from starting, else None."""
-    found = _egress_of(report)
-    return found if found is not None and found.refuses else None
 
 
 def _enforcement(report: AgentReport) -> EnforcementStatus | None:

@@ -1,0 +1,92 @@
+"""The verdict of the layers on one Agent: governance, orchestration and action, in that order."""
+
+from dataclasses import dataclass
+
+from interlock.action.actions_bound import check_action
+from interlock.api.agent import Agent
+from interlock.api.refusals import Refusal
+from interlock.api.status import AgentReason, ConditionType
+from interlock.governance.governed import check_governance
+from interlock.orchestration.orchestrated import check_orchestration
+from interlock.reconcile.snapshot import Snapshot, Unreadable
+from interlock_contract.kill import KillLatch, observe
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which layer refused, and why; neither where all layers are satisfied."""
+
+    layer: ConditionType | None = None
+    refusal: Refusal | None = None
+
+
+def killed_by(snapshot: Snapshot) -> str | None:
+    """Return the value of the kill switch while the agent is killed, else None.
+
+    Two watches see it, and either of them kills: the second one may be ahead. A release must have been seen by both.
+    """
+    if snapshot.kill_seen is not None:
+        return snapshot.kill_seen
+    agent = snapshot.agent
+    recorded = {"kill": agent.status.kill.to_kubernetes()} if agent.status and agent.status.kill else {}
+    return observe(KillLatch(), agent.metadata.annotations, recorded).message
+
+
+def check_layers(snapshot: Snapshot, current: int | None) -> Verdict:
+    """Check governance, orchestration and action, in that order; the first refusal is the verdict.
+
+    Args:
+        snapshot: The snapshot.
+        current: Index of the stage that this revision has entered, None before its first.
+    """
+    refusal = (
+        _being_deleted(snapshot.agent)
+        or _unreadable_agent(snapshot)
+        or _unreadable_policy(snapshot)
+        or check_governance(snapshot.agent, snapshot.policy, snapshot.spending.prices)
+    )
+    if refusal is not None or snapshot.policy is None:
+        return Verdict(ConditionType.GOVERNED, refusal)
+    refusal = check_orchestration(snapshot.agent, snapshot.policy, current)
+    if refusal is not None:
+        return Verdict(ConditionType.ORCHESTRATED, refusal)
+    refusal = _unreadable_binding(snapshot) or check_action(snapshot.agent, snapshot.policy, snapshot.bindings)
+    if refusal is not None:
+        return Verdict(ConditionType.ACTIONS_BOUND, refusal)
+    return Verdict()
+
+
+def _being_deleted(agent: Agent) -> Refusal | None:
+    """A finalizer, which anyone who may edit the Agent can add, keeps the object and none of its pods."""
+    if agent.metadata.deletion_timestamp is None:
+        return None
+    finalizers = ", ".join(agent.metadata.finalizers)[:200]
+    kept = f"; its finalizers keep the object: {finalizers}" if finalizers else ""
+    return Refusal(AgentReason.BEING_DELETED, f"this Agent is being deleted, so all its pods end{kept}")
+
+
+def _unreadable_agent(snapshot: Snapshot) -> Refusal | None:
+    for problem in snapshot.unreadable:
+        if problem.kind == "Agent":
+            return Refusal(AgentReason.SPEC_INVALID, f"this Agent cannot be read: {problem.message}; fix it")
+    return None
+
+
+def _unreadable_policy(snapshot: Snapshot) -> Refusal | None:
+    named = snapshot.agent.spec.policy_ref.name if snapshot.agent.spec.policy_ref else None
+    for problem in snapshot.unreadable:
+        if problem.kind == "AgentPolicy" and problem.name == named:
+            return Refusal(AgentReason.POLICY_INVALID, _unreadable_message(problem))
+    return None
+
+
+def _unreadable_binding(snapshot: Snapshot) -> Refusal | None:
+    """A binding that cannot be read might be the second one of a source: it must be fixed or deleted first."""
+    for problem in snapshot.unreadable:
+        if problem.kind == "MCPBinding" and snapshot.agent.spec.bindings:
+            return Refusal(AgentReason.BINDING_INVALID, _unreadable_message(problem))
+    return None
+
+
+def _unreadable_message(problem: Unreadable) -> str:
+    return f"{problem.kind} {problem.name} cannot be read: {problem.message}; fix it or delete it"
