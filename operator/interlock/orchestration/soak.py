@@ -119,26 +119,82 @@ def decide_stage(
         return StageDecision(0, StageFacts(stages[0], seen.revision, now))
     following = index + 1
     facts = replace(facts, stage=stages[index])
-    if facts.ready_since is not None and facts.ready_since - now > _MOST_AHEAD:
+    if following == len(stages):  # nothing is left to soak for
+        return StageDecision(index, without_soak(facts, seen, now))
+    soaked = soak(facts, seen, now)
+    if not soaked.is_over:
+        return StageDecision(index, soaked.facts, next_at=soaked.due_at)
+    if hold_before is not None and following >= hold_before:
+        return StageDecision(index, soaked.facts, is_held=True)
+    return StageDecision(following, enter(stages[following], soaked.facts, now, class_of))
+
+
+@dataclass(frozen=True)
+class Soak:
+    """How far a stage's soak is.
+
+    Attributes:
+        facts: The facts to record.
+        due_at: When the soak is over if the stage stays Ready; None while it is not Ready.
+        is_over: The stage was Ready for its minimum duration, and is Ready still.
+    """
+
+    facts: StageFacts
+    due_at: datetime | None = None
+    is_over: bool = False
+
+
+def soak(facts: StageFacts, seen: StageObservation, now: datetime) -> Soak:
+    """Return how far the soak of a stage is, which starts from zero while the agent does not run.
+
+    Args:
+        facts: What was recorded about the stage.
+        seen: What is seen now.
+        now: The time.
+    """
+    if not seen.is_running:
+        return Soak(_unsoaked(facts))
+    facts, seen = _without_future(facts, seen, now)
+    facts = _with_ends(facts, _with_time(facts, seen, now), seen, now)
+    if facts.ready_since is None:
+        return Soak(facts)
+    due = facts.ready_since + max(timedelta(), soak_of(facts.stage) - facts.soaked)
+    return Soak(facts, due, is_over=now >= due)
+
+
+def without_soak(facts: StageFacts, seen: StageObservation, now: datetime) -> StageFacts:
+    """Return the facts of a stage after which none follows: only since when it is Ready."""
+    if not seen.is_running:
+        return _unsoaked(facts)
+    facts, seen = _without_future(facts, seen, now)
+    return replace(_unsoaked(facts), ready_since=_with_time(facts, seen, now).ready_since)
+
+
+def enter(following: Stage, facts: StageFacts, now: datetime, class_of: ClassOf) -> StageFacts:
+    """Return the facts of a stage that is entered now.
+
+    Args:
+        following: The stage.
+        facts: The facts of the stage before it, whose soak is over.
+        now: The time.
+        class_of: The classes of environments under the agent's policy.
+    """
+    span = facts.soaked + (now - facts.ready_since if facts.ready_since else timedelta()) // _UNIT * _UNIT
+    passed = facts.passed.and_in(facts.stage, class_of(facts.stage.environment), span)
+    return StageFacts(following, facts.revision, now, passed=passed)
+
+
+def _unsoaked(facts: StageFacts) -> StageFacts:
+    return StageFacts(facts.stage, facts.revision, facts.entered_at, passed=facts.passed)
+
+
+def _without_future(facts: StageFacts, seen: StageObservation, now: datetime) -> tuple[StageFacts, StageObservation]:
+    """Return both without times far ahead of the clock."""
+    if facts.ready_since is not None and facts.ready_since - now > MOST_AHEAD:
         facts = replace(facts, ready_since=None)
     if seen.ready_since is not None:
-        seen = replace(seen, ready_since=min(seen.ready_since, now + _MOST_AHEAD))
-    unsoaked = StageFacts(facts.stage, facts.revision, facts.entered_at, passed=facts.passed)
-    if not seen.is_running:
-        return StageDecision(index, unsoaked)
-    timed = _with_time(facts, seen, now)
-    if following == len(stages):  # nothing is left to soak for
-        return StageDecision(index, replace(unsoaked, ready_since=timed.ready_since))
-    facts = _with_ends(facts, timed, seen, now)
-    missing = max(timedelta(), soak_of(stages[index]) - facts.soaked)
-    due = facts.ready_since + missing if facts.ready_since else None
-    if due is None or facts.ready_since is None or now < due:
-        return StageDecision(index, facts, next_at=due)
-    if hold_before is not None and following >= hold_before:
-        return StageDecision(index, facts, is_held=True)
-    span = facts.soaked + (now - facts.ready_since) // _UNIT * _UNIT
-    passed = facts.passed.and_in(facts.stage, class_of(facts.stage.environment), span)
-    return StageDecision(following, StageFacts(stages[following], seen.revision, now, passed=passed))
+        seen = replace(seen, ready_since=min(seen.ready_since, now + MOST_AHEAD))
+    return facts, seen
 
 
 def position(stages: tuple[Stage, ...], facts: StageFacts | None, revision: str) -> int | None:
@@ -146,16 +202,17 @@ def position(stages: tuple[Stage, ...], facts: StageFacts | None, revision: str)
     if facts is None or facts.revision != revision:
         return None
     for index, stage in enumerate(stages):
-        if _identity(stage) == _identity(facts.stage):
+        if identity(stage) == identity(facts.stage):
             return index
     return None
 
 
-def _identity(stage: Stage) -> tuple[object, ...]:
+def identity(stage: Stage) -> tuple[object, ...]:
+    """Return what makes a stage another one: its name, environment and scope."""
     return stage.name, stage.environment, stage.scope or ()
 
 
-_MOST_AHEAD = timedelta(days=1)
+MOST_AHEAD = timedelta(days=1)
 """How far a time of readiness may be ahead of the clock, which went back then. A soak waits no longer than that for it.
 A smaller bound would let a clock that goes back and forth by hours shorten a soak."""
 _UNIT = timedelta(seconds=1)
