@@ -1,0 +1,124 @@
+"""Who serves: the hand-over of work between the placements of a rollout, and how those that no longer serve end."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from interlock.orchestration.rollout_context import Context, scope_of
+from interlock.orchestration.rollout_state import MAX_PLACEMENTS, LeavingPlacement, RolloutFacts
+from interlock.orchestration.scopes import covers
+
+MAX_LEAVING = MAX_PLACEMENTS - 2
+"""Most placements on their way out, next to the newest and the good one."""
+
+
+def hand_over(facts: RolloutFacts, context: Context) -> RolloutFacts:
+    """Return the facts after every hand-over that is due.
+
+    Work goes to another placement once that one is Ready, or immediately if no placement serves it. The one that had it
+    drains from then on. An example, in which revision 2 enters its last stage, and revision 1 is good:
+
+        2/region serving    2/everywhere starting    1 serving the rest
+        2/region draining   2/everywhere serving     1 draining            2/everywhere is Ready
+                            2/everywhere serving                           both are drained
+    """
+    handed = _serve_good(_serve_newest(facts, context), context)
+    leaving = (left for one in handed.leaving if (left := _left(one, handed, facts, context)) is not None)
+    # The one that serves is kept before those that drain, of which the newest are kept.
+    bounded = sorted(leaving, key=lambda one: one.draining_since is not None)[:MAX_LEAVING]
+    return replace(handed, leaving=tuple(bounded))
+
+
+def _serve_newest(facts: RolloutFacts, context: Context) -> RolloutFacts:
+    if not context.runs(facts):
+        return replace(facts, serving_since=None)
+    if facts.serving_since is not None:
+        return facts
+    if context.is_ready(facts.key) or not any(_servers_before(facts, context)):
+        return replace(facts, serving_since=context.now)
+    return facts
+
+
+def _servers_before(facts: RolloutFacts, context: Context) -> Iterator[bool]:
+    """Yield for each placement whether it serves what the newest one is to serve."""
+    good = facts.good
+    is_shared = facts.stage is not None and context.is_shared(facts.stage.stage)
+    if is_shared and good is not None and not context.is_complete(facts):
+        yield good.serving_since is not None and context.runs_good(facts) and context.is_shared(good.stage)
+    for one in facts.leaving:
+        yield _is_predecessor(one, facts, context) or (is_shared and _holds_rest(one, facts, context))
+
+
+def _serve_good(facts: RolloutFacts, context: Context) -> RolloutFacts:
+    good = facts.good
+    if good is None:
+        return facts
+    if context.is_complete(facts):
+        return replace(facts, good=replace(good, serving_since=facts.serving_since))
+    if not context.runs_good(facts):
+        left = LeavingPlacement(good.ref, good.stage)
+        leaving = (left, *facts.leaving) if good.serving_since is not None else facts.leaving
+        return replace(facts, good=replace(good, serving_since=None), leaving=leaving)
+    if good.serving_since is None and (
+        context.is_ready(good.key) or not any(_holds_rest(one, facts, context) for one in facts.leaving)
+    ):
+        return replace(facts, good=replace(good, serving_since=context.now))
+    return facts
+
+
+def _is_predecessor(one: LeavingPlacement, facts: RolloutFacts, context: Context) -> bool:
+    """Return True if a placement serves for the newest revision until that is Ready in its current stage."""
+    return (
+        one.draining_since is None
+        and one.ref == facts.newest
+        and facts.serving_since is None
+        and context.runs(facts)
+        and context.seen.is_running
+    )
+
+
+def _holds_rest(one: LeavingPlacement, facts: RolloutFacts, context: Context) -> bool:
+    """Return True if a placement serves for the good revision until that is Ready."""
+    good = facts.good
+    return (
+        one.draining_since is None
+        and good is not None
+        and good.serving_since is None
+        and context.runs_good(facts)
+        and context.is_allowed(one.ref.digest)
+        and context.is_shared(one.stage)
+        and covers(scope_of(one.stage), scope_of(good.stage))
+        and context.seen.is_running
+    )
+
+
+def _left(
+    one: LeavingPlacement, facts: RolloutFacts, before: RolloutFacts, context: Context
+) -> LeavingPlacement | None:
+    """Return a placement on its way out as it is now, None once nothing of it is wanted.
+
+    Args:
+        one: The placement.
+        facts: The facts after the hand-over.
+        before: The facts before it.
+        context: All else.
+    """
+    if not context.seen.is_running or not context.is_allowed(one.ref.digest):
+        return None  # its pods end now
+    if (context.runs(facts) and one.key == facts.key) or (
+        facts.good is not None and one.key == facts.good.key and context.runs_good(facts)
+    ):
+        return None  # it is wanted again
+    if one.draining_since is None:
+        if _is_predecessor(one, facts, context) or _holds_rest(one, facts, context):
+            return one
+        one = replace(one, draining_since=context.now, excluded=context.exclusions(before, one.key, one.stage))
+    return None if _is_drained(one, context) else one
+
+
+def _is_drained(one: LeavingPlacement, context: Context) -> bool:
+    return (
+        one.key not in context.seen.placements
+        or context.of(one.key).is_drained
+        or one.draining_since is None
+        or context.now - one.draining_since >= context.rules.drain_timeout
+    )

@@ -1,0 +1,156 @@
+"""What a decision on a rollout is made from besides the facts, and what several of its steps ask about both."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from interlock.api.agent import Stage
+from interlock.orchestration.rollout_state import (
+    GoodRevision,
+    LeavingPlacement,
+    PlacementKey,
+    PlacementSeen,
+    RolloutCommands,
+    RolloutFacts,
+    RolloutObservation,
+    RolloutRules,
+    Scope,
+)
+from interlock.orchestration.scopes import covers, intersection
+from interlock.orchestration.soak import position
+
+_NOT_SEEN = PlacementSeen()
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a decision is made from besides the facts.
+
+    Attributes:
+        stages: The stages of today's spec in order, at least one.
+        seen: What is seen now.
+        now: The time.
+        commands: The commands that stand on the Agent.
+        rules: What spec and policy say about the rollout.
+    """
+
+    stages: tuple[Stage, ...]
+    seen: RolloutObservation
+    now: datetime
+    commands: RolloutCommands
+    rules: RolloutRules
+
+    @property
+    def last(self) -> Stage:
+        """The last stage, in which a revision becomes good."""
+        return self.stages[-1]
+
+    def is_shared(self, stage: Stage) -> bool:
+        """Return True if a placement of that stage shares work: it is of the class of the last stage."""
+        class_of = self.rules.class_of
+        return class_of(stage.environment) is class_of(self.last.environment)
+
+    def is_allowed(self, digest: str) -> bool:
+        """Return True if today's policy and bindings allow a revision to run."""
+        return digest == self.seen.wanted or digest in self.seen.allowed
+
+    def of(self, key: PlacementKey | None) -> PlacementSeen:
+        """Return what is seen of a placement."""
+        return _NOT_SEEN if key is None else self.seen.placements.get(key, _NOT_SEEN)
+
+    def is_ready(self, key: PlacementKey | None) -> bool:
+        """Return True if a placement can take over work."""
+        return self.seen.is_running and self.of(key).is_ready
+
+    def index_of(self, facts: RolloutFacts) -> int | None:
+        """Return where the newest revision is among today's stages, None if it is nowhere."""
+        return None if facts.newest is None else position(self.stages, facts.stage, facts.newest.digest)
+
+    def is_complete(self, facts: RolloutFacts) -> bool:
+        """Return True if the newest revision is the good one, and no stage is left for it."""
+        good = facts.good
+        return (
+            good is not None
+            and facts.stage is not None
+            and facts.newest == good.ref
+            and self.index_of(facts) == len(self.stages) - 1
+        )
+
+    def following(self, facts: RolloutFacts) -> Stage | None:
+        """Return the stage that the newest revision enters next, None in the last one."""
+        index = self.index_of(facts)
+        following = 0 if index is None else index + 1
+        return self.stages[following] if following < len(self.stages) else None
+
+    def runs(self, facts: RolloutFacts) -> bool:
+        """Return True if the newest revision has a placement: it was not stopped and no layer refuses it."""
+        if facts.newest is None or facts.stage is None or not self.is_allowed(facts.newest.digest):
+            return False
+        return self.seen.wanted is not None or self.is_complete(facts)
+
+    def newest_placements(self, facts: RolloutFacts) -> Iterator[tuple[PlacementKey, Stage]]:
+        """Yield the placements with which the newest revision serves: the current stage's, or the one before it."""
+        if not self.runs(facts) or facts.stage is None or facts.key is None:
+            return
+        if facts.serving_since is not None:
+            yield facts.key, facts.stage.stage
+            return
+        for one in facts.leaving:
+            if one.draining_since is None and one.ref == facts.newest:
+                yield one.key, one.stage
+
+    def is_good_covered(self, facts: RolloutFacts) -> bool:
+        """Return True if the newest revision serves all that the last good one would serve."""
+        good = facts.good
+        return (
+            good is not None
+            and self.is_shared(good.stage)
+            and not self.is_complete(facts)
+            and any(
+                self.is_shared(stage) and covers(scope_of(stage), scope_of(good.stage))
+                for _, stage in self.newest_placements(facts)
+            )
+        )
+
+    def runs_good(self, facts: RolloutFacts) -> bool:
+        """Return True if the last good revision has a placement."""
+        good = facts.good
+        return good is not None and self.is_allowed(good.ref.digest) and not self.is_good_covered(facts)
+
+    def exclusions(self, facts: RolloutFacts, key: PlacementKey, stage: Stage) -> tuple[Scope, ...]:
+        """Return what an older placement leaves to the newest revision."""
+        if not self.is_shared(stage):
+            return ()
+        return tuple(
+            scope_of(newer)
+            for newer_key, newer in self.newest_placements(facts)
+            if newer_key != key
+            and self.is_shared(newer)
+            and newer.scope
+            and intersection(scope_of(newer), scope_of(stage)) is not None
+        )
+
+
+def scope_of(stage: Stage) -> Scope:
+    """Return the scope of a stage, empty for all of the work."""
+    return stage.scope or ()
+
+
+def leave(facts: RolloutFacts) -> RolloutFacts:
+    """Return the facts without the newest revision's stage. Its placement is on its way out if it has served.
+
+    One that has never served is deleted. A good one stays, for it has its own facts.
+    """
+    gone = replace(facts, stage=None, serving_since=None)
+    if facts.newest is None or facts.stage is None or facts.serving_since is None:
+        return gone
+    if facts.good is not None and facts.good.key == facts.key:
+        return gone
+    placement = LeavingPlacement(facts.newest, facts.stage.stage)
+    return replace(gone, leaving=(placement, *facts.leaving))
+
+
+def become_good(facts: RolloutFacts, good: GoodRevision, context: Context) -> RolloutFacts:
+    """Return the facts with another good revision. The one before it can be rolled back to."""
+    passed = (*(one for one in facts.passed if one.digest != good.ref.digest), good.ref)
+    return replace(facts, good=good, passed=passed[-max(1, context.rules.history) :])
