@@ -16,6 +16,7 @@ from interlock.api.environments import ClassOf, class_of_name
 from interlock.api.shared_types import ScopeDimension
 from interlock.orchestration.orchestrated import PassedTime
 from interlock.orchestration.soak import PodEnds, StageFacts
+from interlock_contract.work_counts import NO_COUNTS, WorkCounts
 
 Scope = tuple[ScopeDimension, ...]
 """A part of the work: the values of each dimension. The empty scope is all of the work."""
@@ -201,6 +202,7 @@ class PlacementSeen:
         broken_at: Until when it was certainly Ready since the recorded `ready_since`; None if it still is.
         pods: The ends of the agent's container in its pods.
         is_drained: Every guard of it says that nothing is under way, or none of them is Ready.
+        counts: What its guards have counted of tasks and calls.
     """
 
     is_ready: bool = False
@@ -208,6 +210,7 @@ class PlacementSeen:
     broken_at: datetime | None = None
     pods: tuple[PodEnds, ...] = ()
     is_drained: bool = False
+    counts: WorkCounts = NO_COUNTS
 
 
 class GateVerdict(StrEnum):

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from interlock.api.agent import Stage
 from interlock.api.environments import ClassOf, class_of_name
 from interlock.orchestration.orchestrated import PassedTime, soak_of
+from interlock_contract.work_counts import WorkCounts
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class StageFacts:
         counted: The ends that are counted already, or came before the soak, by pod. Pods without one are left out.
         restarted_at: When the soak last started again because of too many restarts; None if it did not.
         passed: How long it was Ready in the stages that the revision has passed.
+        baseline: What its guards had counted when the soak began; None before. Gates judge what came since.
     """
 
     stage: Stage
@@ -48,6 +50,7 @@ class StageFacts:
     counted: tuple[PodEnds, ...] = ()
     restarted_at: datetime | None = None
     passed: PassedTime = field(default_factory=PassedTime)
+    baseline: WorkCounts | None = None
 
 
 @dataclass(frozen=True)
