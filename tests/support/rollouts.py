@@ -74,7 +74,7 @@ class StagedAgent:
         now: The time.
         wanted: Digest of what is described; None while it is refused.
         is_running: Neither killed nor scaled to zero.
-        verdict: What the gates of the current stage say; None for no report.
+        verdict: What the gates of a stage with gates say; None for no report.
         broken: Digests of the revisions whose pods never become Ready.
         forbidden: Digests of the revisions that today's policy does not allow.
         waits: Why a new revision must wait.
@@ -186,7 +186,8 @@ class StagedAgent:
         known = {ref.digest for ref in (*facts.passed, *(one.ref for one in facts.leaving))}
         known |= {ref.digest for ref in (facts.newest, facts.good and facts.good.ref) if ref is not None}
         report = None
-        if self.verdict is not None and facts.key is not None:
+        is_gated = facts.stage is not None and facts.stage.stage.name in self.rules.gated
+        if self.verdict is not None and facts.key is not None and is_gated:
             report = GateReport(facts.key, self.verdict, "of a test")
         return RolloutObservation(
             self.wanted,

@@ -39,7 +39,7 @@ def public_placement(placements: Sequence[DesiredPlacement], context: Context) -
 
 
 def _newest(facts: RolloutFacts, context: Context) -> Iterator[DesiredPlacement]:
-    if facts.newest is None or facts.stage is None or not context.runs(facts) or _is_in_good(facts, context):
+    if facts.newest is None or facts.stage is None or not context.runs(facts) or context.is_in_good(facts):
         return
     is_serving = facts.serving_since is not None
     yield DesiredPlacement(
@@ -48,19 +48,6 @@ def _newest(facts: RolloutFacts, context: Context) -> Iterator[DesiredPlacement]
         is_serving,
         excluded=() if is_serving else EVERYTHING,
         replicas=_replicas(context),
-    )
-
-
-def _is_in_good(facts: RolloutFacts, context: Context) -> bool:
-    """Return True if the newest placement is the good one, too: a revision that runs through changed stages.
-
-    The good one has the work of its stage, which it may have. The newest one's stage adds nothing until it covers that.
-    """
-    return (
-        facts.good is not None
-        and facts.good.key == facts.key
-        and context.runs_good(facts)
-        and not context.is_complete(facts)
     )
 
 

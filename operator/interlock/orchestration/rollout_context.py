@@ -17,7 +17,7 @@ from interlock.orchestration.rollout_state import (
     Scope,
 )
 from interlock.orchestration.scopes import covers, intersection
-from interlock.orchestration.soak import position
+from interlock.orchestration.soak import identity, position
 
 _NOT_SEEN = PlacementSeen()
 
@@ -73,6 +73,7 @@ class Context:
             good is not None
             and facts.stage is not None
             and facts.newest == good.ref
+            and identity(good.stage) == identity(facts.stage.stage)
             and self.index_of(facts) == len(self.stages) - 1
         )
 
@@ -90,14 +91,20 @@ class Context:
 
     def newest_placements(self, facts: RolloutFacts) -> Iterator[tuple[PlacementKey, Stage]]:
         """Yield the placements with which the newest revision serves: the current stage's, or the one before it."""
-        if not self.runs(facts) or facts.stage is None or facts.key is None:
-            return
-        if facts.serving_since is not None:
-            yield facts.key, facts.stage.stage
-            return
-        for one in facts.leaving:
-            if one.draining_since is None and one.ref == facts.newest:
-                yield one.key, one.stage
+        if facts.serving_since is None or not self.is_in_good(facts):
+            yield from self._servers(facts)
+
+    def is_in_good(self, facts: RolloutFacts) -> bool:
+        """Return True if the newest revision's placement is the good one, in the course of changed stages.
+
+        It has the stage of the good one then, which may be wider, until the newest revision is good itself.
+        """
+        return (
+            facts.good is not None
+            and facts.good.key == facts.key
+            and not self.is_complete(facts)
+            and not self.is_good_covered(facts)
+        )
 
     def is_good_covered(self, facts: RolloutFacts) -> bool:
         """Return True if the newest revision serves all that the last good one would serve."""
@@ -107,10 +114,20 @@ class Context:
             and self.is_shared(good.stage)
             and not self.is_complete(facts)
             and any(
-                self.is_shared(stage) and covers(scope_of(stage), scope_of(good.stage))
-                for _, stage in self.newest_placements(facts)
+                key != good.key and self.is_shared(stage) and covers(scope_of(stage), scope_of(good.stage))
+                for key, stage in self._servers(facts)
             )
         )
+
+    def _servers(self, facts: RolloutFacts) -> Iterator[tuple[PlacementKey, Stage]]:
+        if not self.runs(facts) or facts.stage is None or facts.key is None:
+            return
+        if facts.serving_since is not None:
+            yield facts.key, facts.stage.stage
+            return
+        for one in facts.leaving:
+            if one.draining_since is None and one.ref == facts.newest:
+                yield one.key, one.stage
 
     def runs_good(self, facts: RolloutFacts) -> bool:
         """Return True if the last good revision has a placement."""

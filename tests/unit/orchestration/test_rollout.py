@@ -3,8 +3,9 @@
 import pytest
 
 from interlock.orchestration.rollout_decision import RolloutEventType, RolloutState
+from interlock.orchestration.rollout_state import GateVerdict, OnBreach, StopReason
 from tests.support.builders import a_stage, seconds, stages
-from tests.support.rollouts import StagedAgent, name, rules
+from tests.support.rollouts import StagedAgent, digest, name, rules
 
 STAGES = stages(
     a_stage("staging", lasting="100s"),
@@ -90,3 +91,260 @@ def test_events_of_a_rollout_come_once_each(served: StagedAgent) -> None:
     assert kinds.count(RolloutEventType.REVISION_STARTED) == 1
     assert kinds.count(RolloutEventType.STAGE_ENTERED) == 2
     assert kinds.count(RolloutEventType.REVISION_GOOD) == 1
+
+
+# Aborts, breaches and refusals
+
+
+@pytest.fixture
+def mid_way(served: StagedAgent) -> StagedAgent:
+    """Revision 2 serves one region, and revision 1 the rest."""
+    served.describe("b").start_pods().wait(100).start_pods().wait(10)
+    assert served.placements == {"2/region": "serving", "1/everywhere": "serving"}
+    return served
+
+
+@pytest.fixture
+def everywhere(served: StagedAgent) -> StagedAgent:
+    """Revision 2 serves everything, and is not good before 500 s are over."""
+    served.stages = (*STAGES[:-1], STAGES[-1].model_copy(update={"min_duration": "500s"}))
+    served.describe("b").start_pods().wait(100).start_pods().wait(50).start_pods().wait(40)
+    assert (served.placements, served.good) == ({"2/everywhere": "serving"}, name(1, "a"))
+    return served
+
+
+def test_the_last_stage_has_a_minimum_duration_of_its_own(everywhere: StagedAgent) -> None:
+    assert everywhere.state is RolloutState.SOAKING
+    assert everywhere.wait(459).good == name(1, "a")
+    assert everywhere.wait(1).good == name(2, "b")
+
+
+def test_an_abort_gives_everything_back_to_the_good_one_in_the_same_decision(mid_way: StagedAgent) -> None:
+    mid_way.work_on("2/region")
+    mid_way.command(abort=name(2, "b"))
+
+    assert mid_way.placements == {"2/region": "draining", "1/everywhere": "serving"}
+    assert mid_way.who_serves(region="eu") == ["1/everywhere"]
+    stopped = mid_way.facts.stopped
+    assert stopped is not None
+    assert (stopped.why, stopped.by) == (StopReason.ABORTED, "ada")
+    mid_way.wait(29.9)
+    assert mid_way.placements == {"2/region": "draining", "1/everywhere": "serving"}
+    mid_way.wait(0.1)
+    assert mid_way.placements == {"1/everywhere": "serving"}
+
+
+def test_what_was_aborted_while_it_served_all_serves_until_the_good_one_is_ready(everywhere: StagedAgent) -> None:
+    everywhere.command(abort=name(2, "b"))
+    assert everywhere.placements == {"1/everywhere": "starting", "2/everywhere": "serving"}
+    assert (everywhere.state, everywhere.public) == (RolloutState.RETURNING, "2/everywhere")
+
+    everywhere.start_pods()
+
+    assert (everywhere.state, everywhere.placements) == (RolloutState.STOPPED, {"1/everywhere": "serving"})
+
+
+def test_without_a_good_revision_an_abort_takes_the_placement_away(agent: StagedAgent) -> None:
+    agent.describe("a").start_pods().wait(100).start_pods()
+    assert agent.placements == {"1/region": "serving"}
+
+    agent.command(abort=name(1, "a"))
+
+    assert (agent.placements, agent.who_serves(region="eu"), agent.public) == ({}, [], "")
+
+
+def test_a_breach_rolls_back_as_an_abort_does(mid_way: StagedAgent) -> None:
+    mid_way.rules = rules(on_breach=OnBreach.ROLLBACK, gated=frozenset({"region"}))
+    mid_way.judge(GateVerdict.BREACHED)
+
+    stopped = mid_way.facts.stopped
+    assert stopped is not None
+    assert (stopped.why, stopped.message) == (StopReason.BREACHED, "of a test")
+    assert mid_way.placements == {"1/everywhere": "serving"}
+
+
+def test_a_breach_of_pods_that_are_not_ready_rolls_back_too(mid_way: StagedAgent) -> None:
+    mid_way.rules = rules(on_breach=OnBreach.ROLLBACK, gated=frozenset({"region"}))
+    mid_way.end_pods("2/region").judge(GateVerdict.BREACHED)
+
+    assert mid_way.placements == {"1/everywhere": "serving"}
+
+
+def test_a_third_revision_replaces_the_second_and_the_rollback_target_stays(mid_way: StagedAgent) -> None:
+    mid_way.work_on("2/region").describe("c")
+
+    assert mid_way.placements == {"3/staging": "serving", "1/everywhere": "serving", "2/region": "draining"}
+    assert (mid_way.good, mid_way.who_serves(region="eu")) == (name(1, "a"), ["1/everywhere"])
+
+
+def test_a_third_revision_while_the_second_serves_all_brings_the_good_one_back(everywhere: StagedAgent) -> None:
+    everywhere.describe("c")
+    assert everywhere.placements == {
+        "3/staging": "serving",
+        "1/everywhere": "starting",
+        "2/everywhere": "serving",
+    }
+    assert everywhere.start_pods().placements == {"3/staging": "serving", "1/everywhere": "serving"}
+
+
+def test_however_often_a_revision_is_replaced_there_are_four_placements_at_most(everywhere: StagedAgent) -> None:
+    everywhere.broken.add(digest("a"))
+    for content in "cdefg":
+        everywhere.describe(content).start_pods()
+        everywhere.work_on(f"{everywhere.facts.last_number}/staging")
+
+    assert len(everywhere.placements) == 4
+    assert everywhere.placements["2/everywhere"] == "serving"
+
+
+def test_a_refused_newest_revision_leaves_the_good_one_running(mid_way: StagedAgent) -> None:
+    mid_way.refuse()
+    assert (mid_way.placements, mid_way.who_serves(region="eu")) == ({"1/everywhere": "serving"}, ["1/everywhere"])
+    assert mid_way.state is RolloutState.REFUSED
+
+    mid_way.describe("b")
+    assert mid_way.placements == {"2/region": "starting", "1/everywhere": "serving"}
+    mid_way.start_pods()
+    assert mid_way.who_serves(region="eu") == ["2/region"]
+    assert mid_way.decision.next_at == mid_way.now + seconds(50), "it soaks from zero"
+
+
+def test_a_good_revision_that_is_no_longer_allowed_ends(mid_way: StagedAgent) -> None:
+    mid_way.forbidden.add(digest("a"))
+    mid_way.settle()
+    assert (mid_way.placements, mid_way.who_serves()) == ({"2/region": "serving"}, [])
+
+    mid_way.forbidden.clear()
+    mid_way.settle()
+    assert mid_way.placements == {"2/region": "serving", "1/everywhere": "serving"}
+
+
+def test_a_complete_revision_runs_on_while_what_is_described_is_refused_and_it_is_allowed(served: StagedAgent) -> None:
+    assert served.refuse().placements == {"1/everywhere": "serving"}
+    served.forbidden.add(digest("a"))
+    assert served.settle().placements == {}
+    assert served.state is RolloutState.REFUSED
+
+
+def test_a_revision_that_must_wait_starts_nothing(served: StagedAgent) -> None:
+    served.waits = "others are under way"
+    served.describe("b")
+    assert (served.newest, served.decision.progress.waiting) == (name(1, "a"), "others are under way")
+    served.waits = ""
+    assert served.settle().newest == name(2, "b")
+
+
+def test_a_spec_that_goes_back_to_the_good_revision_is_good_at_once(mid_way: StagedAgent) -> None:
+    mid_way.describe("a")
+
+    assert (mid_way.newest, mid_way.good, mid_way.state) == (name(3, "a"), name(3, "a"), RolloutState.COMPLETE)
+    assert mid_way.placements == {"3/everywhere": "serving"}
+    assert [ref.name for ref in mid_way.facts.passed] == [name(3, "a")]
+
+
+def test_a_spec_that_goes_back_while_the_newest_serves_all_waits_for_the_good_one(everywhere: StagedAgent) -> None:
+    everywhere.describe("a")
+    assert everywhere.placements == {"3/everywhere": "starting", "2/everywhere": "serving"}
+    assert everywhere.start_pods().placements == {"3/everywhere": "serving"}
+
+
+# Kill, restarts, drain
+
+
+def test_a_kill_ends_everything_and_drains_nothing(mid_way: StagedAgent) -> None:
+    mid_way.work_on("2/region").command(abort=name(2, "b")).kill()
+
+    assert mid_way.placements == {"1/everywhere": "serving"}
+    assert [one.replicas for one in mid_way.decision.placements] == [0]
+
+
+def test_a_soak_starts_again_after_a_kill_and_the_scope_stays(mid_way: StagedAgent) -> None:
+    mid_way.kill().wait(1000).kill(is_killed=False).start_pods()
+
+    assert mid_way.placements == {"2/region": "serving", "1/everywhere": "serving"}
+    assert mid_way.decision.next_at == mid_way.now + seconds(50)
+
+
+def test_nothing_is_entered_while_the_agent_does_not_run(mid_way: StagedAgent) -> None:
+    mid_way.wait(39.9)
+    mid_way.is_running = False
+    assert mid_way.wait(100).state is RolloutState.NOT_RUNNING
+
+
+def test_no_stage_is_entered_while_the_kill_controller_is_away(mid_way: StagedAgent) -> None:
+    mid_way.blocked = "no new pod starts"
+    assert mid_way.wait(100).state is RolloutState.BLOCKED
+    mid_way.blocked = ""
+    assert mid_way.settle().facts.key == mid_way.key("2/everywhere")
+
+
+def test_a_placement_that_is_wanted_again_no_longer_drains(mid_way: StagedAgent) -> None:
+    mid_way.start_pods().work_on("2/region").command(abort=name(2, "b"))
+    assert mid_way.placements["2/region"] == "draining"
+    mid_way.rules = rules(drain_timeout=seconds(10_000))
+    mid_way.command(retry=name(2, "b")).start_pods().wait(100)
+
+    assert mid_way.placements == {"3/region": "serving", "1/everywhere": "serving"}
+
+
+def test_a_placement_drains_no_longer_than_its_timeout_and_the_operator_wakes_then(mid_way: StagedAgent) -> None:
+    mid_way.work_on("2/region").command(abort=name(2, "b"))
+
+    assert mid_way.decision.next_at == mid_way.now + seconds(30)
+    assert mid_way.wait(30).placements == {"1/everywhere": "serving"}
+    assert mid_way.decision.next_at is None
+
+
+def test_what_drains_keeps_what_it_does_not_serve(mid_way: StagedAgent) -> None:
+    mid_way.wait(40).work_on("1/everywhere").start_pods()
+
+    draining = next(one for one in mid_way.decision.placements if one.is_draining)
+    assert (draining.ref.number, draining.excluded) == (1, (STAGES[1].scope,))
+
+
+# Stages that change
+
+
+def test_a_stage_that_is_gone_starts_a_run_of_its_own_in_the_first_stage(mid_way: StagedAgent) -> None:
+    mid_way.stages = (STAGES[0], *stages(a_stage("city", "production", scope={"region": ["eu"]})), STAGES[2])
+    mid_way.settle()
+
+    assert (mid_way.newest, mid_way.placements) == (
+        name(3, "b"),
+        {"3/staging": "serving", "1/everywhere": "serving"},
+    )
+
+
+def test_a_stage_that_is_added_after_the_last_one_is_entered_next(agent: StagedAgent) -> None:
+    agent.stages = STAGES[:2]
+    agent.roll_out("a")
+    assert (agent.placements, agent.good) == ({"1/region": "serving"}, name(1, "a"))
+
+    agent.stages = STAGES
+    agent.wait(50)
+    assert agent.placements == {"1/everywhere": "starting", "1/region": "serving"}
+    agent.start_pods()
+    assert agent.placements == {"1/everywhere": "serving"}
+    assert agent.facts.good is not None
+    assert agent.facts.good.stage == STAGES[2]
+
+
+def test_a_good_revision_that_goes_through_changed_stages_serves_all_the_while(served: StagedAgent) -> None:
+    last = stages(a_stage("everywhere", "production", scope={"region": ["eu", "us"]}, lasting="10s"))
+    served.stages = (STAGES[0], *last, *stages(a_stage("all", "production")))
+    served.settle().start_pods().wait(100)
+    assert (served.newest, served.who_serves(region="eu"), served.who_serves()) == (
+        name(2, "a"),
+        ["1/everywhere"],
+        ["1/everywhere"],
+    )
+    served.start_pods().wait(10)
+    assert served.placements == {"2/all": "starting", "1/everywhere": "serving"}
+    served.start_pods()
+    assert served.placements == {"2/all": "serving"}
+
+
+def test_a_minimum_of_the_policy_holds_with_its_sentence(mid_way: StagedAgent) -> None:
+    mid_way.rules = rules(hold_before=lambda current, _passed: (current + 1, "too little") if current == 1 else None)
+    assert mid_way.wait(100).state is RolloutState.MINIMUM
+    assert mid_way.decision.progress.message == "too little"
