@@ -12,7 +12,7 @@ def placements_of(facts: RolloutFacts, context: Context) -> tuple[DesiredPlaceme
     """Return the placements that must exist: the newest one, the good one, and those on their way out.
 
     Raises:
-        RolloutInvariantError: They do not share the work without overlaps and holes.
+        RolloutInvariantError: They do not share the work without overlaps and gaps.
     """
     placements = (*_newest(facts, context), *_good(facts, context), *_leaving(facts, context))
     class_of = context.rules.class_of

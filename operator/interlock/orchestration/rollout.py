@@ -47,7 +47,7 @@ def decide_rollout(
         rules: What spec and policy say about the rollout.
 
     Raises:
-        RolloutInvariantError: The placements would not share the work without overlaps and holes.
+        RolloutInvariantError: The placements would not share the work without overlaps and gaps.
     """
     context = Context(stages, seen, now, commands, rules)
     believed = believe(facts, context)
@@ -68,7 +68,7 @@ def decide_rollout(
         public_placement(placements, context),
         replace(progress, waiting=waiting),
         _next_at(after, progress, context),
-        rollout_events(facts, believed, after, void, context),
+        rollout_events(facts, believed, commanded, after, void, context),
         void,
     )
 

@@ -161,4 +161,4 @@ class RolloutDecision:
 
 
 class RolloutInvariantError(Exception):
-    """Placements that must never be: they overlap, leave a hole, or are too many. Nothing may be applied."""
+    """Placements that must never be: they overlap, leave a gap, or are too many. Nothing may be applied."""

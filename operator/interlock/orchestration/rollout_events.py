@@ -8,20 +8,26 @@ from interlock.orchestration.rollout_state import RolloutFacts
 
 
 def rollout_events(
-    recorded: RolloutFacts, before: RolloutFacts, after: RolloutFacts, void: tuple[VoidCommand, ...], context: Context
+    recorded: RolloutFacts,
+    before: RolloutFacts,
+    commanded: RolloutFacts,
+    after: RolloutFacts,
+    void: tuple[VoidCommand, ...],
+    context: Context,
 ) -> tuple[RolloutEvent, ...]:
     """Return what has happened. No event comes twice, for the facts after it are recorded.
 
     Args:
         recorded: The facts as recorded.
         before: Those of them that are believed.
+        commanded: The same after all commands. An approval may be used in the same decision.
         after: The facts to record.
         void: The commands that have no effect.
         context: All else.
     """
     return (
         *_refused(recorded, before),
-        *_of_commands(before, after, void),
+        *_of_commands(before, commanded, void),
         *_of_newest(before, after),
         *_of_good(before, after, context),
         *_of_leaving(before, after),
@@ -37,15 +43,17 @@ def _refused(recorded: RolloutFacts, before: RolloutFacts) -> Iterator[RolloutEv
         yield RolloutEvent(RolloutEventType.FACT_REFUSED, recorded.newest, message=message)
 
 
-def _of_commands(before: RolloutFacts, after: RolloutFacts, void: tuple[VoidCommand, ...]) -> Iterator[RolloutEvent]:
+def _of_commands(
+    before: RolloutFacts, commanded: RolloutFacts, void: tuple[VoidCommand, ...]
+) -> Iterator[RolloutEvent]:
     for one in void:
         if one.verb in {"abort", "retry", "rollback"}:
             yield RolloutEvent(
-                RolloutEventType.COMMAND_VOID, after.newest, by=one.command.by, message=f"{one.verb}: {one.why}"
+                RolloutEventType.COMMAND_VOID, commanded.newest, by=one.command.by, message=f"{one.verb}: {one.why}"
             )
-    for approval in after.approved:
+    for approval in commanded.approved:
         if approval not in before.approved:
-            yield RolloutEvent(RolloutEventType.APPROVED, after.newest, approval.stage, by=approval.by)
+            yield RolloutEvent(RolloutEventType.APPROVED, commanded.newest, approval.stage, by=approval.by)
 
 
 def _of_newest(before: RolloutFacts, after: RolloutFacts) -> Iterator[RolloutEvent]:

@@ -1,4 +1,4 @@
-"""Scopes of placements, and the check that the placements of a rollout share the work without overlaps and holes.
+"""Scopes of placements, and the check that the placements of a rollout share the work without overlaps and gaps.
 
 A call names values in some dimensions of the work. A scope has it if the call names, in each dimension of the scope,
 values of the scope alone. The empty scope has every call.
