@@ -31,6 +31,21 @@ BUDGET_OVERRIDE = f"{GROUP}/budget-override"
 BUDGET_OVERRIDE_BY = f"{GROUP}/budget-override-by"
 """Annotation of an Agent: who set the override. From Kubernetes 1.36 on, the API server writes it."""
 
+PAUSE: Final = f"{GROUP}/pause"
+"""Annotation of an Agent: the revision of which no further stage is entered, or a stage of it that is not entered."""
+PROMOTE: Final = f"{GROUP}/promote"
+"""Annotation of an Agent: the stage of a revision that may be entered. It is the approval, too."""
+ABORT: Final = f"{GROUP}/abort"
+"""Annotation of an Agent: the revision that is stopped."""
+RETRY: Final = f"{GROUP}/retry"
+"""Annotation of an Agent: the stopped revision that starts again at its first stage."""
+ROLLBACK: Final = f"{GROUP}/rollback"
+"""Annotation of an Agent: the earlier revision that serves again."""
+OVERRIDE_GATES: Final = f"{GROUP}/override-gates"
+"""Annotation of an Agent: the promotion, as in `PROMOTE`, that may go past a breached gate."""
+ROLLOUT_COMMANDS: Final = (PAUSE, PROMOTE, ABORT, RETRY, ROLLBACK, OVERRIDE_GATES)
+"""Annotations that need a verb of their own, named as they are, and carry their author in one with `-by` after it."""
+
 SPEC_AUTHOR: Final = f"{GROUP}/spec-author"
 """Annotation of an Agent, AgentPolicy or MCPBinding: who changed its spec last. From Kubernetes 1.36 on, the API server
 writes it."""

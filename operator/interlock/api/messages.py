@@ -36,6 +36,10 @@ RFC3339 = (
 )
 BUDGET_OVERRIDE = r"^\+" + MONEY_PATTERN[1:-1] + " USD until=" + RFC3339 + r" reason=[!-~]([ -~]{0,254}[!-~])?$"
 """The value of the annotation interlock.dev/budget-override."""
+REVISION_NAME = r"^[1-9][0-9]{0,8}-[0-9a-f]{10}$"
+"""The name of a revision: its number, and the first digits of its digest."""
+REVISION_STAGE = REVISION_NAME[:-1] + r"(/[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?$"
+"""The same with a stage after a slash, if there is one to name."""
 
 OWNER_MISSING = "spec.owner is missing: write the name and e-mail address of the person who answers for this agent"
 OWNER_NAME_MISSING = "spec.owner.name is missing: write the name of the person who answers for this agent"
