@@ -1,19 +1,18 @@
-"""The constraints on the values in a request: the binding's rules for arguments, and the stage's scope.
+"""The constraints on the arguments of a request: the binding's rules, and what the tool's own schema allows.
 
-Each rule must be satisfied, and a missing argument satisfies none. Every value of a limited dimension must be inside
-the scope: the values of a call are in its arguments, at JSON pointers, and the binding declares those of a resource.
+Each rule must be satisfied, and a missing argument satisfies none.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from interlock_contract.bundle import BundleArgumentRule, BundleResource, BundleTool, ScopeLimit
+from typing_extensions import override
+
+from interlock_contract.bundle import BundleArgumentRule
 from interlock_contract.json_pointer import resolve_pointer, split_pointer
 from interlock_contract.paths import traverses_up
 from interlock_contract.patterns import compile_pattern
-
-ScopeReason = Literal["ScopeUndeclared", "ScopeMissing", "OutOfScope"]
 
 MAX_VALUES: Final = 1024
 """Values that one rule, or one limit of the scope, is checked on."""
@@ -124,6 +123,11 @@ def find_unmatchable(rules: Sequence[BundleArgumentRule], input_schema: Any) -> 
     walk = _SchemaWalk(input_schema)
     reasons = ((index, walk.find(rule)) for index, rule in enumerate(rules))
     return next(((index, why) for index, why in reasons if why is not None), None)
+
+
+def allows_text(pointer: str, text: str, input_schema: Any) -> bool:
+    """Return False if a tool's schema surely does not allow this text at a pointer, through objects alone."""
+    return _TextWalk(input_schema).find(BundleArgumentRule(pointer, enum=(text,))) is None
 
 
 class _SchemaWalk:
@@ -237,50 +241,17 @@ def _allows(schema: Mapping[str, Any], *types: str) -> bool:
     return not isinstance(declared, list) or len(declared) > _MAX_TYPES or any(name in declared for name in types)
 
 
-def check_scope(
-    limits: Sequence[ScopeLimit], entry: BundleTool | BundleResource, arguments: Any
-) -> tuple[ScopeReason, ScopeLimit] | None:
-    """Return the first limit that the request breaks and why, or None.
+class _TextWalk(_SchemaWalk):
+    """The walk for a text that is itself the value, and no item of a list."""
 
-    An entry that does not declare a limited dimension is outside the scope.
-    """
-    for limit in limits:
-        reason = (
-            _check_resource(limit, entry) if isinstance(entry, BundleResource) else _check_call(limit, entry, arguments)
-        )
-        if reason is not None:
-            return reason, limit
-    return None
+    @override
+    def _member(self, schema: Mapping[str, Any], tokens: list[str]) -> str | None:
+        if _is_typed(schema) and not _allows(schema, "object"):
+            return f"the schema has no object around {tokens[0]!r}"
+        return super()._member(schema, tokens)
 
-
-def declares_scope(limits: Sequence[ScopeLimit], tool: BundleTool) -> bool:
-    """Return True if the tool can be called at all in a stage with these limits."""
-    return {limit.dimension for limit in limits} <= {entry.dimension for entry in tool.scope}
-
-
-def _check_call(limit: ScopeLimit, tool: BundleTool, arguments: Any) -> ScopeReason | None:
-    declared = next((entry for entry in tool.scope if entry.dimension == limit.dimension), None)
-    if declared is None:
-        return "ScopeUndeclared"
-    if declared.unscoped:
-        return None
-    if declared.pointer is None:
-        return "ScopeUndeclared"
-    value = resolve_pointer(arguments, declared.pointer)
-    if value is None or value == []:  # "none given" means "all of them" to many servers
-        return "ScopeMissing"
-    values = value if isinstance(value, list) else [value]
-    # Values are a tuple of strings, so nothing but an equal string is in it, and nothing unhashable raises.
-    is_inside = len(values) <= MAX_VALUES and all(item in limit.values for item in values)
-    return None if is_inside else "OutOfScope"
-
-
-def _check_resource(limit: ScopeLimit, resource: BundleResource) -> ScopeReason | None:
-    declared = next((entry for entry in resource.scope if entry.dimension == limit.dimension), None)
-    if declared is None:
-        return "ScopeUndeclared"
-    if declared.unscoped:
-        return None
-    if not declared.values:
-        return "ScopeMissing"
-    return None if all(value in limit.values for value in declared.values) else "OutOfScope"
+    @override
+    def _value(self, schema: Mapping[str, Any]) -> str | None:
+        if _is_typed(schema) and not _allows(schema, "string"):
+            return "the schema allows no string there"
+        return super()._value(schema)

@@ -24,13 +24,12 @@ from interlock_contract.mapping import find_named, find_resource, find_template,
 from interlock_guard.decision.constraints import (
     MAX_TEXT,
     MAX_VALUES,
-    check_scope,
-    declares_scope,
     describe,
     find_broken_rule,
     find_unmatchable,
     is_too_much,
 )
+from interlock_guard.decision.scope import check_scope, declares_scope, find_breach
 from interlock_guard.state import State
 
 TOOLS_CALL: Final = "tools/call"
@@ -99,6 +98,8 @@ class DenyReason(StrEnum):
     """The arguments do not say the limited dimension's value."""
     OUT_OF_SCOPE = "OutOfScope"
     """The arguments name a value outside the stage's scope."""
+    SERVED_ELSEWHERE = "ServedElsewhere"
+    """The arguments name values that another placement of the agent serves."""
     SERVER_REQUEST_NOT_ALLOWED = "ServerRequestNotAllowed"
     """The binding does not allow this server request."""
     SERVER_REQUEST_NOT_PASSED = "ServerRequestNotPassed"
@@ -422,21 +423,11 @@ def _check_arguments(binding: str, entry: BundleTool | BundleResource, request: 
 def _check_scope(
     bundle: Bundle, binding: str, entry: BundleTool | BundleResource, request: DecisionInput
 ) -> Deny | None:
-    broken = check_scope(bundle.scope, entry, request.arguments)
-    if broken is None:
-        return None
-    reason, limit = DenyReason(broken[0]), broken[1]
     kind = "resource" if isinstance(entry, BundleResource) else "tool" if request.method == TOOLS_CALL else "prompt"
-    said = {
-        DenyReason.SCOPE_UNDECLARED: f"is of a {kind} for which the binding does not say where to find it",
-        DenyReason.SCOPE_MISSING: "does not say it in its arguments",
-        DenyReason.OUT_OF_SCOPE: "names something else",
-    }[reason]
-    message = (
-        f"In stage {bundle.stage!r} {limit.dimension!r} is limited to {', '.join(limit.values)}; "
-        f"this {'call' if kind == 'tool' else 'request'} {said}."
-    )
-    return Deny(reason, f"{binding}/{kind}s[{entry.key}]", message, entry)
+    breach = find_breach(bundle, entry, request.arguments, kind)
+    if breach is None:
+        return None
+    return Deny(DenyReason(breach.reason), breach.rule or f"{binding}/{kind}s[{entry.key}]", breach.message, entry)
 
 
 def _check_pin(

@@ -25,6 +25,7 @@ from interlock_guard.decision.decide import (
     find_source,
     reads_arguments,
 )
+from interlock_guard.decision.injection import inject_scope
 from interlock_guard.decision.model_call import decide_model
 from interlock_guard.decision.server_request import decide_server_request
 from interlock_guard.downstream.loop_breaker import LoopBreaker
@@ -153,12 +154,13 @@ class Authorizer:
         return check_open(self._live.bundle, self._live.state, self._monotonic())
 
     async def prepare(self, request: Forward) -> None:
-        """Do what takes time before a decision: read the server's list again, digest large arguments, wait for money.
+        """Do what comes before a decision: complete the arguments, read the server's list again, wait for money.
 
         Only a call that the list could still let pass waits for it: the server learns nothing of other calls. Arguments
         are digested unless the request is denied before they are read.
         """
         listed = find_listed(request)
+        self._inject_scope(request, listed)
         needs_list = listed is not None and not self._lists.is_fresh(request.source, listed.method)
         if needs_list or request.is_large:
             await self._prepare(request, listed, needs_list=needs_list)
@@ -166,12 +168,23 @@ class Authorizer:
             self._add_listing(request)
             await self._payments.prepare(request, self.judge(request, self._live.state))
 
+    def _inject_scope(self, request: Forward, listed: ListedName | None) -> None:
+        """Write the stage's only value into arguments that name none, where the map says so."""
+        bundle, given = self._live.bundle, request.client_arguments
+        if bundle is None or not bundle.scope or given is None or listed is None:
+            return
+        entry = self._lists.find(request.source, *listed)
+        arguments = inject_scope(bundle, request, given, None if entry is None else entry.input_schema)
+        if arguments is not request.arguments:
+            request.replace_arguments(arguments)
+
     async def _prepare(self, request: Forward, listed: ListedName | None, *, needs_list: bool) -> None:
         self._add_listing(request)
         decision = decide(self._live.bundle, self._live.state, request, self._monotonic())
         # The last list may have failed. Only another one shows whether the server answers again.
         if listed is not None and needs_list and (isinstance(decision, Allow) or decision.reason in _DEPENDS_ON_LIST):
             await self._lists.refresh(request.source, listed.method)
+            self._inject_scope(request, listed)  # again, by the schema that the list has now
         if request.is_large and reads_arguments(decision):
             async with self._large.turn():
                 request.arguments_digest = await self._large.digest(request.arguments)

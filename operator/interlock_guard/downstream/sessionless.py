@@ -262,7 +262,7 @@ class SessionlessClients:
         held = self._held.get(state)
         if held is None or held.exchange.client.source != client.source or not _is_same(held.exchange.forward, forward):
             raise MessageInvalid(INVALID_PARAMS, _NOT_GIVEN, message.id)
-        forward.arguments_digest = held.exchange.forward.arguments_digest  # of the same arguments
+        forward.take_arguments(held.exchange.forward)  # those that the server has
         record = self._authorizer.authorize(forward, caller, is_paid=True)
         if isinstance(record, Deny):
             self._drop(state, "the request is no longer allowed")
@@ -279,7 +279,9 @@ class SessionlessClients:
 
 
 def _is_same(before: Forward, now: Forward) -> bool:
-    return (before.method, before.params) == (now.method, now.params)
+    # The guard may have added to the arguments of the first one.
+    sent = before.params if before.sent_arguments is None else {**before.params, "arguments": before.sent_arguments}
+    return (before.method, sent) == (now.method, now.params)
 
 
 def _input_required(required: dict[str, tuple[str, dict[str, Any]]], state: str | None) -> dict[str, Any]:

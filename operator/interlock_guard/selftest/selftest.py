@@ -4,12 +4,13 @@ They take the way of every request, between the parsing of its message and its r
 not refused is the flaw that ends the self-test. No I/O.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from interlock_contract.bundle import Bundle, BundleResource, BundleSource, BundleTool
+from interlock_contract.bundle import Bundle, BundleResource, BundleSource, BundleTool, ScopeLimit
+from interlock_contract.json_pointer import split_pointer
 from interlock_contract.mapping import find_named, find_resource, is_name_glob, tightened_operation
 from interlock_contract.model_access import ModelAccess, find_provider
 from interlock_contract.selftest_report import SelfTestReport
@@ -24,6 +25,7 @@ from interlock_guard.decision.decide import (
     DenyReason,
     check_open,
 )
+from interlock_guard.decision.injection import write_absent
 from interlock_guard.decision.model_call import MODELS
 from interlock_guard.decision.model_rules import ENDPOINTS
 from interlock_guard.state import LiveState, State
@@ -58,6 +60,8 @@ class SelfTestKind(StrEnum):
     """The matrix has no row for the source."""
     OUT_OF_SCOPE = "OutOfScope"
     """The stage is limited, and the call does not say where it belongs, or may not be made in any stage like it."""
+    EXCLUDED = "Excluded"
+    """The call names values that another placement serves."""
     DRIFTED = "Drifted"
     """The server describes the tool or prompt otherwise than when it was verified, or it never was."""
 
@@ -82,6 +86,8 @@ _UNVERIFIED: Final = {
 }
 _ANOTHER_DEFINITION: Final = "no digest is this"
 _UNSCOPED: Final = frozenset({DenyReason.SCOPE_MISSING, DenyReason.SCOPE_UNDECLARED, DenyReason.OUT_OF_SCOPE})
+_ELSEWHERE: Final = _UNSCOPED | {DenyReason.SERVED_ELSEWHERE}
+"""A stage with a scope of its own may not serve the values of another one either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,7 @@ def synthetic_calls(bundle: Bundle) -> Iterator[SyntheticCall]:
         for entry, request in _entries(source):
             yield from _ungranted(source, entry, request)
             yield from _out_of_scope(bundle, source, entry, request)
+            yield from _excluded(bundle, source, entry, request)
         yield from _drifted(bundle, source)
 
 
@@ -216,8 +223,42 @@ def _out_of_scope(
         yield SyntheticCall(SelfTestKind.OUT_OF_SCOPE, request, _UNSCOPED)
 
 
+def _excluded(
+    bundle: Bundle, source: BundleSource, entry: BundleTool | BundleResource, request: DecisionInput
+) -> Iterator[SyntheticCall]:
+    """Yield the call of a granted entry with one value of every dimension of each scope that others serve."""
+    if not _is_granted(source, entry, entry.operation) or (isinstance(entry, BundleTool) and entry.arguments):
+        return
+    for scope in bundle.excluded:
+        if isinstance(entry, BundleResource):
+            values = {declared.dimension: set(declared.values or ()) for declared in entry.scope}
+            if all(not values.get(limit.dimension, set()).isdisjoint(limit.values) for limit in scope):
+                yield SyntheticCall(SelfTestKind.EXCLUDED, request, _ELSEWHERE)
+        elif (arguments := _arguments_of(scope, entry)) is not None:
+            asked = DecisionInput(
+                source.name, request.method, tool=request.tool, prompt=request.prompt, arguments=arguments
+            )
+            yield SyntheticCall(SelfTestKind.EXCLUDED, asked, _ELSEWHERE)
+
+
+def _arguments_of(scope: tuple[ScopeLimit, ...], entry: BundleTool) -> Mapping[str, Any] | None:
+    """Return arguments that name the first value of every dimension; None where no object can name them all."""
+    pointers = {declared.dimension: declared.pointer for declared in entry.scope}
+    arguments: Mapping[str, Any] = {}
+    for limit in scope:
+        pointer = pointers.get(limit.dimension)
+        before = arguments
+        if pointer is not None:
+            arguments = write_absent(arguments, split_pointer(pointer), limit.values[0])
+        if arguments is before:
+            return None
+    return arguments
+
+
 def _drifted(bundle: Bundle, source: BundleSource) -> Iterator[SyntheticCall]:
     """Yield calls that only the pins deny: of each pinned tool and prompt, changed, and of each that has no pin."""
+    if () in bundle.excluded:  # no call at all is served
+        return
     pinned = [(TOOLS_CALL, pin.name) for pin in source.pins] + [(PROMPTS_GET, pin.name) for pin in source.prompt_pins]
     written = [(TOOLS_CALL, tool.name) for tool in source.tools if not is_name_glob(tool.name)]
     written += [(PROMPTS_GET, prompt.name) for prompt in source.prompts if not is_name_glob(prompt.name)]

@@ -1,6 +1,6 @@
 """A client's request, parsed and built again for the server, so that only understood parts pass. No I/O."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -27,7 +27,8 @@ class Forward(DecisionInput):
     """A client's request, taken apart: the input of its decision, and what goes out to the server.
 
     `params` are without `_meta`. `input_responses` and `request_state` give a sessionless server the input that it
-    required. `is_large` says that its arguments are worked on in steps.
+    required. `is_large` says that its arguments are worked on in steps. `sent_arguments` are those of the client, where
+    the guard has added to them.
     """
 
     params: dict[str, Any] = field(default_factory=dict)
@@ -36,6 +37,23 @@ class Forward(DecisionInput):
     input_responses: dict[str, Any] | None = None
     request_state: str | None = None
     is_large: bool = False
+    sent_arguments: Mapping[str, Any] | None = None
+
+    def replace_arguments(self, arguments: Mapping[str, Any]) -> None:
+        """Send other arguments to the server than those of the client, which are kept."""
+        self.sent_arguments = self.client_arguments
+        self.arguments = arguments
+        self.params = {**self.params, "arguments": arguments}
+
+    def take_arguments(self, before: "Forward") -> None:
+        """Take the arguments, and what is known of them, from the same request before."""
+        self.sent_arguments, self.arguments, self.params = before.sent_arguments, before.arguments, before.params
+        self.arguments_digest = before.arguments_digest
+
+    @property
+    def client_arguments(self) -> Mapping[str, Any] | None:
+        """The arguments as the client sent them."""
+        return self.arguments if self.sent_arguments is None else self.sent_arguments
 
     @property
     def answers_questions(self) -> bool:
