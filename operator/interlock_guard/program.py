@@ -49,6 +49,7 @@ from interlock_guard.selftest.reporter import SelfTestReporter
 from interlock_guard.selftest.selftest import SelfTest
 from interlock_guard.settings import GuardSettings, read_settings
 from interlock_guard.state import LiveState
+from interlock_guard.tasks.drain import DrainReporter
 from interlock_guard.tasks.endpoint import TaskEndpoint
 from interlock_guard.upstream.list_cache import ListCache
 from interlock_guard.upstream.sources import Sources, build_upstream
@@ -170,7 +171,7 @@ async def serve(settings: GuardSettings) -> None:
             large=large,
         )
         stack.push_async_callback(mcp.close)
-        task_endpoint = await _open_task_endpoint(stack, settings, live, recorder, budget)
+        task_endpoint, drain = await _open_task_endpoint(stack, settings, client, live, recorder, budget)
         live.reactions = order_reactions(
             sources=sources.follow,
             models=models.follow,
@@ -212,6 +213,7 @@ async def serve(settings: GuardSettings) -> None:
             tasks.create_task(keep_running("heartbeat", _build_heartbeat(settings, client, budget), log)),
             tasks.create_task(keep_running("audit shipper", shipping.run, log)),
             tasks.create_task(keep_running("denials", partial(_write_denials, recorder), log)),
+            tasks.create_task(keep_running("drain reporter", partial(drain.run, log), log)),
             tasks.create_task(keep_running("self-test reporter", partial(reporter.run, log), log)),
             tasks.create_task(keep_running("counts", partial(counts.run, log), log)),
         ]
@@ -291,8 +293,13 @@ def _writer(settings: GuardSettings) -> Writer:
 
 
 async def _open_task_endpoint(
-    stack: AsyncExitStack, settings: GuardSettings, live: LiveState, recorder: Recorder, budget: Budget
-) -> TaskEndpoint:
+    stack: AsyncExitStack,
+    settings: GuardSettings,
+    client: KubeClient,
+    live: LiveState,
+    recorder: Recorder,
+    budget: Budget,
+) -> tuple[TaskEndpoint, DrainReporter]:
     # A connection for each task: a kept one might just be closed by the agent. Names are resolved each time, since the
     # pods of a Service change.
     connector = BoundedConnector(limit=0, force_close=True, use_dns_cache=False)
@@ -303,7 +310,7 @@ async def _open_task_endpoint(
         auto_decompress=False,
         max_field_size=LISTENERS[ListenerName.TASKS].field_bytes,  # as much one way as the other
     )
-    return TaskEndpoint(
+    endpoint = TaskEndpoint(
         live=live,
         recorder=recorder,
         session=await stack.enter_async_context(session),
@@ -313,6 +320,7 @@ async def _open_task_endpoint(
         seconds_until_money=budget.seconds_until_money,
         accounts=budget.tasks,
     )
+    return endpoint, DrainReporter(client, _lease(settings), settings.pod, live=live, endpoint=endpoint, clock=utc_now)
 
 
 def _open_counts(

@@ -153,6 +153,11 @@ class Recorder:
         self._denials = DenialCounter()
         self._repetitions, self._on_repeated = RepetitionFinder(), on_repeated
 
+    @property
+    def pod(self) -> str:
+        """Name of the guard's pod."""
+        return self._writer.guard.pod
+
     def record(
         self, bundle: Bundle | None, request: DecisionInput, decision: Decision, caller: Caller = UNKNOWN_CALLER
     ) -> int:

@@ -6,7 +6,7 @@ scope is served elsewhere. A call that names values of two placements is therefo
 none is served by the placement without a scope of its own.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -97,7 +97,7 @@ def find_exclusion(excluded: Iterable[Scope], entry: BundleTool | BundleResource
     return next((scope for scope in excluded if all(_touches(limit, entry, arguments) for limit in scope)), None)
 
 
-def contains(scope: Scope, excluded: Iterable[Scope], values: dict[str, Sequence[str]]) -> bool:
+def contains(scope: Scope, excluded: Iterable[Scope], values: Mapping[str, Sequence[str]]) -> bool:
     """Return True if a placement with this scope serves work that names these values.
 
     Args:
@@ -111,7 +111,7 @@ def contains(scope: Scope, excluded: Iterable[Scope], values: dict[str, Sequence
     return is_inside and not any(touches_all(one, values) for one in excluded)
 
 
-def touches_all(scope: Scope, values: dict[str, Sequence[str]]) -> bool:
+def touches_all(scope: Scope, values: Mapping[str, Sequence[str]]) -> bool:
     """Return True if work that names these values names one of every dimension of a scope."""
     return all(any(value in limit.values for value in values.get(limit.dimension, ())) for limit in scope)
 
@@ -119,6 +119,11 @@ def touches_all(scope: Scope, values: dict[str, Sequence[str]]) -> bool:
 def describe_scope(scope: Scope) -> str:
     """Return a scope as people write it, such as `region=eu-west,eu-north line=a`; `all` without limits."""
     return " ".join(f"{limit.dimension}={','.join(limit.values)}" for limit in scope) or "all"
+
+
+def describe_values(values: Mapping[str, Sequence[str]]) -> str:
+    """Return the values that work names, such as `region=eu-west,us`."""
+    return " ".join(f"{dimension}={','.join(named)}" for dimension, named in values.items())
 
 
 def describe_exclusion(bundle: Bundle, scope: Scope) -> str:

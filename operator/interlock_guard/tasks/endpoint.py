@@ -1,107 +1,67 @@
-"""The endpoint of tasks for the agent, plain HTTP or A2A: each is checked, bounded, forwarded and counted.
+"""The endpoint of tasks for the agent, plain HTTP or A2A: each is checked, bounded, routed, forwarded and counted.
 
 The content of a task is not decided on. The agent's calls are, one by one.
 """
 
 import asyncio
-import re
 import secrets
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 import aiohttp
-from aiohttp import HttpVersion10, HttpVersion11, web
+import yarl
+from aiohttp import web
 
-from interlock_contract.bundle import BundleTasks
+from interlock_contract.bundle import Bundle, BundlePeer, BundleTasks
 from interlock_contract.listeners import LISTENERS, ListenerName
 from interlock_guard.audit.recorder import Recorder
 from interlock_guard.budget.task_accounts import TaskAccounts
 from interlock_guard.decision.decide import check_open, check_terminated
+from interlock_guard.decision.scope import describe_values
 from interlock_guard.state import LiveState
+from interlock_guard.tasks.a2a_ids import read_answer_ids
 from interlock_guard.tasks.concurrency_limiter import ConcurrencyLimiter
-from interlock_guard.tasks.exchange import AgentAddress, TaskExchange, TaskRequest, tell_to_continue
-from interlock_guard.tasks.headers import imitates, read_trace
+from interlock_guard.tasks.exchange import AgentAddress, PeerDeclined, TaskExchange, TaskRequest
+from interlock_guard.tasks.headers import read_trace
+from interlock_guard.tasks.inspection import BodyRoom, inspect, measure_look
+from interlock_guard.tasks.known_ids import KnownIds
 from interlock_guard.tasks.metrics import TaskMetrics
 from interlock_guard.tasks.outcome_classifier import FAILURES, OF_THE_AGENT, TaskOutcome
 from interlock_guard.tasks.refusals import (
-    BODY_TIMED_OUT,
-    MAX_BODY,
     NO_TASKS,
     OWN_POD,
-    TOO_LARGE,
+    RECORDED,
+    UNKNOWN_TASK,
     TaskReason,
     TaskRefusal,
     TaskRefused,
     closed,
     exhausted,
     malformed,
+    peer_unavailable,
 )
-from interlock_guard.tasks.request_classes import LONGEST_LOOKED_AT, RequestClass, classify_request, read_rpc_method
+from interlock_guard.tasks.request_checks import check_request
+from interlock_guard.tasks.request_classes import RequestClass
+from interlock_guard.tasks.routing import (
+    FORWARDED_BY_ID,
+    FORWARDED_BY_SCOPE,
+    REFUSED_HEADER,
+    choose_placement,
+    explain_refusal,
+    is_draining,
+)
 from interlock_http.listener import BoundedListener
 from interlock_http.own_pod import OwnPod
 
-METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
-"""The methods that reach an agent."""
-_BODILESS: Final = frozenset({"GET", "HEAD"})
-"""Methods whose body has no meaning (RFC 9110, section 9.3.1): many servers leave it on the connection."""
-
-_TARGET: Final = re.compile(r"/[!-\"$-~]*\Z")
-"""Origin form of RFC 9112, section 3.2.1: printable ASCII, and no fragment, which clients keep to themselves."""
-_LENGTH: Final = re.compile(r"[0-9]{1,18}\Z")
-_ONCE: Final = ("Host", "Content-Length", "Transfer-Encoding", "Content-Type", "Expect", "Authorization")
-_SWITCHES: Final = frozenset({"websocket", "tcp"})
-"""What the HTTP parser switches to; any other offer of an upgrade may be ignored (RFC 9110, section 7.8)."""
-
-
-def check_request(http: web.BaseRequest) -> TaskRefusal | None:
-    """Return why the request is not passed on, as far as its head tells."""
-    return _check_line(http) or _check_headers(http) or _check_size(http)
-
-
-def _check_line(http: web.BaseRequest) -> TaskRefusal | None:
-    if http.version not in (HttpVersion10, HttpVersion11):
-        return malformed("This speaks HTTP/1.1.", 505)
-    if http.method not in METHODS:
-        return malformed(f"The method must be one of {', '.join(sorted(METHODS))}.", 405)
-    if _TARGET.match(http.raw_path) is None:
-        return malformed("The request's target must be a path, printable and without a fragment.")
-    return None
-
-
-def _check_headers(http: web.BaseRequest) -> TaskRefusal | None:
-    headers = http.headers
-    doubled = next((name for name in _ONCE if len(headers.getall(name, ())) > 1), None)
-    if doubled is not None:
-        return malformed(f"The header {doubled} is there twice.")
-    imitation = next((name for name in headers if imitates(name)), None)
-    if imitation is not None:
-        return malformed(f"The header {imitation} could be taken for another one: use no sign but - in its name.")
-    if http.version == HttpVersion11 and not headers.get("Host"):
-        return malformed("The header Host is missing.")
-    if headers.get("Upgrade", "").strip().lower() in _SWITCHES:
-        return malformed("Web sockets and other protocols than HTTP are not passed on.", 501)
-    if headers.get("Expect", "100-continue").lower() != "100-continue":
-        return malformed("Nothing but 100-continue can be expected here.", 417)
-    return None
-
-
-def _check_size(http: web.BaseRequest) -> TaskRefusal | None:
-    length, coding = http.headers.get("Content-Length"), http.headers.get("Transfer-Encoding")
-    if length is not None and coding is not None:
-        return malformed("Content-Length and Transfer-Encoding contradict each other: send one of them.")
-    if coding is not None and (coding.lower() != "chunked" or http.version == HttpVersion10):
-        return malformed("The only Transfer-Encoding that is read is chunked, in HTTP/1.1.", 501)
-    if length is not None and _LENGTH.match(length) is None:
-        return malformed("Content-Length is not a number.")
-    if http.method in _BODILESS and (coding is not None or int(length or "0") > 0):
-        return malformed(f"A {http.method} request has no body: send it by POST.")
-    return TOO_LARGE if length is not None and int(length) > MAX_BODY else None
-
-
 CONTROL_REQUESTS_PER_TASK: Final = 4
 """How many control requests may be under way for each task that may be."""
-BODY_SECONDS: Final = 10.0
-"""How long the body of a short JSON request may take, which is read before a place is asked for."""
+PASSED_ON_PER_TASK: Final = 4
+"""How many requests may be under way at other placements for each task that may be at the agent."""
+ATTEMPTS: Final = 12
+PAUSE_SECONDS: Final = 0.25
+"""How often, and after which pause, a task is routed again that a peer did not take. The bundles of two placements
+change one after the other, so for a moment neither may serve what one of them has given up."""
 
 _SHUTDOWN_SECONDS: Final = 0.2
 _ENDING: Final = TaskRefusal(503, TaskOutcome.GUARD_ENDED, "The guard is being ended: try again.", retry_after=1)
@@ -137,7 +97,11 @@ class TaskEndpoint:
         self._session, self._monotonic, self._host = session, monotonic, host
         self._own_pod, self._seconds_until_money = own_pod, seconds_until_money
         self._accounts = accounts or TaskAccounts()
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when what is under way may have changed, or the bundle has."""
+        self._known, self._bodies = KnownIds(), BodyRoom()
         self._tasks = ConcurrencyLimiter()
+        self._passing = ConcurrencyLimiter(waiting_per_slot=0)
         self._control_requests = ConcurrencyLimiter(waiting_per_slot=0)
         self._open: set[TaskExchange] = set()
         self.listener = BoundedListener(LISTENERS[ListenerName.TASKS], self._refuse_head)
@@ -149,7 +113,19 @@ class TaskEndpoint:
 
     def lines(self) -> list[str]:
         """Return the figures about tasks in Prometheus' text format."""
-        return self._counts.lines(self._tasks.taken, self._tasks.waiting)
+        lines = self._counts.lines(self._tasks.taken, self._tasks.waiting)
+        return [*lines, *self._counts.drain_lines(self.under_way, drains=self.drains)]
+
+    @property
+    def drains(self) -> bool:
+        """Whether this guard takes no new tasks."""
+        return self._live.bundle is not None and is_draining(self._live.bundle, self._recorder.pod)
+
+    @property
+    def under_way(self) -> int:
+        """Tasks under way: requests that are here, and A2A tasks whose last seen state is not final."""
+        self._known.expire(self._monotonic())
+        return len(self._open) + self._tasks.waiting + self._known.under_way
 
     def end(self) -> None:
         """End every task, since the guard itself ends."""
@@ -167,6 +143,8 @@ class TaskEndpoint:
             self._tasks.send_away(self._closed_or_no_tasks())
         self._tasks.resize(limit)
         self._control_requests.resize(limit * CONTROL_REQUESTS_PER_TASK)
+        self._passing.resize(limit * PASSED_ON_PER_TASK)
+        self.on_change()
 
     def _send_all_away(self, refusal: TaskRefusal) -> None:
         self._tasks.send_away(refusal)
@@ -184,24 +162,95 @@ class TaskEndpoint:
         since = self._monotonic()
         trace = read_trace(http.headers.getall("traceparent", ()), secrets.token_hex(24))
         request = TaskRequest(http, secrets.token_hex(16), trace)
+        held = 0
         try:
-            self._admit(http)
-            await self._inspect(request)
+            bundle, tasks = self._admit(http)
+            most = measure_look(http, bundle, tasks)
+            held = self._bodies.take(most)
+            await inspect(request, tasks, most)
             self._check_budget(request)
-            slots = self._control_requests if request.kind == RequestClass.CONTROL else self._tasks
-            await slots.take()
+            return await self._route(request, since)
         except TaskRefused as refused:
-            return self._refuse(refused.refusal)
+            return self._refuse(refused.refusal, request)
         except (asyncio.CancelledError, OSError):
-            self._counts.refused[TaskReason.GAVE_UP] += 1
+            if not request.has_begun:
+                self._counts.refused[TaskReason.GAVE_UP] += 1
             raise
-        try:
-            return await self._carry(request, since)
         finally:
-            slots.give_back()
+            self._bodies.give_back(held)
+            self.on_change()
 
-    def _admit(self, http: web.BaseRequest) -> BundleTasks:
-        """Return how the agent takes tasks.
+    async def _route(self, request: TaskRequest, since: float) -> web.StreamResponse:
+        """Bring a request to the placement that it belongs to.
+
+        Raises:
+            TaskRefused: No placement takes it.
+        """
+        for peer in list(self._find_asked_first(request)):
+            response = await self._pass_on(request, since, peer, FORWARDED_BY_ID)
+            if response is not None:
+                return response
+        for attempt in range(ATTEMPTS):
+            found = self._choose(request)
+            if found is None:
+                response = await self._carry(request, since)
+            else:
+                response = await self._pass_on(request, since, found, FORWARDED_BY_SCOPE)
+            if response is not None:
+                return response
+            if found is not None and attempt < ATTEMPTS - 1:
+                await asyncio.sleep(PAUSE_SECONDS)
+        raise TaskRefused(peer_unavailable("" if found is None else found.stage))
+
+    def _find_asked_first(self, request: TaskRequest) -> Iterator[BundlePeer]:
+        """Yield the peers that may have begun what a request is about, where this guard does not know it."""
+        bundle = self._live.bundle
+        if bundle is None or not request.ids or request.forwarded or not request.is_repeatable:
+            return
+        if not self._known.knows(request.ids, self._monotonic()):
+            yield from sorted(bundle.peers, key=lambda peer: not peer.is_draining)
+
+    def _choose(self, request: TaskRequest) -> BundlePeer | None:
+        """Return the peer that serves a request; None where the guard's own agent does.
+
+        Raises:
+            TaskRefused: No placement takes it.
+        """
+        bundle, _ = self._admit(request.http)
+        if self._known.knows(request.ids, self._monotonic()):
+            return None
+        if request.forwarded == FORWARDED_BY_ID:
+            raise TaskRefused(UNKNOWN_TASK)
+        if request.kind == RequestClass.CONTROL:  # no new work: the agent's card, or a task that its agent may know
+            return None
+        found = choose_placement(bundle, request.values, drains=self.drains)
+        if found is not None and request.forwarded:
+            raise TaskRefused(explain_refusal(bundle, request.values))
+        return found
+
+    async def _pass_on(
+        self, request: TaskRequest, since: float, peer: BundlePeer, forwarded: str
+    ) -> web.StreamResponse | None:
+        """Pass a request on to another placement; return None where its guard did not take it.
+
+        Raises:
+            TaskRefused: Too many are under way there.
+        """
+        await self._passing.take()
+        try:
+            self._admit(request.http)
+            url = yarl.URL(peer.url)
+            address = AgentAddress(self._session, url.host or "", url.port or 0)
+            exchange = TaskExchange(request, address, peer, forwarded)
+            try:
+                return await self._run(exchange, since)
+            except PeerDeclined:
+                return None
+        finally:
+            self._passing.give_back()
+
+    def _admit(self, http: web.BaseRequest) -> tuple[Bundle, BundleTasks]:
+        """Return the bundle, and how the agent takes tasks.
 
         Raises:
             TaskRefused: It takes none now, or not this one.
@@ -217,7 +266,7 @@ class TaskEndpoint:
         bundle = self._live.bundle
         if bundle is None or bundle.tasks is None:
             raise TaskRefused(NO_TASKS)
-        return bundle.tasks
+        return bundle, bundle.tasks
 
     def _check_budget(self, request: TaskRequest) -> None:
         """Refuse a task that the agent has no money for. What controls a task under way passes.
@@ -233,70 +282,100 @@ class TaskEndpoint:
         denial = check_open(self._live.bundle, self._live.state, self._monotonic())
         return NO_TASKS if denial is None else closed(denial)
 
-    async def _inspect(self, request: TaskRequest) -> None:
-        """Find out what a request is; of a short JSON body, what it says.
-
-        Raises:
-            TaskRefused: The body did not come in time.
-        """
-        http = request.http
-        length = http.content_length
-        is_json = http.content_type == "application/json" and "Content-Encoding" not in http.headers
-        if is_json and length is not None and 0 < length <= LONGEST_LOOKED_AT:
-            if "Expect" in http.headers:
-                await tell_to_continue(http)
-            try:
-                async with asyncio.timeout(BODY_SECONDS):
-                    request.body = await http.content.readexactly(length)
-            except TimeoutError:
-                raise TaskRefused(BODY_TIMED_OUT) from None
-            request.rpc = read_rpc_method(request.body)
-        request.kind = classify_request(http.method, http.raw_path, request.rpc)
-
     def _refuse_head(self, status: int, message: str) -> web.Response:
         return self._refuse(malformed(message, status))
 
-    def _refuse(self, refusal: TaskRefusal) -> web.Response:
+    def _refuse(self, refusal: TaskRefusal, request: TaskRequest | None = None) -> web.Response:
         self._counts.refused[str(refusal.reason)] += 1
-        response = web.Response(status=refusal.status, body=refusal.body, headers=refusal.headers)
-        if refusal.ends_connection:
+        headers = dict(refusal.headers)
+        if request is not None and request.forwarded:
+            headers[REFUSED_HEADER] = str(refusal.reason)
+        if request is not None and refusal.reason in RECORDED:
+            headers["Interlock-Task"] = request.id
+            self._record(request, str(refusal.reason), refusal.status)
+        response = web.Response(status=refusal.status, body=refusal.body, headers=headers)
+        if refusal.ends_connection or (request is not None and not request.is_repeatable):
             response.force_close()
         return response
 
-    async def _carry(self, request: TaskRequest, since: float) -> web.StreamResponse:
-        """Pass a task on that has a place; what has changed while it waited is looked at again."""
+    async def _carry(self, request: TaskRequest, since: float) -> web.StreamResponse | None:
+        """Bring a task to the agent; return None where it belongs elsewhere by the time that it has a place.
+
+        Raises:
+            TaskRefused: It has no place, or is not taken any longer.
+        """
+        slots = self._control_requests if request.kind == RequestClass.CONTROL else self._tasks
+        await slots.take()
         try:
-            intake = self._admit(request.http)
-        except TaskRefused as refused:
-            return self._refuse(refused.refusal)
-        began = self._monotonic()
-        exchange = TaskExchange(request, AgentAddress(self._session, self._host, intake.port))
+            if self._choose(request) is not None:
+                return None
+            _, tasks = self._admit(request.http)
+            exchange = TaskExchange(
+                request, AgentAddress(self._session, self._host, tasks.port), on_message=self._note_answer
+            )
+            if request.kind != RequestClass.CONTROL:
+                self._accounts.begin(request.id)
+            try:
+                return await self._run(exchange, since)
+            finally:
+                self._accounts.end(request.id)
+        finally:
+            slots.give_back()
+
+    async def _run(self, exchange: TaskExchange, since: float) -> web.StreamResponse:
+        """Run an exchange and record its end.
+
+        Raises:
+            PeerDeclined: The peer did not take it.
+        """
+        began, exchange.request.has_begun = self._monotonic(), True
         self._open.add(exchange)
-        if request.kind != RequestClass.CONTROL:
-            self._accounts.begin(request.id)
+        self.on_change()
+        is_declined = False
         try:
             return await exchange.carry()
+        except PeerDeclined:
+            is_declined, exchange.request.has_begun = True, False
+            raise
         finally:
-            self._accounts.end(request.id)
             self._open.discard(exchange)
-            self._finish(exchange, since, began)
+            if not is_declined:
+                self._finish(exchange, since, began)
+
+    def _note_answer(self, message: Any) -> None:
+        seen = read_answer_ids(message)
+        if seen is not None:
+            self._known.note(seen, self._monotonic())
+            self.on_change()
 
     def _finish(self, exchange: TaskExchange, since: float, began: float) -> None:
-        now, request = self._monotonic(), exchange.request
-        outcome = exchange.outcome or TaskOutcome.GUARD_ENDED
-        self._counts.end(request.kind, outcome, now - since)
-        if request.kind == RequestClass.TASK and outcome in OF_THE_AGENT:
-            self._recorder.work.end_task(now - since, is_failure=outcome in FAILURES)
-        fields = {
+        now, request, peer = self._monotonic(), exchange.request, exchange.peer
+        outcome = str(exchange.outcome or TaskOutcome.GUARD_ENDED)
+        if peer is None:
+            self._counts.end(request.kind, outcome, now - since)
+            if request.kind == RequestClass.TASK and outcome in OF_THE_AGENT:
+                self._recorder.work.end_task(now - since, is_failure=outcome in FAILURES)
+        else:
+            self._counts.passed_on[outcome] += 1
+        more: dict[str, Any] = {} if peer is None else {"passedTo": f"{peer.stage}/{peer.revision}"}
+        more |= {"waitSeconds": round(began - since, 6), "durationSeconds": round(now - since, 6)}
+        self._record(request, outcome, exchange.status, more)
+
+    def _record(
+        self, request: TaskRequest, outcome: str, status: int, more: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        fields: dict[str, Any] = {
             "task": request.id,
             "trace": request.trace.id,
             "type": str(request.kind),
             "method": request.http.method,
             "rpc": request.rpc,
             "caller": request.http.remote or "",
-            "outcome": str(outcome),
-            "status": exchange.status,
-            "waitSeconds": round(began - since, 6),
-            "durationSeconds": round(now - since, 6),
+            "outcome": outcome,
+            "status": status,
         }
-        self._recorder.finish_task(self._live.bundle, fields)
+        if request.values:
+            fields["values"] = describe_values(request.values)
+        if request.forwarded:
+            fields["forwarded"] = request.forwarded
+        self._recorder.finish_task(self._live.bundle, fields | dict(more))

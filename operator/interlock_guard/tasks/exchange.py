@@ -3,14 +3,15 @@
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import yarl
 from aiohttp import HttpVersion10, web
 
+from interlock_contract.bundle import BundlePeer
 from interlock_guard.tasks.headers import Trace, to_agent, to_caller
 from interlock_guard.tasks.outcome_classifier import AnswerReader, TaskOutcome
 from interlock_guard.tasks.refusals import (
@@ -20,12 +21,14 @@ from interlock_guard.tasks.refusals import (
     TIMED_OUT,
     TOO_LARGE,
     UNAVAILABLE,
+    TaskReason,
     TaskRefusal,
     TaskRefused,
     bad_answer,
     malformed,
 )
 from interlock_guard.tasks.request_classes import RequestClass
+from interlock_guard.tasks.routing import FORWARDED_BY_ID, FORWARDED_BY_SCOPE, FORWARDED_HEADER, REFUSED_HEADER
 from interlock_http.client import explain_head
 
 TASK_SECONDS: Final = 3600.0
@@ -39,6 +42,8 @@ UNREAD_SECONDS: Final = 60.0
 _LIMITS: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
 _NO_AUTOMATIC: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_DECLINES: Final = frozenset({TaskReason.OUT_OF_SCOPE, TaskReason.UNKNOWN_TASK, TaskReason.DRAINING})
+"""Refusals of another guard after which a task may go elsewhere."""
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time
 
 
@@ -67,6 +72,10 @@ class TaskRequest:
         kind: What it is.
         rpc: The JSON-RPC method that it names, if its body was looked at.
         body: The body, if it was looked at; else it is still to come.
+        begun: The beginning of a body that turned out to be too long to be looked at.
+        values: The values that it names of the dimensions of scopes.
+        ids: The tasks and contexts of A2A that it names.
+        has_begun: Whether it is on its way to an agent.
     """
 
     http: web.BaseRequest
@@ -75,14 +84,44 @@ class TaskRequest:
     kind: RequestClass = RequestClass.TASK
     rpc: str = ""
     body: bytes | None = None
+    begun: bytes = b""
+    values: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    ids: frozenset[str] = frozenset()
+    has_begun: bool = False
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it can be sent to several places, one after the other."""
+        return self.body is not None or not self.http.body_exists
+
+    @property
+    def forwarded(self) -> str:
+        """What another guard asks of this one; empty for a request of a caller."""
+        found = self.http.headers.get(FORWARDED_HEADER)
+        return "" if found is None else FORWARDED_BY_ID if found == FORWARDED_BY_ID else FORWARDED_BY_SCOPE
+
+
+class PeerDeclined(Exception):  # noqa: N818 - says what became of a task
+    """A peer did not take a task: its guard refused it, or is not there. Nothing of an answer was sent."""
 
 
 @dataclass(slots=True, eq=False)
 class TaskExchange:
-    """One task under way. `outcome` is how it ended, `status` what its caller got, 0 where that was nothing."""
+    """One task under way. `outcome` is how it ended, `status` what its caller got, 0 where that was nothing.
+
+    Attributes:
+        request: The task.
+        agent: Where it goes.
+        peer: The placement that it is passed on to; None for the guard's own agent.
+        forwarded: For a peer, what its guard is asked.
+        on_message: Called with each message of JSON in the answer.
+    """
 
     request: TaskRequest
     agent: AgentAddress
+    peer: BundlePeer | None = None
+    forwarded: str = ""
+    on_message: Callable[[Any], None] = lambda _: None
     outcome: str = ""
     status: int = 0
     _cancelled: TaskRefusal | None = None
@@ -131,6 +170,8 @@ class TaskExchange:
         try:
             answer = await self._ask()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            if self.peer is not None:  # nothing was sent
+                raise PeerDeclined from None
             self._end(TaskOutcome.AGENT_UNAVAILABLE)
             return self._fail(UNAVAILABLE)
         except aiohttp.ClientResponseError as error:  # what came is no answer
@@ -139,16 +180,26 @@ class TaskExchange:
         except (aiohttp.ClientError, OSError):
             return self._fail(self._broken())
         try:
+            if self._is_declined(answer):
+                raise PeerDeclined
             return await self._pass_back(answer)
         finally:
             answer.close()
 
+    def _is_declined(self, answer: aiohttp.ClientResponse) -> bool:
+        """Return True if the guard of a peer refused the task, and it can be sent elsewhere."""
+        is_refused = self.peer is not None and answer.headers.get(REFUSED_HEADER, "") in _DECLINES
+        return is_refused and self.request.is_repeatable
+
     async def _ask(self) -> aiohttp.ClientResponse:
         request = self.request
+        headers = to_agent(request.http.headers, request.id, request.trace)
+        if self.forwarded:
+            headers[FORWARDED_HEADER] = self.forwarded
         return await self.agent.session.request(
             request.http.method,
             self.agent.url_of(request.http.raw_path),
-            headers=to_agent(request.http.headers, request.id, request.trace),
+            headers=headers,
             data=self._body(),
             skip_auto_headers=_NO_AUTOMATIC,
             allow_redirects=False,
@@ -163,9 +214,11 @@ class TaskExchange:
     async def _read_on(self) -> AsyncIterator[bytes]:
         """Hand the body on as it comes; one that does not say its length may turn out to be too long."""
         http = self.request.http
-        if "Expect" in http.headers:
+        if "Expect" in http.headers and not self.request.begun:
             await tell_to_continue(http)
-        sent = 0
+        sent = len(self.request.begun)
+        if sent:
+            yield self.request.begun
         while chunk := await self._read_some():
             sent += len(chunk)
             if sent > MAX_BODY:
@@ -195,7 +248,10 @@ class TaskExchange:
         response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
         self._response, self.status = response, answer.status
         reader = self._reader = AnswerReader(
-            answer.status, answer.content_type, is_coded="Content-Encoding" in answer.headers
+            answer.status,
+            answer.content_type,
+            is_coded="Content-Encoding" in answer.headers,
+            on_message=self.on_message,
         )
         try:
             await response.prepare(self.request.http)

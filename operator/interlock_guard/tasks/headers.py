@@ -98,8 +98,13 @@ def imitates(name: str) -> bool:
         name: The header's name.
     """
     lower = name.lower()
-    folded = _NO_LETTER.sub("-", lower)
+    folded = fold_name(lower)
     return folded != lower and (folded.startswith(OWN_PREFIX) or folded in _FRAMING or folded in _HOP_BY_HOP)
+
+
+def fold_name(name: str) -> str:
+    """Return the one name that servers which know no signs may make of a header's name in lower case."""
+    return _NO_LETTER.sub("-", name)
 
 
 def _end_to_end(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:

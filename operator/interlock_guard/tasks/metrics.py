@@ -27,6 +27,15 @@ REFUSED: Final = Metric(
     "Refused tasks. `GaveUp` are callers that disconnected while they waited.",
     ("reason",),
 )
+PASSED_ON: Final = Metric(
+    "interlock_guard_tasks_passed_on_total", "counter", "Tasks that another placement of the agent got.", ("outcome",)
+)
+UNDER_WAY: Final = Metric(
+    "interlock_guard_tasks_under_way",
+    "gauge",
+    "Requests that are in the guard, and A2A tasks whose last seen state is not final.",
+)
+DRAINS: Final = Metric("interlock_guard_draining", "gauge", "1 while the guard takes no new tasks.")
 DURATION: Final = Metric(
     "interlock_guard_task_duration_seconds",
     "histogram",
@@ -43,6 +52,8 @@ class TaskMetrics:
         """What reached the agent or should have, by kind and outcome."""
         self.refused: Counter[str] = Counter()
         """What was refused before it could, by reason."""
+        self.passed_on: Counter[str] = Counter()
+        """What was passed on to another placement, by outcome."""
         self._buckets = {kind: [0] * (len(BUCKETS) + 1) for kind in RequestClass}
         self._seconds = dict.fromkeys(RequestClass, 0.0)
 
@@ -70,6 +81,14 @@ class TaskMetrics:
             *FAILED.render_by(((kind,), count) for kind, count in sorted(failures.items())),
             *REFUSED.render_by(((reason,), count) for reason, count in sorted(self.refused.items())),
             *self._histogram(),
+        ]
+
+    def drain_lines(self, under_way: int, *, drains: bool) -> list[str]:
+        """Return what shows whether the guard can be ended, in Prometheus' text format."""
+        return [
+            *PASSED_ON.render_by(((outcome,), count) for outcome, count in sorted(self.passed_on.items())),
+            *UNDER_WAY.render(under_way),
+            *DRAINS.render(int(drains)),
         ]
 
     def _histogram(self) -> list[str]:

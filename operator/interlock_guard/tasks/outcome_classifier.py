@@ -4,6 +4,7 @@ HTTP alone says too little: A2A answers a task that failed with 200. So what pas
 larger or compressed is judged by its status alone.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final
 
@@ -77,9 +78,18 @@ class AnswerReader:
         status: The HTTP status.
         content_type: The media type, without parameters.
         is_coded: The body is compressed, so nothing is read in it.
+        on_message: Called with each message of JSON in the answer.
     """
 
-    def __init__(self, status: int, content_type: str, *, is_coded: bool) -> None:
+    def __init__(
+        self,
+        status: int,
+        content_type: str,
+        *,
+        is_coded: bool,
+        on_message: Callable[[Any], None] = lambda _: None,
+    ) -> None:
+        self._on_message = on_message
         self._outcome = outcome_of_status(status)
         self.has_last_word = False
         """Whether the agent has said all that there is to say of the task; its answer may still be open."""
@@ -114,6 +124,7 @@ class AnswerReader:
             message = parse_json(text)
         except JsonInvalid:
             return
+        self._on_message(message)
         self._outcome = outcome_of_message(message) or self._outcome
         self.has_last_word = self.has_last_word or is_last_word(message)
 
@@ -140,7 +151,16 @@ def is_last_word(message: Any) -> bool:
         message = message.get("result")
     result = message if isinstance(message, dict) else {}
     is_message = isinstance(result.get("message"), dict) or result.get("kind") == "message"
-    return is_message or _state_of(result).lower().removeprefix("task_state_") in _FINAL
+    return is_message or plain_state(_state_of(result)) in FINAL_STATES
+
+
+FINAL_STATES: Final = frozenset({"completed", "failed", "rejected", "canceled", "cancelled"})
+"""States after which a task changes no more, as `plain_state` returns them."""
+
+
+def plain_state(state: str) -> str:
+    """Return a state of A2A 1.0 or 0.3 in one spelling: `TASK_STATE_WORKING` is `working`."""
+    return state.lower().removeprefix("task_state_")
 
 
 def _state_of(result: Any) -> str:
@@ -153,7 +173,6 @@ def _state_of(result: Any) -> str:
     return state if isinstance(state, str) else ""
 
 
-_FINAL: Final = frozenset({"completed", "failed", "rejected", "canceled", "cancelled"})
 _STATES: Final = {
     "failed": TaskOutcome.FAILED,
     "TASK_STATE_FAILED": TaskOutcome.FAILED,

@@ -5,7 +5,7 @@ The answer is a JSON-RPC error, so that A2A clients read it as one; `error.data`
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from interlock_contract.listeners import LISTENERS, ListenerName
 from interlock_guard.decision.decide import Deny
@@ -44,6 +44,18 @@ class TaskReason(StrEnum):
     """The agent's answer is not HTTP as it is spoken here, or its head is too large."""
     TIMED_OUT = "TimedOut"
     """The agent took longer than a task may."""
+    OUT_OF_SCOPE = "OutOfScope"
+    """The task names values that this placement does not serve, and no other one serves as a whole."""
+    UNKNOWN_TASK = "UnknownTask"
+    """Another guard asked for a task or context that was not begun here."""
+    DRAINING = "Draining"
+    """The placement is being taken away, and no other one serves the task."""
+    PEER_UNAVAILABLE = "PeerUnavailable"
+    """The placement that serves the task cannot be reached, or does not serve it yet."""
+
+
+RECORDED: Final = frozenset({TaskReason.OUT_OF_SCOPE, TaskReason.DRAINING, TaskReason.PEER_UNAVAILABLE})
+"""Refusals that have an audit record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,7 @@ class TaskRefusal:
         retry_after: Seconds after which another try makes sense; None where the caller has to change something, or
             where that is unknown.
         ends_connection: The rest of what the caller sends cannot be told from another request.
+        served_by: For a task out of scope, the placements that serve its values.
     """
 
     status: int
@@ -64,12 +77,16 @@ class TaskRefusal:
     message: str
     retry_after: int | None = None
     ends_connection: bool = False
+    served_by: tuple[dict[str, Any], ...] | None = None
 
     @property
     def body(self) -> bytes:
         """The answer's body."""
         code = INVALID_REQUEST if self.reason == TaskReason.BAD_REQUEST else REFUSED
-        return dump_error(None, code, self.message, {"reason": str(self.reason), "message": self.message})
+        data: dict[str, Any] = {"reason": str(self.reason), "message": self.message}
+        if self.served_by is not None:
+            data["servedBy"] = list(self.served_by)
+        return dump_error(None, code, self.message, data)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -155,3 +172,20 @@ BROKEN_OFF: Final = TaskRefusal(
 TIMED_OUT: Final = TaskRefusal(
     504, TaskReason.TIMED_OUT, "The agent has not answered in the time that a task may take; it may still be at work."
 )
+DRAINING: Final = TaskRefusal(
+    503,
+    TaskReason.DRAINING,
+    "This placement of the agent is being taken away and takes no new tasks, and no other one serves this task yet.",
+    retry_after=2,
+)
+UNKNOWN_TASK: Final = TaskRefusal(421, TaskReason.UNKNOWN_TASK, "No task or context of this id was begun here.")
+
+
+def peer_unavailable(stage: str) -> TaskRefusal:
+    """Return what is said of a task whose placement does not take it now.
+
+    Args:
+        stage: The stage of that placement.
+    """
+    message = f"Stage {stage!r} serves this task, and none of its guards takes it at the moment."
+    return TaskRefusal(503, TaskReason.PEER_UNAVAILABLE, message, retry_after=2)

@@ -77,10 +77,19 @@ def classify_request(method: str, target: str, rpc: str) -> RequestClass:
 
 def read_rpc_method(body: bytes) -> str:
     """Return the JSON-RPC method that a body names, or nothing; what is no JSON is for the agent to refuse."""
+    return rpc_method_of(parse_body(body))
+
+
+def parse_body(body: bytes) -> Any:
+    """Return a body as strict JSON; None where it is none."""
     try:
-        message: Any = parse_json(body)
+        return parse_json(body)
     except JsonInvalid:
-        return ""
+        return None
+
+
+def rpc_method_of(message: Any) -> str:
+    """Return the JSON-RPC method that a message names, or nothing."""
     if not isinstance(message, dict) or "jsonrpc" not in message:
         return ""
     method = message.get("method")

@@ -3,7 +3,7 @@ from aiohttp import HttpVersion, HttpVersion10, HttpVersion11
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from interlock_guard.tasks.endpoint import METHODS, check_request
+from interlock_guard.tasks.request_checks import METHODS, check_request
 from interlock_guard.tasks.refusals import MAX_BODY, TaskRefusal
 from tests.requirements import requirement
 

@@ -1,0 +1,90 @@
+"""The reporter of a draining guard, which writes into the placement's Lease how many tasks are under way.
+
+It writes at each change, at most once a second, and only while the bundle says that the guard takes no new tasks.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from interlock_contract.drain_report import DrainReport, dump_drain
+from interlock_contract.names import DRAIN_PREFIX, GUARD_FIELD_MANAGER
+from interlock_contract.selftest_report import find_surplus
+from interlock_guard.state import LiveState
+from interlock_guard.tasks.endpoint import TaskEndpoint
+from interlock_kube.client import UNREACHABLE, ApiError, KubeClient
+
+WRITE_PAUSE: Final = 1.0
+"""Seconds between two writes."""
+_LONGEST_WAIT: Final = 10.0
+
+
+class DrainReporter:
+    """Writes what is under way at the task endpoint.
+
+    Args:
+        client: Sends the requests to the API server.
+        lease: Path of the Lease.
+        pod: Name of this pod.
+        live: The bundle in force.
+        endpoint: Where tasks are counted. Its changes wake the reporter.
+        clock: The time of day.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        lease: str,
+        pod: str,
+        *,
+        live: LiveState,
+        endpoint: TaskEndpoint,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._client, self._lease, self._key = client, lease, f"{DRAIN_PREFIX}{pod}"
+        self._live, self._endpoint, self._clock = live, endpoint, clock
+        self._changed = asyncio.Event()
+        self._written: tuple[str, int] | None = None
+        self._trouble = ""
+        endpoint.on_change = self._changed.set
+
+    async def run(self, log: Callable[[str], None]) -> None:
+        """Write each change, until cancelled."""
+        wait = WRITE_PAUSE
+        while True:
+            self._changed.clear()
+            found = self._look()
+            if found is None or found == self._written:
+                await self._changed.wait()
+                continue
+            try:
+                await self._write(*found)
+            except (ApiError, *UNREACHABLE, ValueError) as error:
+                self._note(f"{type(error).__name__}: {error}", log)
+                await asyncio.sleep(wait)
+                wait = min(_LONGEST_WAIT, wait * 2)
+            else:
+                self._written, wait = found, WRITE_PAUSE
+                self._note("", log)
+                await asyncio.sleep(WRITE_PAUSE)
+
+    def _look(self) -> tuple[str, int] | None:
+        """Return the digest of the bundle and what is under way; None while the guard takes tasks."""
+        return (self._live.digest, self._endpoint.under_way) if self._endpoint.drains else None
+
+    async def _write(self, bundle: str, under_way: int) -> None:
+        annotations = await self._patch({self._key: dump_drain(DrainReport(bundle, under_way, self._clock()))})
+        surplus = find_surplus(annotations, self._key, DRAIN_PREFIX)
+        if surplus:
+            await self._patch(dict.fromkeys(surplus))
+
+    async def _patch(self, annotations: dict[str, str] | dict[str, None]) -> dict[str, str]:
+        found = await self._client.patch(self._lease, {"metadata": {"annotations": annotations}}, GUARD_FIELD_MANAGER)
+        kept = found["metadata"].get("annotations") or {}
+        return {str(key): str(value) for key, value in kept.items()}
+
+    def _note(self, trouble: str, log: Callable[[str], None]) -> None:
+        if trouble != self._trouble:
+            log(f"drain report in the Lease: {trouble or 'written again'}")
+        self._trouble = trouble

@@ -1,0 +1,66 @@
+"""The ids of A2A tasks and contexts that this guard's agent began: what names one of them goes to this agent.
+
+The table is bounded in number and time, and is in memory alone: a guard that is restarted knows none. No I/O.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from interlock_guard.tasks.a2a_ids import SeenTask
+
+MAX_KNOWN: Final = 4096
+"""Ids that are remembered; beyond it the one that was not named for longest is forgotten."""
+KNOWN_SECONDS: Final = 24 * 3600.0
+"""How long an id is remembered after an answer has named it last."""
+
+
+@dataclass(slots=True)
+class _Known:
+    at: float
+    is_open: bool = False
+
+
+class KnownIds:
+    """The ids, and which of the tasks are under way."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self.under_way = 0
+        """Tasks whose last seen state is not final."""
+
+    def note(self, seen: SeenTask, now: float) -> None:
+        """Remember what an answer of the agent says.
+
+        Args:
+            seen: The ids, and whether the task has ended.
+            now: Seconds on a clock that never goes back.
+        """
+        for one, is_final in ((seen.task, seen.is_final), (seen.context, None)):
+            if one:
+                known = self._known.setdefault(one, _Known(now))
+                known.at = now
+                self._known.move_to_end(one)
+                if is_final is not None:
+                    self._set_open(known, is_open=not is_final)
+        while len(self._known) > MAX_KNOWN:
+            self._forget_oldest()
+
+    def expire(self, now: float) -> None:
+        """Forget the ids that no answer has named for long."""
+        while self._known and now - next(iter(self._known.values())).at > KNOWN_SECONDS:
+            self._forget_oldest()
+
+    def knows(self, ids: Iterable[str], now: float) -> bool:
+        """Return True if one of these ids is of a task or context that this agent began."""
+        self.expire(now)
+        return any(one in self._known for one in ids)
+
+    def _forget_oldest(self) -> None:
+        _, known = self._known.popitem(last=False)
+        self._set_open(known, is_open=False)
+
+    def _set_open(self, known: _Known, *, is_open: bool) -> None:
+        self.under_way += int(is_open) - int(known.is_open)
+        known.is_open = is_open
