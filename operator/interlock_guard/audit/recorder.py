@@ -237,6 +237,23 @@ class Recorder:
         else:
             self._try(TASK, self._place(bundle) | dict(fields))
 
+    def refuse_task(self, bundle: Bundle | None, fields: Mapping[str, Any]) -> None:
+        """Record that a task was refused. Beyond the first ones of a minute, refusals share a record, as denials do.
+
+        Args:
+            bundle: The bundle that holds.
+            fields: The fields as those of a task that ended, of which `outcome` is the reason.
+        """
+        try:
+            self._begin(bundle)
+            self.write_ended_denials()
+        except RecordFailed:
+            self.unrecorded += 1
+            return
+        now, described = self._clock(), self._place(bundle) | dict(fields)
+        if not self._denials.count((described["outcome"], "tasks", ""), described, now, _stamp(now)):
+            self._try(TASK, described)
+
     def _begin(self, bundle: Bundle | None) -> None:
         """Start the chain with its first record, and say which bundle holds from here on where it is another one."""
         if bundle is not self._bundle:

@@ -5,8 +5,7 @@ The content of a task is not decided on. The agent's calls are, one by one.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import aiohttp
@@ -60,9 +59,11 @@ PASSED_ON_PER_TASK: Final = 4
 """How many requests may be under way at other placements for each task that may be at the agent."""
 ATTEMPTS: Final = 12
 PAUSE_SECONDS: Final = 0.25
-"""How often, and after which pause, a task is routed again that a peer did not take. The bundles of two placements
-change one after the other, so for a moment neither may serve what one of them has given up."""
+ROUTE_SECONDS: Final = 5.0
+"""How often, after which pause and for how long a task is routed again that a peer did not take. The bundles of two
+placements change one after the other, so for a moment neither may serve what one of them has given up."""
 
+_sleep: Final = asyncio.sleep
 _SHUTDOWN_SECONDS: Final = 0.2
 _ENDING: Final = TaskRefusal(503, TaskOutcome.GUARD_ENDED, "The guard is being ended: try again.", retry_after=1)
 
@@ -190,7 +191,8 @@ class TaskEndpoint:
             response = await self._pass_on(request, since, peer, FORWARDED_BY_ID)
             if response is not None:
                 return response
-        for attempt in range(ATTEMPTS):
+        deadline = asyncio.get_running_loop().time() + ROUTE_SECONDS
+        for _ in range(ATTEMPTS):
             found = self._choose(request)
             if found is None:
                 response = await self._carry(request, since)
@@ -198,8 +200,10 @@ class TaskEndpoint:
                 response = await self._pass_on(request, since, found, FORWARDED_BY_SCOPE)
             if response is not None:
                 return response
-            if found is not None and attempt < ATTEMPTS - 1:
-                await asyncio.sleep(PAUSE_SECONDS)
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            if found is not None:
+                await _sleep(PAUSE_SECONDS)
         raise TaskRefused(peer_unavailable("" if found is None else found.stage))
 
     def _find_asked_first(self, request: TaskRequest) -> Iterator[BundlePeer]:
@@ -221,8 +225,8 @@ class TaskEndpoint:
             return None
         if request.forwarded == FORWARDED_BY_ID:
             raise TaskRefused(UNKNOWN_TASK)
-        if request.kind == RequestClass.CONTROL:  # no new work: the agent's card, or a task that its agent may know
-            return None
+        if request.kind == RequestClass.CONTROL and not request.values:
+            return None  # no new work: the agent's card, or a task that its agent may know
         found = choose_placement(bundle, request.values, drains=self.drains)
         if found is not None and request.forwarded:
             raise TaskRefused(explain_refusal(bundle, request.values))
@@ -292,7 +296,8 @@ class TaskEndpoint:
             headers[REFUSED_HEADER] = str(refusal.reason)
         if request is not None and refusal.reason in RECORDED:
             headers["Interlock-Task"] = request.id
-            self._record(request, str(refusal.reason), refusal.status)
+            fields = self._describe(request, str(refusal.reason), refusal.status)
+            self._recorder.refuse_task(self._live.bundle, fields)
         response = web.Response(status=refusal.status, body=refusal.body, headers=headers)
         if refusal.ends_connection or (request is not None and not request.is_repeatable):
             response.force_close()
@@ -359,11 +364,11 @@ class TaskEndpoint:
             self._counts.passed_on[outcome] += 1
         more: dict[str, Any] = {} if peer is None else {"passedTo": f"{peer.stage}/{peer.revision}"}
         more |= {"waitSeconds": round(began - since, 6), "durationSeconds": round(now - since, 6)}
-        self._record(request, outcome, exchange.status, more)
+        self._recorder.finish_task(self._live.bundle, self._describe(request, outcome, exchange.status) | more)
 
-    def _record(
-        self, request: TaskRequest, outcome: str, status: int, more: Mapping[str, Any] = MappingProxyType({})
-    ) -> None:
+    @staticmethod
+    def _describe(request: TaskRequest, outcome: str, status: int) -> dict[str, Any]:
+        """Return the fields that the record of a task has in any case."""
         fields: dict[str, Any] = {
             "task": request.id,
             "trace": request.trace.id,
@@ -378,4 +383,4 @@ class TaskEndpoint:
             fields["values"] = describe_values(request.values)
         if request.forwarded:
             fields["forwarded"] = request.forwarded
-        self._recorder.finish_task(self._live.bundle, fields | dict(more))
+        return fields

@@ -7,6 +7,7 @@ import asyncio
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from interlock_contract.bundle import Bundle, BundleTasks
 from interlock_contract.listeners import LISTENERS, ListenerName
@@ -52,17 +53,19 @@ class BodyRoom:
 def measure_look(http: web.BaseRequest, bundle: Bundle, tasks: BundleTasks) -> int:
     """Return how many bytes of a body are looked at at most; 0 where it is not looked at.
 
-    Without peers and pointers only the class of a request depends on its body, and a long body is none of a control
-    request. With a pointer any media type is looked at, because many agents read JSON whatever it says.
+    Without peers and pointers only the class of a request depends on its body, and no control request is long. With a
+    pointer any media type is looked at, because many agents read JSON whatever it says. With peers every short body is
+    kept, so that it can be sent to another placement than the first one.
     """
-    if "Content-Encoding" in http.headers or not http.body_exists:
+    if not http.body_exists:
         return 0
-    is_json, points = http.content_type in _JSON, has_pointers(tasks.scope)
-    if not is_json and not points:
+    is_json = http.content_type in _JSON and "Content-Encoding" not in http.headers
+    matters = has_pointers(tasks.scope) or bool(bundle.peers)
+    if not is_json and not matters:
         return 0
-    most, length = LONGEST_READ if points or bundle.peers else LONGEST_LOOKED_AT, http.content_length
+    most, length = LONGEST_READ if matters else LONGEST_LOOKED_AT, http.content_length
     if length is None:
-        return most if points or bundle.peers else 0
+        return most if matters and "Content-Encoding" not in http.headers else 0
     return length if length <= most else 0
 
 
@@ -80,9 +83,9 @@ async def inspect(request: TaskRequest, tasks: BundleTasks, most: int) -> None:
     http = request.http
     if most:
         await _read_body(request, most)
-    is_json = http.content_type in _JSON
-    message = None if request.body is None else parse_body(request.body)
-    if message is None and request.body is not None and has_pointers(tasks.scope):
+    is_json, is_coded = http.content_type in _JSON, "Content-Encoding" in http.headers
+    message = None if request.body is None or is_coded else parse_body(request.body)
+    if message is None and request.body is not None and not is_coded and has_pointers(tasks.scope):
         check_body(request.body, is_json=is_json)
     request.rpc = rpc_method_of(message) if is_json else ""
     request.kind = classify_request(http.method, http.raw_path, request.rpc)
@@ -108,8 +111,6 @@ async def _read_body(request: TaskRequest, most: int) -> None:
                     return
     except TimeoutError:
         raise TaskRefused(BODY_TIMED_OUT) from None
-    except asyncio.IncompleteReadError:
-        raise
-    except (ValueError, web.RequestPayloadError):
+    except (web.RequestPayloadError, HttpProcessingError):
         raise TaskRefused(malformed("The body is not whole, or not well-formed.")) from None
     request.body = bytes(read)

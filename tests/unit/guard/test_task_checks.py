@@ -3,8 +3,8 @@ from aiohttp import HttpVersion, HttpVersion10, HttpVersion11
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from interlock_guard.tasks.request_checks import METHODS, check_request
 from interlock_guard.tasks.refusals import MAX_BODY, TaskRefusal
+from interlock_guard.tasks.request_checks import METHODS, check_request
 from tests.requirements import requirement
 
 

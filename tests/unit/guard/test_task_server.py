@@ -19,8 +19,8 @@ from interlock_contract.bundle import AgentIdentity, Bundle, BundleTasks, digest
 from interlock_guard.audit.recorder import Recorder, Writer
 from interlock_guard.audit.spool import Position, Spool, SpoolLimits
 from interlock_guard.state import LiveState
-from interlock_guard.tasks import endpoint as task_server
 from interlock_guard.tasks import exchange as task_exchange
+from interlock_guard.tasks import inspection
 from interlock_guard.tasks.endpoint import TaskEndpoint
 from interlock_guard.work_counter import WorkCounter
 from interlock_http.own_pod import OwnPod
@@ -126,7 +126,7 @@ HALF = b"POST / HTTP/1.1\r\nHost: a\r\n%bContent-Length: 10\r\n\r\nhalf"
 async def test_a_short_json_body_that_does_not_come_takes_no_place(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_server, "BODY_SECONDS", 0.01)
+    monkeypatch.setattr(inspection, "BODY_SECONDS", 0.01)
     status, body = await bench.send(HALF % b"Content-Type: application/json\r\n")
     assert (status, body["error"]["data"]["reason"]) == (408, "BodyTimedOut")
     assert (bench.at_work, bench.records()) == (0, [])

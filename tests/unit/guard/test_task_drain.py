@@ -1,0 +1,96 @@
+"""What a draining guard writes into the Lease, and when."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from interlock_contract.drain_report import DrainReport, read_drains
+from interlock_guard.tasks import drain
+from interlock_guard.tasks.drain import DrainReporter
+from interlock_kube.client import ApiError
+from tests.support.placements import Placement, placements, until
+
+NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
+
+
+@dataclass
+class Lease:
+    """The Lease of the placement; the first writes may fail."""
+
+    writes: list[int] = field(default_factory=list)
+    annotations: dict[str, str] = field(default_factory=dict)
+    failures: int = 0
+
+    async def patch(self, _path: str, body: dict[str, Any], _manager: str) -> dict[str, Any]:
+        if self.failures:
+            self.failures -= 1
+            raise ApiError(503, "away")
+        for key, value in body["metadata"]["annotations"].items():
+            if value is None:
+                del self.annotations[key]
+            else:
+                self.annotations[key] = value
+        self.writes.append(self.report().under_way)
+        return {"metadata": {"annotations": self.annotations}}
+
+    def report(self) -> DrainReport:
+        return read_drains(self.annotations)["pod-all"]
+
+
+@pytest.fixture
+async def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Placement]:
+    monkeypatch.setattr(drain, "WRITE_PAUSE", 0.001)
+    async with placements(tmp_path, "all") as (found,):
+        found.open()
+        yield found
+
+
+def start(one: Placement, lease: Any) -> asyncio.Task[None]:
+    reporter = DrainReporter(lease, "/lease", "pod-all", live=one.live, endpoint=one.endpoint, clock=lambda: NOW)
+    return asyncio.create_task(reporter.run(lambda _: None))
+
+
+async def test_each_change_is_written_while_the_placement_drains(one: Placement) -> None:
+    lease = Lease()
+    running = start(one, lease)
+    one.go_on.clear()
+    task = asyncio.create_task(one.send())
+    await until(lambda: one.seen)
+    assert lease.writes == []
+
+    one.open(draining=True)
+    await until(lambda: lease.writes == [1])
+    assert lease.report() == DrainReport(one.live.digest, 1, NOW)
+    one.go_on.set()
+    await task
+    await until(lambda: lease.writes == [1, 0])
+
+    running.cancel()
+
+
+async def test_a_report_that_cannot_be_written_is_written_later(one: Placement) -> None:
+    lease = Lease(failures=2)
+    running = start(one, lease)
+
+    one.open(draining=True)
+    await until(lambda: lease.writes == [0])
+
+    running.cancel()
+
+
+async def test_another_bundle_is_reported_on_by_its_own_digest(one: Placement) -> None:
+    lease = Lease()
+    running = start(one, lease)
+    one.open(draining=True)
+    await until(lambda: len(lease.writes) == 1)
+
+    one.open(draining=True, most=9)
+    await until(lambda: len(lease.writes) == 2)
+    assert lease.report().bundle == one.live.digest
+
+    running.cancel()
