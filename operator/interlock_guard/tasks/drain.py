@@ -54,7 +54,7 @@ class DrainReporter:
         wait = WRITE_PAUSE
         while True:
             self._changed.clear()
-            found = self._look()
+            found = self._find_report()
             if found is None or found == self._written:
                 await self._changed.wait()
                 continue
@@ -69,7 +69,7 @@ class DrainReporter:
                 self._note("", log)
                 await asyncio.sleep(WRITE_PAUSE)
 
-    def _look(self) -> tuple[str, int] | None:
+    def _find_report(self) -> tuple[str, int] | None:
         """Return the digest of the bundle and what is under way; None while the guard takes tasks."""
         return (self._live.digest, self._endpoint.under_way) if self._endpoint.drains else None
 

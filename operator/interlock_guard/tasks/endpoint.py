@@ -23,7 +23,7 @@ from interlock_guard.tasks.a2a_ids import read_answer_ids
 from interlock_guard.tasks.concurrency_limiter import ConcurrencyLimiter
 from interlock_guard.tasks.exchange import AgentAddress, PeerDeclined, TaskExchange, TaskRequest
 from interlock_guard.tasks.headers import read_trace
-from interlock_guard.tasks.inspection import BodyRoom, inspect, measure_look
+from interlock_guard.tasks.inspection import BodyRoom, inspect, measure_read
 from interlock_guard.tasks.known_ids import KnownIds
 from interlock_guard.tasks.metrics import TaskMetrics
 from interlock_guard.tasks.outcome_classifier import FAILURES, OF_THE_AGENT, TaskOutcome
@@ -166,7 +166,7 @@ class TaskEndpoint:
         held = 0
         try:
             bundle, tasks = self._admit(http)
-            most = measure_look(http, bundle, tasks)
+            most = measure_read(http, bundle, tasks)
             held = self._bodies.take(most)
             await inspect(request, tasks, most)
             self._check_budget(request)

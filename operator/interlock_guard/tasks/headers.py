@@ -98,11 +98,11 @@ def imitates(name: str) -> bool:
         name: The header's name.
     """
     lower = name.lower()
-    folded = fold_name(lower)
+    folded = normalize_name(lower)
     return folded != lower and (folded.startswith(OWN_PREFIX) or folded in _FRAMING or folded in _HOP_BY_HOP)
 
 
-def fold_name(name: str) -> str:
+def normalize_name(name: str) -> str:
     """Return the one name that servers which know no signs may make of a header's name in lower case."""
     return _NO_LETTER.sub("-", name)
 

@@ -50,7 +50,7 @@ class BodyRoom:
         self._left += size
 
 
-def measure_look(http: web.BaseRequest, bundle: Bundle, tasks: BundleTasks) -> int:
+def measure_read(http: web.BaseRequest, bundle: Bundle, tasks: BundleTasks) -> int:
     """Return how many bytes of a body are looked at at most; 0 where it is not looked at.
 
     Without peers and pointers only the class of a request depends on its body, and no control request is long. With a
@@ -75,7 +75,7 @@ async def inspect(request: TaskRequest, tasks: BundleTasks, most: int) -> None:
     Args:
         request: The request, in which all that is found is noted.
         tasks: How the agent takes tasks.
-        most: What `measure_look` returned.
+        most: What `measure_read` returned.
 
     Raises:
         TaskRefused: The body did not come in time, or the agent could read other values in it.

@@ -155,7 +155,7 @@ def is_last_word(message: Any) -> bool:
 
 
 FINAL_STATES: Final = frozenset({"completed", "failed", "rejected", "canceled", "cancelled"})
-"""States after which a task changes no more, as `plain_state` returns them."""
+"""States after which a task no longer changes, as `plain_state` returns them."""
 
 
 def plain_state(state: str) -> str:

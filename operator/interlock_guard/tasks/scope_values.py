@@ -13,7 +13,7 @@ from multidict import CIMultiDictProxy
 
 from interlock_contract.bundle import BundleTaskScope
 from interlock_contract.json_pointer import resolve_pointer
-from interlock_guard.tasks.headers import fold_name
+from interlock_guard.tasks.headers import normalize_name
 from interlock_guard.tasks.refusals import TaskRefused, malformed
 
 MAX_VALUES: Final = 64
@@ -76,7 +76,7 @@ def check_body(body: bytes, *, is_json: bool) -> None:
 def _check_names(declared: set[str], headers: CIMultiDictProxy[str]) -> None:
     for name in headers:
         lower = name.lower()
-        if lower not in declared and fold_name(lower) in declared:
+        if lower not in declared and normalize_name(lower) in declared:
             raise TaskRefused(malformed(f"The header {name} could be taken for one that names values of the task."))
     removed = {word.strip().lower() for value in headers.getall("Connection", ()) for word in value.split(",")}
     if not declared.isdisjoint(removed):
