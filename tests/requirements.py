@@ -91,6 +91,14 @@ REQUIREMENTS: dict[str, Requirement] = {
     "revision.contents": Requirement(
         "template, files, bindings, models with their keys, task port and policyRef make a revision, and nothing else"
     ),
+    "revision.narrower": Requirement(
+        "a revision obeys what it was reviewed with and what policy and bindings say today, whichever is narrower"
+    ),
+    "revision.field-classes": Requirement("each field of a spec has one class, and a change of it does what that says"),
+    "revision.history": Requirement(
+        "a revision is stored with number, digest, author, cause and tag, is read back only if whole, and is kept as "
+        "long as the history says and a placement runs it"
+    ),
     "revision.labels": Requirement(
         "a label by whose key a row selects belongs to the revision; other labels and edits of the policy do not"
     ),

@@ -1,0 +1,261 @@
+"""The content of a revision: all that an agent was reviewed with, of its Agent, its AgentPolicy and its MCPBindings.
+
+Only what concerns the agent is in it, so that a change for other agents starts no revision of this one. Which field is
+in it is said by the table of `field_classes`: fields that take effect immediately, or describe the rollout, are not.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from pydantic import Field, ValidationError
+
+from interlock.action.actions_bound import binding_for
+from interlock.api.agent import Agent, AgentSpec
+from interlock.api.binding import MCPBinding, MCPBindingSpec
+from interlock.api.environments import Isolation
+from interlock.api.policy import AgentPolicy, AgentPolicySpec, DataAccessRow, ModelPolicy, ModelUpstream
+from interlock.api.refusals import model_matches
+from interlock.api.shared_types import ApiModel
+from interlock.api.verification import PinnedDefinition
+from interlock.deployment.children.upstreams import DEFAULT_UPSTREAMS
+from interlock.deployment.field_classes import FieldClass, child_path, classes_at
+from interlock.governance.access_matrix import matrix_cell
+from interlock_contract.canonical_json import canonicalize, digest_of
+
+MAX_CONTENT_BYTES: Final = 1_000_000
+"""Largest content in bytes of JSON. An object of more than 1.5 MiB cannot be stored, and it has metadata too."""
+MAX_NAMES: Final = 64
+"""Most names in a list of one row of the access matrix."""
+_UNREVIEWED: Final = (FieldClass.IMMEDIATE, FieldClass.ROLLOUT)
+
+
+class Pins(ApiModel):
+    """The tools, prompts and instructions of a server as they were verified or accepted when the revision began."""
+
+    tools: dict[str, str] = Field(default_factory=dict)
+    """Digests by the names of tools."""
+
+    prompts: dict[str, str] = Field(default_factory=dict)
+    """Digests by the names of prompts."""
+
+    instructions: str = ""
+    """Digest of the instructions; empty unless they are pinned."""
+
+    protocol: str = ""
+    """The version of MCP that the server spoke."""
+
+
+class ReviewedBinding(ApiModel):
+    """An MCPBinding as the revision was reviewed with it."""
+
+    spec: MCPBindingSpec
+    """Its spec, with the environments of the agent's stages alone."""
+
+    pins: Pins = Pins()
+    """What was verified of its server."""
+
+
+class Content(ApiModel):
+    """What one revision of an agent was reviewed with."""
+
+    labels: dict[str, str]
+    """The labels of the Agent, which rows of the access matrix select by."""
+
+    agent: AgentSpec
+    """The spec of the Agent."""
+
+    policy: AgentPolicySpec
+    """The spec of its AgentPolicy, with the rows, models and providers of this agent alone."""
+
+    isolation: dict[str, Isolation]
+    """Whether agent and guard share a pod, by the environments of the agent's stages."""
+
+    bindings: dict[str, ReviewedBinding]
+    """The MCPBindings of its sources in the environments of its stages, by their names."""
+
+    @property
+    def canonical(self) -> str:
+        """The content as canonical JSON."""
+        return canonicalize(self.to_kubernetes())
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content in hex.
+
+        The digest of a stored revision is the recorded one: a later version may write the same content otherwise.
+        """
+        return digest_of(self.canonical)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources that the agent uses."""
+        return tuple(use.source for use in self.agent.bindings)
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The providers of its models."""
+        return tuple(dict.fromkeys(use.name.partition("/")[0] for use in self.agent.models))
+
+    @property
+    def uses_proxy(self) -> bool:
+        """Whether its guard reaches anything that an egress proxy may be on the way to."""
+        return bool(self.agent.models) or any(one.spec.server.http is not None for one in self.bindings.values())
+
+
+class ContentInvalidError(ValueError):
+    """A stored content cannot be read by this version."""
+
+
+def parse_content(data: Any) -> Content:
+    """Read a content from its JSON.
+
+    Raises:
+        ContentInvalidError: It is none of this version. The message names the first field.
+    """
+    try:
+        return Content.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ContentInvalidError(f"{where}: {first['msg']}") from None
+
+
+def content_size_refusal(content: Content) -> str | None:
+    """Return why a content is too large to be stored, or None."""
+    size = len(content.canonical.encode())
+    if size <= MAX_CONTENT_BYTES:
+        return None
+    largest = sorted(content.bindings, key=lambda name: -len(content.bindings[name].model_dump_json()))[:3]
+    named = f" The largest MCPBindings in it are {', '.join(largest)}." if largest else ""
+    return (
+        f"the content of the revision has {size} bytes, more than the {MAX_CONTENT_BYTES} that can be stored: "
+        f"shorten files of the Agent, or maps of its MCPBindings.{named}"
+    )
+
+
+def content_of(agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ...]) -> Content:
+    """Return what the Agent is reviewed with if a revision begins now.
+
+    Args:
+        agent: The Agent.
+        policy: The policy that it names.
+        bindings: The MCPBindings of its namespace.
+    """
+    environments = tuple(dict.fromkeys(stage.environment for stage in agent.spec.stages))
+    reviewed = _reviewed_bindings(agent, bindings, environments)
+    content = Content(
+        labels=dict(sorted(agent.metadata.labels.items())),
+        agent=reviewed_part(agent.spec, "Agent.spec"),
+        policy=AgentPolicySpec(),
+        isolation={name: policy.spec.isolation_in(name) for name in sorted(environments)},
+        bindings=reviewed,
+    )
+    return content.model_copy(update={"policy": _policy_of(content, agent, policy)})
+
+
+def reviewed_part(model: Any, path: str) -> Any:
+    """Return a part of a spec in which the fields that are in no revision have their defaults.
+
+    Args:
+        model: The spec, or a part of it.
+        path: Its path in the table of classes.
+    """
+    update: dict[str, Any] = {}
+    for name, field in type(model).model_fields.items():
+        value, below = getattr(model, name), child_path(path, type(model), name)
+        classes = classes_at(below)
+        if classes and classes <= set(_UNREVIEWED):
+            update[name] = field.get_default(call_default_factory=True)
+        elif classes & set(_UNREVIEWED):
+            update[name] = _reviewed_members(value, below)
+    return model.model_copy(update=update)
+
+
+def _reviewed_members(value: Any, path: str) -> Any:
+    if isinstance(value, tuple):
+        return tuple(reviewed_part(one, path) for one in value)
+    return None if value is None else reviewed_part(value, path)
+
+
+def _reviewed_bindings(
+    agent: Agent, bindings: tuple[MCPBinding, ...], environments: tuple[str, ...]
+) -> dict[str, ReviewedBinding]:
+    serving: dict[str, list[str]] = {}
+    for use in agent.spec.bindings:
+        for environment in environments:
+            binding = binding_for(bindings, use.source, environment)
+            if binding is not None:
+                serving.setdefault(binding.metadata.name, []).append(environment)
+    named = {binding.metadata.name: binding for binding in bindings}
+    return {name: _reviewed_binding(named[name], tuple(sorted(serving[name]))) for name in sorted(serving)}
+
+
+def _reviewed_binding(binding: MCPBinding, environments: tuple[str, ...]) -> ReviewedBinding:
+    spec = reviewed_part(binding.spec, "MCPBinding.spec")
+    return ReviewedBinding(spec=spec.model_copy(update={"environments": environments}), pins=pins_of_binding(binding))
+
+
+def pins_of_binding(binding: MCPBinding) -> Pins:
+    """Return what was verified or accepted of a binding's server."""
+    known = binding.verification
+    is_pinned = binding.spec.instructions == "Pinned" and known.instructions is not None
+    return Pins(
+        tools=_digests(known.tools),
+        prompts=_digests(known.prompts or ()),
+        instructions=known.instructions.pinned_digest if is_pinned and known.instructions else "",
+        protocol=known.protocol,
+    )
+
+
+def _digests(definitions: tuple[PinnedDefinition, ...]) -> dict[str, str]:
+    return {one.name: one.pinned_digest for one in sorted(definitions, key=lambda one: one.name) if one.pinned_digest}
+
+
+def _policy_of(content: Content, agent: Agent, policy: AgentPolicy) -> AgentPolicySpec:
+    """Return the part of the policy that concerns the agent. `content` has the agent and its bindings already."""
+    spec = policy.spec
+    return AgentPolicySpec(
+        data_access=tuple(row for source in sorted(content.sources) for row in _rows_of(agent, policy, source)),
+        models=_models_of(content, spec.models) if content.agent.models else ModelPolicy(),
+        egress_proxy=spec.egress_proxy if content.uses_proxy else None,
+        resources=spec.resources,
+        loops=spec.loops,
+    )
+
+
+def _rows_of(agent: Agent, policy: AgentPolicy, source: str) -> Iterator[DataAccessRow]:
+    """Yield what all rows for the agent and a source give together, in as few rows as have room for it."""
+    cell = matrix_cell(policy, agent.metadata, source)
+    if cell is None:
+        return
+    read, write, delete = (
+        sorted(names) for names in (cell.permissions.read, cell.permissions.write, cell.permissions.delete)
+    )
+    for start in range(0, max(1, len(read), len(write), len(delete)), MAX_NAMES):
+        part = slice(start, start + MAX_NAMES)
+        yield DataAccessRow(
+            agents=(agent.metadata.name,),
+            source=source,
+            read=tuple(read[part]),
+            write=tuple(write[part]),
+            delete=tuple(delete[part]),
+        )
+
+
+def _models_of(content: Content, models: ModelPolicy) -> ModelPolicy:
+    names = [use.name for use in content.agent.models]
+    secrets = {use.api_key_from.secret_key_ref.name for use in content.agent.models}
+    upstreams = (find_upstream(models, provider) for provider in content.providers)
+    return reviewed_part(models, "AgentPolicy.spec.models").model_copy(  # type: ignore[no-any-return]
+        update={
+            "allow": tuple(glob for glob in models.allow if any(model_matches(name, glob) for name in names)),
+            "urls": tuple(upstream for upstream in upstreams if upstream is not None),
+            "secret_names": tuple(name for name in models.secret_names if name in secrets),
+        }
+    )
+
+
+def find_upstream(models: ModelPolicy, provider: str) -> ModelUpstream | None:
+    """Return the API of a provider as a policy has it, or its default; None for an unknown one."""
+    known = {upstream.name: upstream for upstream in models.urls}
+    return known.get(provider) or DEFAULT_UPSTREAMS.get(provider)
