@@ -29,7 +29,7 @@ ARGUMENTS: tuple[dict[str, Any], ...] = (
     {},
     {"path": "/data/x", "region": "eu"},
     {"path": "/data/secret/x", "region": "us", "area": "eu"},
-    {"path": "/tmp/x", "region": ["eu", "us"], "area": "us"},
+    {"path": "/other/x", "region": ["eu", "us"], "area": "us"},
 )
 HINTS: tuple[dict[str, Any] | None, ...] = (None, {"readOnlyHint": False}, {"destructiveHint": True})
 
@@ -55,7 +55,7 @@ scopes = st.lists(
 )
 rules = st.lists(
     st.one_of(
-        st.sampled_from(["/data/", "/data/secret/", "/tmp/"]).map(lambda text: {"pointer": "/path", "prefix": text}),
+        st.sampled_from(["/data/", "/data/secret/", "/other/"]).map(lambda text: {"pointer": "/path", "prefix": text}),
         st.sampled_from([["eu"], ["eu", "us"]]).map(lambda enum: {"pointer": "/region", "enum": enum}),
     ),
     max_size=2,
