@@ -61,7 +61,7 @@ def everything(*, ca: int) -> Objects:
     """Return objects in which every field has a value that concerns the agent. `ca` chooses the source of CAs."""
     agent = (
         an_agent()
-        .using({"source": "crm", "permissions": dict.fromkeys(("read", "write", "delete"), ["x", "y"])}, "mail")
+        .using({"source": "crm", "permissions": {name: ["x", "y"] for name in ("read", "write", "delete")}}, "mail")
         .calling("corp/x", key="provider")
         .taking_tasks(8080)
         .with_files({"a.md": "text"})
