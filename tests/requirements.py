@@ -96,8 +96,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "revision.field-classes": Requirement("each field of a spec has one class, and a change of it does what that says"),
     "revision.history": Requirement(
-        "a revision is stored with number, digest, author, cause and tag, is read back only if whole, and is kept as "
-        "long as the history says and a placement runs it"
+        "a revision is stored with digest, author, cause and tag, read back only if whole, and kept while it is needed"
     ),
     "revision.labels": Requirement(
         "a label by whose key a row selects belongs to the revision; other labels and edits of the policy do not"

@@ -37,14 +37,12 @@ def diff_lines(before: Any, after: Any, *, max_lines: int = MAX_LINES) -> tuple[
 
 
 def _differences(path: str, before: Any, after: Any) -> Iterator[str]:
-    if before == after and type(before) is type(after):
-        return
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         for name in sorted(before.keys() | after.keys()):
             yield from _differences(_join(path, name), before.get(name, _ABSENT), after.get(name, _ABSENT))
     elif isinstance(before, list) and isinstance(after, list):
         yield from _list_differences(path, before, after)
-    else:
+    elif type(before) is not type(after) or before != after:
         yield f"{path}: {_show(before)} -> {_show(after)}"
 
 
@@ -62,7 +60,7 @@ def _list_differences(path: str, before: list[Any], after: list[Any]) -> Iterato
     added = [item for item, text in zip(after, new_texts, strict=True) if text not in old_texts]
     yield from (f"{path}: - {_show(item)}" for item in gone)
     yield from (f"{path}: + {_show(item)}" for item in added)
-    if not gone and not added:
+    if not gone and not added and old_texts != new_texts:
         yield f"{path}: another order, or another number of equal items"
 
 

@@ -5,13 +5,16 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from interlock.deployment.field_classes import table_faults
 from tools.reference.pages import metrics_page, reasons_page, settings_page
+from tools.reference.revisions import revisions_page
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 PAGES: dict[str, Callable[[str], str]] = {
     "reasons.md": lambda _: reasons_page(),
     "settings.md": lambda _: settings_page(),
     "metrics.md": metrics_page,
+    "revisions.md": lambda _: revisions_page(),
 }
 """Each page by its name: the function that returns it, of the page as it is."""
 
@@ -21,6 +24,10 @@ def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.reference", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail if a page differs")
     chosen = parser.parse_args(arguments)
+    faults = table_faults()
+    if faults:
+        sys.stderr.writelines(f"{fault}\n" for fault in faults)
+        return 1
     present = {name: (folder / name).read_text(encoding="utf-8") if (folder / name).exists() else "" for name in PAGES}
     wanted = {folder / name: render(present[name]) for name, render in PAGES.items()}
     drifted = [path for path, text in wanted.items() if present[path.name] != text]

@@ -1,6 +1,6 @@
 """The class of each field of Agent, AgentPolicy and MCPBinding: what a change of it does to an agent that runs.
 
-A field without a class would take effect in a way that nobody chose. So the table names each field by itself, a test
+A field without a class would take effect in a way that no one chose. So the table names each field by itself, a test
 and `python -m tools.reference --check` compare it with the types, and docs/reference/revisions.md is printed from it.
 What is compared and merged (`content`, `effective`) follows the table.
 """

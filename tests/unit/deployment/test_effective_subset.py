@@ -149,7 +149,7 @@ def bundle_of(found: tuple[Agent, AgentPolicy, tuple[MCPBinding, ...]], stage: S
 
 
 @requirement("revision.narrower")
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(before=objects(), today=objects(), stage=st.sampled_from([0, 1]))
 def test_a_revision_permits_no_more_than_its_review_and_no_more_than_today(
     before: tuple[Agent, AgentPolicy, tuple[MCPBinding, ...]],
@@ -168,7 +168,7 @@ def test_a_revision_permits_no_more_than_its_review_and_no_more_than_today(
 
 
 @requirement("revision.narrower")
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(today=objects())
 def test_what_was_just_reviewed_is_what_today_says(
     today: tuple[Agent, AgentPolicy, tuple[MCPBinding, ...]],
@@ -181,7 +181,7 @@ def test_what_was_just_reviewed_is_what_today_says(
 
 
 @requirement("revision.narrower")
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(before=objects(), today=objects())
 def test_what_needs_no_revision_permits_no_more_than_what_was_reviewed(
     before: tuple[Agent, AgentPolicy, tuple[MCPBinding, ...]],

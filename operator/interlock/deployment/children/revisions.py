@@ -1,8 +1,8 @@
 """The ControllerRevisions of an agent: each holds what one revision was reviewed with, and notes about it.
 
-`interlock_contract.revisions` reads them, since users print a changelog from them. Kubernetes lets nobody change the
-data of a ControllerRevision, and admission policies reserve these for the operator. Even so a content is used only if
-its digest is the recorded one.
+`interlock_contract.revisions` reads them, since users print a changelog from them. The data of a ControllerRevision
+cannot be changed, and admission policies reserve these for the operator. Even so a content is used only if its digest
+is the recorded one.
 """
 
 from collections.abc import Collection, Iterable, Mapping
