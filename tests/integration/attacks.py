@@ -268,6 +268,23 @@ OBJECTS: dict[str, tuple[str, Send]] = {
     "all ConfigMaps, deleted": ("managed-objects", delete(lambda at: at.path("configmaps"))),
     "a ConfigMap of one's own, called managed": ("managed-objects", create(config_map(MANAGED))),
     "the agent's files": ("managed-objects", patch(child("ConfigMap", "-files"), {"data": {"x": "y"}})),
+    "a ControllerRevision of the agent, with another digest": (
+        "managed-objects",
+        patch(child("ControllerRevision"), {"metadata": {"annotations": {"interlock.dev/content-digest": "0" * 64}}}),
+    ),
+    "a ControllerRevision of the agent, deleted": ("managed-objects", delete(child("ControllerRevision"))),
+    "a ControllerRevision of one's own, called managed": (
+        "managed-objects",
+        create(
+            {
+                "apiVersion": "apps/v1",
+                "kind": "ControllerRevision",
+                "metadata": {"name": "triage-8-0123456789", "labels": MANAGED},
+                "revision": 8,
+                "data": {},
+            }
+        ),
+    ),
     "a plan of a verification": ("managed-objects", patch(child("ConfigMap", "-plan"), {"data": {"x": "y"}})),
     "a result of a verification": ("managed-objects", result),
     "a guard's report": ("managed-objects", report),

@@ -83,6 +83,30 @@ OBJECTS: dict[str, tuple[str, str, Change, str]] = {
         lambda one: one["metadata"]["labels"].update({"interlock.dev/binding": "other"}),
         "only with the labels and the name",
     ),
+    "a revision without a number": (
+        "ControllerRevision",
+        "",
+        named("triage-x-0123456789"),
+        "only with the labels and the name",
+    ),
+    "a revision with the name of another object": (
+        "ControllerRevision",
+        "",
+        named("triage-0123456789"),
+        "only with the labels and the name",
+    ),
+    "a revision of a policy": (
+        "ControllerRevision",
+        "",
+        owned_by_a_policy,
+        "for no AgentPolicy",
+    ),
+    "a ConfigMap with the name of a revision": (
+        "ConfigMap",
+        "",
+        named("triage-7-0123456789"),
+        "only with the labels and the name",
+    ),
     "a name of a user's": ("ConfigMap", "", named("triage-settings"), "only with the labels and the name"),
     "another account": ("ServiceAccount", "-guard", named("default"), "only with the labels and the name"),
     "the account of a placement of an agent whose name begins so": (

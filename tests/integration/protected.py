@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from interlock.deployment.children.notifier import build_notifier, build_record
+from interlock.deployment.children.revisions import build_revision
 from interlock.deployment.children.verification_job import (
     VerificationTarget,
     build_job,
@@ -12,9 +13,11 @@ from interlock.deployment.children.verification_job import (
     build_result,
     build_support,
 )
+from interlock.deployment.content import content_of
 from interlock.deployment.names import agent_account, guard_account, name_of
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
+from interlock_contract.revisions import RevisionNotes
 from tests.integration.callers import APPLY, Caller, Json, path_of
 from tests.integration.kubectl import AGENT, BINDING, POLICY, edited
 from tests.support import bounds
@@ -162,6 +165,7 @@ def protect(admin: Caller) -> Protected:
         edited(BINDING, metadata__name=BINDING_NAME, metadata__namespace=namespace, metadata__uid=binding_uid)
     )
     placement = a_separate_placement(agent)
+    content = content_of(placement.agent, placement.policy, ())
     run = VerificationTarget(binding.build(), 1, GUARD_IMAGE)
     children = (
         *desired_children(placement),
@@ -172,6 +176,7 @@ def protect(admin: Caller) -> Protected:
         edited(build_job(run), spec__activeDeadlineSeconds=86400, spec__ttlSecondsAfterFinished=86400),
         *build_notifier(policy, GUARD_IMAGE, placement.api_server),
         build_record(policy),
+        build_revision(placement.agent, 7, content.digest, content.to_kubernetes(), RevisionNotes("ada@example.com")),
     )
     for child in children:
         child["metadata"]["namespace"] = namespace

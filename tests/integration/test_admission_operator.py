@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 
 from interlock.deployment.children.notifier import build_notifier, build_record
+from interlock.deployment.children.revisions import build_revision
 from interlock.deployment.children.verification_job import (
     VerificationTarget,
     build_job,
@@ -22,6 +23,7 @@ from interlock.deployment.children.verification_job import (
 )
 from interlock.deployment.plan import desired_children
 from interlock_contract.names import OPERATOR_KEY_SECRET
+from interlock_contract.revisions import RevisionNotes
 from tests.integration.attacks import KINDS, workload
 from tests.integration.callers import APPLY, MERGE, Caller, Json, Reply, path_of
 from tests.integration.kubectl import AGENT, POLICY, ROOT, Cluster, Kubectl, edited
@@ -130,6 +132,8 @@ def everything() -> list[Json]:
     for name in ("triage", "a" * 52, "1"):
         for placement in (a_placement(an_agent(name)), a_separate_placement(an_agent(name))):
             found += desired_children(placement)
+        agent = an_agent(name).build()
+        found += [build_revision(agent, number, "0" * 64, {}, RevisionNotes()) for number in (1, 2**53 - 1)]
     served = a_binding().with_server(env=[{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}])
     called = a_policy().allowing_models("openai/gpt-5")
     found += desired_children(
