@@ -269,8 +269,7 @@ def test_the_operator_writes_every_child_with_its_own_rights(protected: Protecte
     operator = protected.admin.with_token(protected.admin.token_of("interlock-system", "interlock"))
     for made in protected.children:
         path = path_of(made, protected.namespace)
-        # The operator may read no Secret, and so change none, and it changes no revision.
-        if made["kind"] not in ("Secret", "ControllerRevision"):
+        if made["kind"] not in ("Secret", "ControllerRevision"):  # neither of which the operator may change
             bounds.eventually(
                 lambda path=path, made=made: (
                     operator.send("PATCH", f"{path}{DRY}&fieldManager=interlock&force=true", made, APPLY).status == 200
