@@ -41,8 +41,8 @@ BUNDLE_KEY: Final = "bundle.json"
 
 BUNDLE_DIGESTS: Final = "bundleDigests"
 """Field of an Agent's status with the digests of the bundles that its guards obey."""
-MAX_BUNDLE_DIGESTS: Final = 4
-"""Most digests in that field: of the current bundle, and of those before it until it has been written."""
+MAX_BUNDLE_DIGESTS: Final = 16
+"""Most digests in that field: of the bundles of four placements, and of those before them until they are written."""
 
 MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024
 MAX_RESULT_BYTES: Final = 16 * 1024 * 1024

@@ -108,7 +108,7 @@ DRIFTS = [
     Drift(
         "the Service points elsewhere",
         "Service",
-        {"spec": {"selector": {"interlock.dev/agent": "other"}}},
+        {"spec": {"selector": {"app": "other"}}},
         is_example=True,
         adds_a_key=True,
     ),

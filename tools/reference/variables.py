@@ -40,7 +40,11 @@ AGENT: Final[dict[str, str]] = {
     "INTERLOCK_AGENT": "Name of the Agent.",
     "INTERLOCK_ENVIRONMENT": "Environment of the stage.",
     "INTERLOCK_STAGE": "Name of the stage.",
-    "INTERLOCK_SCOPE": 'Scope of the stage as JSON: `[{"dimension":"region","values":["eu-west"]}]`, `[]` for all.',
+    "INTERLOCK_SCOPE": "Scope of the stage at the start of the container, as JSON: "
+    '`[{"dimension":"region","values":["eu-west"]}]`, `[]` for all.',
+    "INTERLOCK_SCOPE_FILE": 'Path of a file with the scope of today as JSON: `{"scope":[...],"excluded":[[...]]}`. '
+    "Other placements of the agent serve the scopes in `excluded`, of which `[]` is all work. The kubelet updates it "
+    "within about a minute, without a restart. The guard enforces a change immediately.",
     "INTERLOCK_MCP_CONFIG": "Path of the `mcpServers` file, which names the guard's URL for each source.",
     "INTERLOCK_FILES": "Folder with the files of `spec.files`.",
 }

@@ -171,8 +171,8 @@ LABELS_TOO_MANY = (
     "remove some"
 )
 AGENT_NAME_INVALID = (
-    "metadata.name {name} is not a valid agent name: write at most 52 lower case letters, digits and dashes, since "
-    "other names are made from it"
+    "metadata.name {name} is not a valid agent name: write at most 52 lower case letters, digits and single dashes, "
+    "since other names are made from it"
 )
 RESOURCE_INVALID = (
     "{text} is not a resource: write letters, digits and dashes, such as contacts; "

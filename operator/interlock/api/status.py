@@ -48,8 +48,8 @@ class ConditionType(StrEnum):
     """Too little is left of the budget for a call that a guard refused."""
 
 
-MAX_MANAGED_OBJECTS = 64
-"""Most objects of one Agent or MCPBinding that its status records: several times those of one placement."""
+MAX_MANAGED_OBJECTS = 160
+"""Most objects of one Agent or MCPBinding that its status records: twice those of four placements, 40 KiB at most."""
 
 MAX_HISTORY = 16
 """Most stages that the promotion history has."""
@@ -452,7 +452,7 @@ class AgentStatus(ApiModel):
     bundle_digests: tuple[Annotated[str, Field(max_length=64)], ...] = Field(
         default=(), max_length=MAX_BUNDLE_DIGESTS, json_schema_extra={"x-kubernetes-list-type": "atomic"}
     )
-    """SHA-256, in hex, of the bundles that guards obey: the current one, and during a change the one before it."""
+    """SHA-256, in hex, of the bundles that guards obey: one for each placement, and in a change those before them."""
 
     managed_objects: tuple[ManagedObject, ...] = Field(
         default=(), max_length=MAX_MANAGED_OBJECTS, json_schema_extra=kube(keys=("kind", "name"))

@@ -23,7 +23,7 @@ from interlock.deployment.ownership import (
     is_owned,
     replacement,
 )
-from interlock.deployment.plan import NETWORK, SECRET, WORKLOAD, WritePlan, drifted_member
+from interlock.deployment.plan import ACCOUNT, OUTLIVES_PODS, SECRET, WORKLOAD, WritePlan, drifted_member
 from interlock.governance.budgets import LedgerIdentity
 from interlock_contract.bundle import BUNDLE_KEY
 from interlock_contract.kill import GRACE_SECONDS
@@ -110,7 +110,7 @@ class Applier:
         *,
         may_start_pods: Callable[[], bool] = lambda: True,
     ) -> AppliedObjects:
-        """Write what workloads need, then the grants, then the workloads, then delete surplus children (see `prune`).
+        """Write what workloads need, the grants, and the workloads, in the plan's order, then prune (see `prune`).
 
         Args:
             plan: The writes.
@@ -151,7 +151,7 @@ class Applier:
             return True
 
         try:
-            for group in (plan.prepare, plan.grants):
+            for group in (plan.prepare, plan.shrink, plan.grants):
                 await self._together(write(manifest) for manifest in group)
             for manifest in plan.workloads:
                 if not await write(manifest):
@@ -168,8 +168,9 @@ class Applier:
         An object of the same name that is not known as a child, or has another uid by now, stays. A key that no object
         can have, which the status of another version may record, is ignored.
 
-        NetworkPolicies come last, and stay while they select a pod: its processes live on for a second or two after the
-        deletion of the pod, and would have an open network. A later call deletes such a NetworkPolicy.
+        The kinds of `OUTLIVES_PODS` come last, and stay while their placement has a pod: its processes live on for a
+        second or two after the deletion of the pod, would have an open network, and a guard could settle nothing. A
+        later call deletes such an object.
 
         Raises:
             ApplyFailed: A child could not be deleted.
@@ -181,8 +182,8 @@ class Applier:
             if (key in cached or key in applied) and key.kind in BY_KIND and _NAME.fullmatch(key.name)
         ]
         for group in (
-            [key for key in known if key.kind != NETWORK],
-            [key for key in known if key.kind == NETWORK],
+            [key for key in known if key.kind not in OUTLIVES_PODS],
+            [key for key in known if key.kind in OUTLIVES_PODS],
         ):
             await self._together(
                 self._prune(key, namespace, owner) if key in cached else self._prune_lost(key, namespace, applied[key])
@@ -336,7 +337,7 @@ class Applier:
     async def _prune(self, key: ChildKey, namespace: str, owner: str) -> None:
         try:
             async with self._slots[namespace]:
-                if key.kind == NETWORK and await self._selects_pods(namespace, owner, key):
+                if key.kind in OUTLIVES_PODS and await self._has_pods(namespace, owner, key):
                     return
                 path = BY_KIND[key.kind].path(namespace, key.name)
                 only = {"uid": self._store.uid_of((namespace, owner), key)}
@@ -348,12 +349,14 @@ class Applier:
                 raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {_because(error)}") from error
         self._store.discard((namespace, owner), key)
 
-    async def _selects_pods(self, namespace: str, owner: str, key: ChildKey) -> bool:
-        """Return True if a NetworkPolicy selects a pod, be it a terminating one."""
+    async def _has_pods(self, namespace: str, owner: str, key: ChildKey) -> bool:
+        """Return True if there is a pod that the object is for, be it a terminating one."""
         selector = self._store.selector_of((namespace, owner), key)
         if not selector:
             return False
-        query = {"labelSelector": selector, "limit": "1"}
+        # The pods of one isolation may go while those of another one stay, and each has its own account.
+        by_account = {"fieldSelector": f"spec.serviceAccountName={key.name}"}
+        query = (by_account if key.kind == ACCOUNT else {"labelSelector": selector}) | {"limit": "1"}
         found = await self._client.get(POD.within(namespace), query, accept=METADATA_LIST)
         return bool(found["items"])
 

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from interlock.deployment.names import ChildKey
 from interlock.deployment.plan import LiveChild
-from interlock_contract.names import AGENT_LABEL, APP_MANAGED_BY_LABEL, GROUP, MANAGED_BY
+from interlock_contract.names import AGENT_LABEL, APP_MANAGED_BY_LABEL, GROUP, MANAGED_BY, REVISION_LABEL, STAGE_LABEL
 from interlock_kube.client import Json
 from interlock_kube.metadata import own_annotations
 from interlock_kube.resource_types import Key, key_of, version_of
@@ -27,6 +27,7 @@ AgentKey = tuple[str, str]
 MAX_OWNER_BYTES: Final = 4 * 1024 * 1024
 """Most bytes that the children of one owner take, compressed. Of further children only names and owner are kept."""
 
+_OF_PLACEMENT: Final = (AGENT_LABEL, REVISION_LABEL, STAGE_LABEL)
 _METADATA: Final = ("name", "namespace", "uid", "resourceVersion", "generation", "deletionTimestamp")
 
 
@@ -144,10 +145,18 @@ class ChildCache:
         return uid
 
     def selector_of(self, agent: AgentKey, key: ChildKey) -> str:
-        """Return the label selector of a workload's or NetworkPolicy's pods; empty where the child is not known."""
+        """Return the label selector of a child's pods; empty where the child is not known, or is for no pods.
+
+        A workload and a NetworkPolicy say which pods they are for. Other objects are for those of their placement.
+        """
         stored = self._by_agent.get(agent, {}).get(key)
-        spec = _loaded(stored)["spec"] if stored else {}
+        found = _loaded(stored) if stored else {}
+        spec = found.get("spec") or {}
         labels = (spec.get("selector") or spec.get("podSelector") or {}).get("matchLabels", {})
+        if not labels:
+            own = found.get("metadata", {}).get("labels") or {}
+            labels = {name: own[name] for name in _OF_PLACEMENT if name in own}
+            labels = labels if len(labels) == len(_OF_PLACEMENT) else {}
         return ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
 
     def of(self, agent: AgentKey, uid: str) -> Mapping[ChildKey, LiveChild]:

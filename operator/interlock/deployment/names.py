@@ -119,6 +119,27 @@ def public_service(agent: Agent) -> str:
     return f"guard-{agent.metadata.name}"
 
 
+def stage_service(agent: Agent, stage: str) -> str:
+    """Return the name of the Service of one stage, `guard-<agent>--<stage>`.
+
+    No agent's name has two dashes in a row, so the first two tell where it ends: `guard-a-b` would be the public
+    Service of an agent `a-b`, too. An agent from before that rule gets a digest.
+
+    Args:
+        agent: The agent.
+        stage: The name of the stage.
+    """
+    name = f"{public_service(agent)}--{stage}"
+    if "--" not in agent.metadata.name and len(name) <= LABEL_LENGTH:
+        return name
+    return f"{name[:30]}-{_digest(json.dumps([agent.metadata.name, stage]))}"
+
+
+def task_service(placement: Placement) -> str:
+    """Return the name of the Service through which the guards of other placements pass tasks on to this one."""
+    return _label(f"tasks-{name_of(placement)}")
+
+
 def guard_service(placement: Placement) -> str:
     """Return the name of the Service through which a separate agent pod reaches its guard.
 
@@ -278,6 +299,11 @@ def selector(placement: Placement, component: str = AGENT_POD) -> dict[str, str]
         APP_COMPONENT_LABEL: component,
         ISOLATION_LABEL: placement.isolation,
     }
+
+
+def guard_selector(placement: Placement) -> dict[str, str]:
+    """Return the labels that select the pods of this placement that a guard runs in."""
+    return selector(placement, GUARD_POD if placement.is_separate else AGENT_POD)
 
 
 def verification_labels(binding: MCPBinding) -> dict[str, str]:

@@ -9,6 +9,7 @@ from interlock.api.environments import Isolation
 from interlock.api.policy import AgentPolicy
 from interlock.api.shared_types import EnvironmentClass, ScopeDimension
 from interlock.governance.budgets import EnvironmentBudget, ModelPrices
+from interlock_contract.bundle import DEFAULT_DRAIN_SECONDS
 
 
 @dataclass(frozen=True, order=True)
@@ -46,9 +47,36 @@ class BoundSource:
     binding: MCPBinding
 
 
+Scope = tuple[ScopeDimension, ...]
+"""A part of the work. An empty one is all of it."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another placement of the agent, to which guards pass the tasks on that it serves.
+
+    Attributes:
+        stage: The name of its stage.
+        revision: Its revision, the whole digest.
+        url: The address of its guards' port for tasks.
+        scope: What its stage is limited to.
+        excluded: What others serve of that.
+        is_draining: Whether it takes no new tasks.
+    """
+
+    stage: str
+    revision: str
+    url: str
+    scope: Scope
+    excluded: tuple[Scope, ...]
+    is_draining: bool = False
+
+
 @dataclass(frozen=True)
 class Placement:
     """The input of everything in `children`.
+
+    The last six attributes say what it serves at the moment. They reach running pods, and change no pod template.
 
     Attributes:
         agent: The Agent, as applied.
@@ -65,6 +93,12 @@ class Placement:
         budget: What it spends from, None where it spends no money.
         prices: The prices of its models.
         agent_key: The key that the agent shows to its guard.
+        is_serving: False for a placement that is being started: it serves nothing yet.
+        excluded: The scopes that other placements serve instead.
+        is_draining: Whether it takes no new tasks, since it is on its way out.
+        drain_seconds: How long tasks under way may go on then.
+        draining_pods: Names of pods whose guard takes no new tasks, since they are on their way out.
+        peers: The other placements of the agent that take tasks of environments of the same class.
     """
 
     agent: Agent
@@ -81,6 +115,12 @@ class Placement:
     budget: EnvironmentBudget | None = None
     prices: ModelPrices = field(default_factory=ModelPrices)
     agent_key: str = field(default="", repr=False)
+    is_serving: bool = True
+    excluded: tuple[Scope, ...] = ()
+    is_draining: bool = False
+    drain_seconds: int = DEFAULT_DRAIN_SECONDS
+    draining_pods: tuple[str, ...] = ()
+    peers: tuple[Peer, ...] = ()
 
     @property
     def isolation(self) -> Isolation:
@@ -93,9 +133,14 @@ class Placement:
         return self.isolation == "Separate"
 
     @property
-    def scope(self) -> tuple[ScopeDimension, ...]:
+    def scope(self) -> Scope:
         """The stage's limits; without any the stage has the whole work."""
         return self.stage.scope or ()
+
+    @property
+    def excluded_now(self) -> tuple[Scope, ...]:
+        """The scopes that it does not serve, each once: all of the work while it is not serving."""
+        return tuple(dict.fromkeys(self.excluded)) if self.is_serving else ((),)
 
 
 def bound_sources(agent: Agent, bindings: tuple[MCPBinding, ...], environment: str) -> tuple[BoundSource, ...]:

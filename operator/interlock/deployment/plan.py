@@ -18,13 +18,19 @@ from interlock.deployment.children.identity import (
     build_lease,
     build_service_accounts,
 )
-from interlock.deployment.children.network import build_network_policies
-from interlock.deployment.children.services import build_internal_services, build_public_service
+from interlock.deployment.children.network import build_closed_policy, build_network_policies
+from interlock.deployment.children.services import (
+    build_internal_services,
+    build_public_service,
+    build_stage_services,
+    build_task_service,
+)
 from interlock.deployment.children.workload import build_workloads
 from interlock.deployment.names import ChildKey, Manifest, key_of
 from interlock.deployment.ownership import AppliedObject, AppliedObjects, content_digest
 from interlock.deployment.placement import Placement
 from interlock.deployment.quantities import parse_quantity
+from interlock.deployment.switch_over import serves_less
 from interlock_contract.bundle import BUNDLE_KEY
 
 _METADATA = "metadata"
@@ -101,6 +107,11 @@ SECRET = "Secret"  # noqa: S105 - a kind
 """The one kind of children that the operator does not read."""
 GRANT = "RoleBinding"
 NETWORK = "NetworkPolicy"
+ACCOUNT = "ServiceAccount"
+OUTLIVES_PODS = frozenset((NETWORK, GRANT, "Role", ACCOUNT, "Lease"))
+"""Kinds that stay until the pods of their placement are gone: the network of a process that still runs stays closed,
+and a guard settles what it has spent, and reports. The bundle goes with the Deployment: no guard obeys it any longer.
+"""
 ENFORCEMENT_BOUND = timedelta(seconds=10)
 """How long pods may run while an object that enforcement rests on cannot be restored."""
 
@@ -122,16 +133,18 @@ class WritePlan:
 
     Attributes:
         prepare: Manifests to apply before any pod may start, in any order.
+        shrink: Bundles that leave work to other placements, to apply after all of `prepare`, where these gain it.
         grants: RoleBindings to apply after all of `prepare`. The API server refuses a RoleBinding to a missing Role.
         workloads: Deployments to apply after all of `grants`.
         missing: The keys of manifests that have no live object, so that they are created.
         others_content: The keys of manifests whose content another program writes. They are created, and from then on
             only their metadata is repaired.
-        prune: Children to delete, Deployments first. NetworkPolicies are deleted after the pods that they select.
+        prune: Children to delete, Deployments first. Those of `OUTLIVES_PODS` are deleted after their pods.
         held: Deployments whose write would start pods, which nothing may do at the moment.
     """
 
     prepare: tuple[Manifest, ...] = ()
+    shrink: tuple[Manifest, ...] = ()
     grants: tuple[Manifest, ...] = ()
     workloads: tuple[Manifest, ...] = ()
     missing: frozenset[ChildKey] = frozenset()
@@ -145,18 +158,41 @@ class WritePlan:
         return not (self.has_writes or self.prune)
 
     @property
+    def pending(self) -> tuple[Manifest, ...]:
+        """All manifests to apply, in their order."""
+        return (*self.prepare, *self.shrink, *self.grants, *self.workloads)
+
+    @property
     def has_writes(self) -> bool:
         """True if an object is to be created or replaced."""
-        return bool(self.prepare or self.grants or self.workloads)
+        return bool(self.pending)
 
     @property
     def waits_for_pods(self) -> bool:
-        """True if only NetworkPolicies are pending, which stay until the pods that they select are gone."""
-        return not self.has_writes and bool(self.prune) and all(key.kind == NETWORK for key in self.prune)
+        """True if only objects are pending that stay until the pods of their placement are gone."""
+        return not self.has_writes and bool(self.prune) and all(key.kind in OUTLIVES_PODS for key in self.prune)
 
 
-def desired_children(placement: Placement) -> tuple[Manifest, ...]:
-    """Return every child that a placement needs. A separate agent's pods wait for the address of their guard."""
+def desired_children(*placements: Placement, public: Placement | None = None) -> tuple[Manifest, ...]:
+    """Return every child that an agent needs, each once: those of each placement, and those of the agent as a whole.
+
+    Args:
+        placements: The agent's placements, the newest first, with their own names (`peers.named`).
+        public: The one that the agent's public Service selects; None for the first one.
+    """
+    if not placements:
+        return ()
+    separate = [one for one in placements if one.is_separate]
+    return (
+        *(manifest for one in placements for manifest in _children_of(one)),
+        *([build_closed_policy(separate[0].agent)] if separate else []),
+        build_public_service(public or placements[0]),
+        *build_stage_services(placements),
+    )
+
+
+def _children_of(placement: Placement) -> tuple[Manifest, ...]:
+    """Return every child of one placement. A separate agent's pods wait for the address of their guard."""
     return (
         *build_service_accounts(placement),
         build_guard_role(placement),
@@ -166,8 +202,8 @@ def desired_children(placement: Placement) -> tuple[Manifest, ...]:
         build_agent_config(placement),
         build_agent_secret(placement),
         *build_network_policies(placement),
-        build_public_service(placement.agent),
         *build_internal_services(placement),
+        *build_task_service(placement),
         *build_workloads(placement),
     )
 
@@ -202,6 +238,10 @@ def plan_children(
             or was_changed(found, applied[key_of(manifest)])
         )
 
+    def is_shrinking(manifest: Manifest) -> bool:
+        found = live.get(key_of(manifest))
+        return found is not None and serves_less(manifest, found.manifest)
+
     pending = [manifest for manifest in desired if needs_write(manifest)]
     wanted = {key_of(manifest) for manifest in desired}
     # A child that lost its owner or labels is not among the live ones, but its pods may run.
@@ -211,7 +251,8 @@ def plan_children(
     if not starts_pods:
         workloads, held = _without_new_pods(workloads, live, applied)
     return WritePlan(
-        prepare=tuple(manifest for manifest in pending if manifest["kind"] not in (GRANT, WORKLOAD)),
+        prepare=tuple(one for one in pending if one["kind"] not in (GRANT, WORKLOAD) and not is_shrinking(one)),
+        shrink=tuple(filter(is_shrinking, pending)),
         grants=tuple(manifest for manifest in pending if manifest["kind"] == GRANT),
         workloads=tuple(workloads),
         missing=frozenset(key_of(manifest) for manifest in pending if key_of(manifest) not in live),
@@ -228,8 +269,7 @@ def unrestored(plan: WritePlan, applied: AppliedObjects, written: AppliedObjects
         applied: What earlier writes left.
         written: What the writes of this plan left.
     """
-    pending = (*plan.prepare, *plan.grants, *plan.workloads)
-    keys = (key_of(manifest) for manifest in pending if _enforcement_rests_on(manifest))
+    keys = (key_of(manifest) for manifest in plan.pending if _enforcement_rests_on(manifest))
     return tuple(key for key in keys if key in applied and key not in written)
 
 

@@ -494,7 +494,7 @@ async def test_a_pruning_that_is_refused_is_named_and_tried_again(cluster: Clust
         await cluster.carry_out(plan_children((), cluster.store.of(AGENT, UID), {}))
 
     left = plan_children((), cluster.store.of(AGENT, UID), {}).prune
-    assert [key.kind for key in left] == ["NetworkPolicy", "Role"], "a NetworkPolicy is deleted after all others"
+    assert [key.kind for key in left] == ["Role"], "with all that is deleted after the pods, the others are gone"
     await cluster.carry_out(WritePlan(prune=left))
     assert list(cluster.client.objects) == paths("Secret"), "which the status names, and this plan did not"
 

@@ -1,6 +1,7 @@
-"""A NetworkPolicy is pruned after the pods that it selects are gone.
+"""What a guard's pod needs until its end is pruned after the pods of its placement are gone.
 
-The process of a terminating pod lives on for a second or two, with the network that the API server knows.
+The process of a terminating pod lives on for a second or two, with the network that the API server knows. A guard
+settles what it has spent in this time.
 """
 
 from dataclasses import replace
@@ -9,6 +10,7 @@ import pytest
 
 from interlock.cluster.applier import Applier
 from interlock.cluster.child_cache import ChildCache
+from interlock.deployment.names import guard_account, pod_labels
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import WritePlan, desired_children, plan_children
 from tests.requirements import requirement
@@ -27,23 +29,25 @@ def pending(store: ChildCache) -> WritePlan:
 
 @requirement("deployment.prune-networks")
 @pytest.mark.parametrize("placement", [a_placement(), a_separate_placement()], ids=["shared", "separate"])
-async def test_a_networkpolicy_outlives_the_pods_that_it_selects(placement: Placement) -> None:
+async def test_networks_and_identities_outlive_the_pods_that_they_are_for(placement: Placement) -> None:
     client, store = FakeClient(pods_linger=True), ChildCache()
     applier = Applier(client, store)  # type: ignore[arg-type]
     desired = desired_children(replace(placement, guard_addresses=("10.96.0.41",)))
     applied = await applier.carry_out(plan_children(desired, {}, {}), *AGENT, {})
-    policies = set(client.of_kind("NetworkPolicy"))
-    assert policies
+    kinds = ("NetworkPolicy", "Role", "RoleBinding", "Lease", "ServiceAccount")
+    kept = {path for kind in kinds for path in client.of_kind(kind)}
     for workload in client.of_kind("Deployment").values():
-        name, labels = workload["metadata"]["name"], workload["spec"]["template"]["metadata"]["labels"]
-        client.put(f"{PODS}/{name}", {"kind": "Pod", "metadata": {"name": name, "labels": labels}})
+        pod = workload["spec"]["template"]
+        name, labels = workload["metadata"]["name"], pod["metadata"]["labels"]
+        account = {"serviceAccountName": pod["spec"]["serviceAccountName"]}
+        client.put(f"{PODS}/{name}", {"kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": account})
 
     await applier.carry_out(plan_children((), store.of(AGENT, UID), applied), *AGENT, applied)
 
     pods = client.of_kind("Pod")
     assert pods
     assert all("deletionTimestamp" in pod["metadata"] for pod in pods.values())
-    assert set(client.objects) == policies | set(pods)
+    assert set(client.objects) == kept | set(pods)
     assert pending(store).waits_for_pods
 
     for path in pods:
@@ -52,3 +56,20 @@ async def test_a_networkpolicy_outlives_the_pods_that_it_selects(placement: Plac
 
     assert client.objects == {}
     assert pending(store).is_empty
+
+
+async def test_the_account_of_separate_agents_goes_where_agent_and_guard_share_a_pod_from_now_on() -> None:
+    """Role and Lease have the same names in both isolations, and the pods of the other one stay."""
+    client, store = FakeClient(pods_linger=True), ChildCache()
+    applier = Applier(client, store)  # type: ignore[arg-type]
+    before = desired_children(a_separate_placement())
+    applied = await applier.carry_out(plan_children(before, {}, {}), *AGENT, {})
+    after = a_placement()
+    labels = {**pod_labels(after, "agent")}
+    spec = {"serviceAccountName": guard_account(after)}
+    client.put(f"{PODS}/new", {"kind": "Pod", "metadata": {"name": "new", "labels": labels}, "spec": spec})
+
+    await applier.carry_out(plan_children(desired_children(after), store.of(AGENT, UID), applied), *AGENT, applied)
+
+    accounts = {one["metadata"]["name"] for one in client.of_kind("ServiceAccount").values()}
+    assert accounts == {guard_account(after)}

@@ -44,7 +44,8 @@ async def test_a_recreated_object_of_no_agent_ends_no_pod() -> None:
 
 
 async def test_the_content_that_another_program_writes_stays_while_the_metadata_is_repaired() -> None:
-    client, plan = FakeClient(), WritePlan(prepare=(FILES,), missing=KEY, others_content=KEY)
+    empty = {**FILES, "data": {}}
+    client, plan = FakeClient(), WritePlan(prepare=(empty,), missing=KEY, others_content=KEY)
     await carry_out(client, plan)
     client.objects[PATH]["data"] = {"chat": "0123"}
     client.objects[PATH]["metadata"]["labels"].pop(AGENT_LABEL)

@@ -72,9 +72,9 @@ def test_entering_a_stage_writes_the_new_placement_and_prunes_the_old_one() -> N
 
     plan = plan_children(new, live, {key_of(manifest): applied_object(manifest) for manifest in old})
 
-    shared = {ChildKey("Service", "guard-triage")}
-    assert set(map(key_of, written_by(plan))) == set(map(key_of, new)) - shared
-    assert set(plan.prune) == set(map(key_of, old)) - shared
+    public = {ChildKey("Service", "guard-triage")}
+    assert set(map(key_of, written_by(plan))) == set(map(key_of, new)), "the public Service selects other pods"
+    assert set(plan.prune) == set(map(key_of, old)) - public
 
 
 @requirement("kill.lease")

@@ -52,7 +52,7 @@ def mounts(container: Any) -> dict[str, str]:
 
 
 @requirement("deployment.children")
-def test_a_placement_wants_one_child_of_each_kind_and_two_config_maps() -> None:
+def test_a_placement_wants_one_child_of_each_kind_and_two_config_maps_and_services() -> None:
     kinds = sorted(child["kind"] for child in desired_children(a_full_placement()))
 
     assert kinds == [
@@ -64,6 +64,7 @@ def test_a_placement_wants_one_child_of_each_kind_and_two_config_maps() -> None:
         "Role",
         "RoleBinding",
         "Secret",
+        "Service",
         "Service",
         "ServiceAccount",
     ]
@@ -206,6 +207,7 @@ def test_an_agent_gets_its_identity_and_placement() -> None:
         "INTERLOCK_ENVIRONMENT": "production",
         "INTERLOCK_STAGE": "one-region",
         "INTERLOCK_SCOPE": '[{"dimension":"region","values":["eu-west","eu-north"]}]',
+        "INTERLOCK_SCOPE_FILE": "/etc/interlock/scope.json",
         "INTERLOCK_MCP_CONFIG": "/etc/interlock/mcp.json",
         "INTERLOCK_FILES": "/etc/interlock/files",
     }

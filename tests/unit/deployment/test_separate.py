@@ -233,8 +233,8 @@ def test_no_two_containers_of_a_pod_share_a_uid() -> None:
 
 
 def policies(placement: Placement) -> dict[str, Any]:
-    found = {one["metadata"]["name"]: one["spec"] for one in build_network_policies(placement)}
-    return {name.rsplit("-", 1)[-1]: spec for name, spec in found.items()}
+    found = children(placement, "NetworkPolicy")
+    return {name.rsplit("-", 1)[-1]: one["spec"] for name, one in found.items()}
 
 
 @requirement("isolation.agent-egress")

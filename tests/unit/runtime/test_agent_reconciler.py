@@ -46,7 +46,7 @@ PATH = "/apis/interlock.dev/v1alpha1/namespaces/agents/agents/triage"
 PODS = "/api/v1/namespaces/agents/pods"
 STAGED = an_agent().with_stages(a_stage("staging", lasting="1h"), a_stage("everywhere", "production"))
 
-PROMOTION_WRITES = 20  # the status, the new placement, the old placement with its ReplicaSets and pods, the status
+PROMOTION_WRITES = 25  # the status, the new placement, the old placement with its ReplicaSets and pods, the status
 
 
 class Operator:
@@ -177,7 +177,7 @@ async def test_a_new_agent_costs_its_children_and_two_writes_of_its_status() -> 
 
     writes = operator.client.writes()
     assert [method for method, path in writes if path == f"{PATH}/status"] == ["PATCH", "PATCH"]
-    assert len([path for method, path in writes if method == "POST" and "/events/" not in path]) == 10
+    assert len([path for method, path in writes if method == "POST" and "/events/" not in path]) == 11
     assert [method for method, _ in writes if method == "DELETE"] == []
 
 
@@ -258,12 +258,12 @@ async def all_writes(agent: AgentBuilder) -> list[tuple[str, str]]:
 
 
 @requirement("operator.converges")
-@pytest.mark.parametrize("nth", range(10))
+@pytest.mark.parametrize("nth", range(11))
 @pytest.mark.parametrize("error", [ApiError(500, "storage is away"), TimeoutError()], ids=["refused", "lost"])
 async def test_whichever_first_write_fails_the_next_reconciles_reach_the_same_end(nth: int, error: Exception) -> None:
     undisturbed = await a_ready_agent(an_agent())
     writes = await all_writes(an_agent())
-    assert len(writes) == 11
+    assert len(writes) == 12
     operator = Operator()
     operator.apply(an_agent())
     method, path = writes[nth]

@@ -89,12 +89,12 @@ async def test_many_revisions_that_cannot_be_applied_fill_no_status(
     before = bundle_of(operator)[1]
     if are_kept:
         operator.client.refuse("DELETE", "/configmaps/", times=10**6)
-    for number in range(2, 20):
+    for number in range(2, 40):
         change(operator, number)
         operator.client.refuse("POST", CONFIG_MAPS, status=403)
         assert not await operator.reconcile_agent()
         assert len(operator.client.objects[PATH]["status"]["managedObjects"]) <= MAX_MANAGED_OBJECTS
-        operator.now += seconds(0.5)
+        operator.now += seconds(0.25)
 
     assert old not in operator.client.objects
     operator.now += seconds(10)

@@ -21,7 +21,7 @@ from interlock.api.verification import PinnedDefinition
 from interlock.deployment.children.services import guard_url
 from interlock.deployment.children.upstreams import build_target, compile_models
 from interlock.deployment.names import Manifest, agent_config, agent_secret, build_placement_child, name_of
-from interlock.deployment.placement import BoundSource, Placement
+from interlock.deployment.placement import BoundSource, Placement, Scope
 from interlock.governance.access_matrix import Granted, MatrixPermissions, matrix_cell
 from interlock_contract.agent_key import agent_key_digest
 from interlock_contract.budget.bundle_budget import BundleBudget
@@ -34,6 +34,7 @@ from interlock_contract.bundle import (
     BundleArgumentRule,
     BundleAuditPolicy,
     BundleLimits,
+    BundlePeer,
     BundlePrompt,
     BundleResource,
     BundleResourceScope,
@@ -50,15 +51,32 @@ from interlock_contract.bundle import (
 from interlock_contract.loops import BundleLoops
 
 MCP_CONFIG = "mcp.json"
+SCOPE_FILE = "scope.json"
+"""File of the agent with the scope of today, below its config path."""
 AGENT_KEY = "key"
 """Key of the agent's Secret for the agent's key alone, which clients of models show."""
 FILES_PATH = "files"
 
 
 def build_agent_config(placement: Placement) -> Manifest:
-    """Return the ConfigMap with the user's files, which the agent's container mounts."""
-    files = {_key(index): file.content for index, file in enumerate(placement.agent.spec.files)}
-    return build_placement_child(placement, "v1", "ConfigMap", agent_config(placement), "files", data=files)
+    """Return the ConfigMap with the user's files and the scope of today, which the agent's container mounts."""
+    data = user_files(placement) | {SCOPE_FILE: _scope_file(placement)}
+    return build_placement_child(placement, "v1", "ConfigMap", agent_config(placement), "files", data=data)
+
+
+def user_files(placement: Placement) -> dict[str, str]:
+    """Return the user's files by their keys in the ConfigMap. Another one means other pods."""
+    return {_key(index): file.content for index, file in enumerate(placement.agent.spec.files)}
+
+
+def _scope_file(placement: Placement) -> str:
+    """Return what the agent serves as JSON. The kubelet updates it in running pods, within about a minute."""
+    excluded = [_limits(scope) for scope in placement.excluded_now]
+    return json.dumps({"scope": _limits(placement.scope), "excluded": excluded}, separators=(",", ":")) + "\n"
+
+
+def _limits(scope: Scope) -> list[dict[str, Any]]:
+    return [limit.model_dump(mode="json") for limit in scope]
 
 
 def build_agent_secret(placement: Placement) -> Manifest:
@@ -83,15 +101,17 @@ def _secret_files(placement: Placement) -> dict[str, str]:
 
 
 def build_config_volume(placement: Placement) -> dict[str, Any]:
-    """Return the volume with the `mcpServers` file, and with the user's files under their own paths."""
+    """Return the volume with the `mcpServers` file, the scope, and the user's files under their own paths."""
     mcp_config = {"name": name_of_secret(placement), "items": [{"key": MCP_CONFIG, "path": MCP_CONFIG}]}
     sources: list[dict[str, Any]] = [{"secret": mcp_config}]
     files = [
-        {"key": _key(index), "path": f"{FILES_PATH}/{file.path}"}
-        for index, file in enumerate(placement.agent.spec.files)
+        {"key": SCOPE_FILE, "path": SCOPE_FILE},
+        *(
+            {"key": _key(index), "path": f"{FILES_PATH}/{file.path}"}
+            for index, file in enumerate(placement.agent.spec.files)
+        ),
     ]
-    if files:  # without items every key of the ConfigMap would be mounted
-        sources.append({"configMap": {"name": agent_config(placement), "items": files}})
+    sources.append({"configMap": {"name": agent_config(placement), "items": files}})
     return {"name": "config", "projected": {"sources": sources}}
 
 
@@ -109,15 +129,30 @@ def compile_bundle(placement: Placement) -> Bundle:
         revision=placement.revision,
         stage=placement.stage.name,
         environment=placement.stage.environment,
-        scope=tuple(ScopeLimit(limit.dimension, limit.values) for limit in placement.scope),
+        scope=_scope(placement.scope),
         sources=tuple(_source(placement, bound) for bound in placement.sources),
         models=compile_models(placement),
         agent_key_digest=agent_key_digest(placement.agent_key) if placement.agent_key else None,
         audit=BundleAuditPolicy(placement.policy.spec.audit.arguments, placement.policy.spec.audit.redact),
-        tasks=None if tasks is None else BundleTasks(tasks.port, tasks.max_concurrent_tasks),
+        tasks=None
+        if tasks is None
+        else BundleTasks(tasks.port, tasks.max_concurrent_tasks, drain_seconds=placement.drain_seconds),
         budget=_budget(placement),
         loops=_loops(placement),
+        excluded=tuple(map(_scope, placement.excluded_now)),
+        is_draining=placement.is_draining,
+        peers=tuple(
+            BundlePeer(
+                one.stage, one.revision, one.url, _scope(one.scope), tuple(map(_scope, one.excluded)), one.is_draining
+            )
+            for one in placement.peers
+        ),
+        draining_pods=placement.draining_pods,
     )
+
+
+def _scope(scope: Scope) -> tuple[ScopeLimit, ...]:
+    return tuple(ScopeLimit(limit.dimension, limit.values) for limit in scope)
 
 
 def _loops(placement: Placement) -> BundleLoops | None:

@@ -233,14 +233,10 @@ def tcp(port: int) -> dict[str, Any]:
 
 
 def build_network_policies(placement: Placement) -> tuple[Manifest, ...]:
-    """Return every NetworkPolicy of a placement."""
+    """Return every NetworkPolicy of a placement's own. The policy that closes separate pods is the agent's."""
     if not placement.is_separate:
         return (build_shared_policy(placement),)
-    return (
-        build_closed_policy(placement.agent),
-        build_agent_policy(placement),
-        build_guard_policy(placement),
-    )
+    return build_agent_policy(placement), build_guard_policy(placement)
 
 
 def build_shared_policy(placement: Placement) -> Manifest:
@@ -298,8 +294,14 @@ def build_guard_policy(placement: Placement) -> Manifest:
         selector(placement, GUARD_POD),
         # The egress check of the agent's pod must find 7411 closed by the agent's own policy, so this one lets it in.
         ingress=[{"from": [agents], "ports": [tcp(MCP_PORT)]}, *_from_elsewhere(placement, agents)],
-        egress=[*to_agent, *guard_egress(placement)],
+        egress=[*to_agent, *_guards_egress(placement), *guard_egress(placement)],
     )
+
+
+def _guards_egress(placement: Placement) -> list[Rule]:
+    """Return the egress to the agent's other guards, to which this one passes on the tasks that they serve."""
+    guards = _pods({GUARD_LABEL: placement.agent.metadata.name})
+    return [{"to": [guards], "ports": [tcp(TASK_PORT)]}] if _task_ports(placement) else []
 
 
 def guard_peer(placement: Placement) -> dict[str, str]:

@@ -14,9 +14,10 @@ from interlock.deployment.children.config import (
     AGENT_KEY,
     FILES_PATH,
     MCP_CONFIG,
-    build_agent_config,
+    SCOPE_FILE,
     build_config_volume,
     name_of_secret,
+    user_files,
 )
 from interlock.deployment.children.resources import build_resources
 from interlock.deployment.children.services import guard_url
@@ -117,8 +118,9 @@ def build_workloads(placement: Placement) -> tuple[Manifest, ...]:
 def _deployment(placement: Placement, name: str, component: str, pod: dict[str, Any]) -> Manifest:
     annotations = {DEFAULT_CONTAINER: GUARD_CONTAINER}
     if component == AGENT_POD:
-        # The kubelet updates a mounted file too late for a running agent, so a change of files rolls pods.
-        files = json.dumps(build_agent_config(placement)["data"], sort_keys=True)
+        # The kubelet updates a mounted file too late for a running agent, so a change of the user's files rolls pods.
+        # One of the scope does not: the guard enforces it at once, and the agent may read it late.
+        files = json.dumps(user_files(placement), sort_keys=True)
         digest = hashlib.sha256(files.encode()).hexdigest()
         annotations = {DEFAULT_CONTAINER: AGENT_CONTAINER, CONFIG_DIGEST: digest}
     return build_placement_child(
@@ -401,6 +403,7 @@ def _agent(placement: Placement) -> dict[str, Any]:
         "INTERLOCK_ENVIRONMENT": placement.stage.environment,
         "INTERLOCK_STAGE": placement.stage.name,
         "INTERLOCK_SCOPE": json.dumps(scope, separators=(",", ":")),
+        "INTERLOCK_SCOPE_FILE": f"{CONFIG_PATH}/{SCOPE_FILE}",
         "INTERLOCK_MCP_CONFIG": f"{CONFIG_PATH}/{MCP_CONFIG}",
         "INTERLOCK_FILES": f"{CONFIG_PATH}/{FILES_PATH}",
     }
