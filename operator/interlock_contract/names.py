@@ -149,6 +149,8 @@ NOTIFIER_ACCOUNT_SUFFIX: Final = "-notify"
 """End of the name of a notifier's ServiceAccount, and of all else that it has, after the name of its AgentPolicy."""
 AGENT_ACCOUNT_SUFFIX = "-agent"
 """End of the name of the ServiceAccount of separate agent pods, after the name of the placement. It has no rights."""
+TEST_ACCOUNT_SUFFIX: Final = "-test"
+"""End of the name of the ServiceAccount of a stage's tests, after the name of the placement. It has no rights."""
 _GUARD_ACCOUNT: Final = re.compile(f"(.+)-[0-9a-f]{{10}}{GUARD_ACCOUNT_SUFFIX}")
 
 

@@ -36,6 +36,7 @@ from interlock_contract.names import (
     POLICY_LABEL,
     REVISION_LABEL,
     STAGE_LABEL,
+    TEST_ACCOUNT_SUFFIX,
 )
 
 LABEL_LENGTH = 63
@@ -44,6 +45,8 @@ WORKLOAD_LENGTH = 48
 _WHOLE_AGENT = 54
 AGENT_POD, GUARD_POD = "agent", "guard"
 """Values of the component label on pods: the agent's pod (with the guard, if they share one) and the guard's own."""
+STAGE_TEST = "test"
+"""Value of the component label on everything of a stage's tests."""
 VERIFICATION = "verification"
 """Value of the component label on everything that verifies a binding."""
 NOTIFIER = "notifier"
@@ -112,6 +115,27 @@ def agent_account(placement: Placement) -> str:
     A kill finds the pods by it, too.
     """
     return f"{name_of(placement)}{AGENT_ACCOUNT_SUFFIX}"
+
+
+def stage_test_account(placement: Placement) -> str:
+    """Return the name of the ServiceAccount of a placement's tests, which has no rights, and of their NetworkPolicy.
+
+    A kill finds their pods by it, too.
+    """
+    return f"{name_of(placement)}{TEST_ACCOUNT_SUFFIX}"
+
+
+def stage_test_job(placement: Placement, number: int, test: str) -> str:
+    """Return the name of the Job of one test, which runs once for each number of a revision in a stage.
+
+    Args:
+        placement: The placement that is tested.
+        number: The number of its revision.
+        test: Name of the test.
+    """
+    digest = placement_digest(placement.agent.metadata, placement.stage.name, placement.revision)
+    text = json.dumps([digest, number, test])
+    return f"{placement.agent.metadata.name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
 def public_service(agent: Agent) -> str:

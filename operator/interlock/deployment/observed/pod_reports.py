@@ -116,9 +116,13 @@ class AgentPods:
         return "; ".join((*shown, f"other pods have {omitted} more causes") if omitted else shown)
 
     def of(self, stage: str, revision: str) -> tuple[PodReport, ...]:
-        """Return the reports of one placement's pods."""
+        """Return the reports of one placement's pods. Those of its tests are no part of it."""
         wanted = stage, revision_label(revision)
-        return tuple(one for one in self.reports if (one.group.stage, one.group.revision) == wanted)
+        return tuple(
+            one
+            for one in self.reports
+            if (one.group.stage, one.group.revision) == wanted and one.group.component in (AGENT_POD, GUARD_POD)
+        )
 
     def ready_since(self, stage: str, revision: str, isolation: Isolation, wanted: int) -> datetime | None:
         """Return since when so many pods of each of a placement's Deployments are Ready without a break.
