@@ -15,6 +15,7 @@ from interlock.deployment.names import (
     agent_account,
     guard_account,
     pod_labels,
+    stage_test_account,
     verification_labels,
     verification_name,
 )
@@ -204,6 +205,7 @@ def test_accounts_are_found_by_the_ends_of_their_names() -> None:
     for name in (
         guard_account(placement),
         agent_account(placement),
+        stage_test_account(placement),
         verification_name("crm"),
         verification_name("c" * 63),
     ):
@@ -215,7 +217,7 @@ def test_a_relabelled_pod_is_known_by_the_account_of_its_placement(policy: str) 
     expressions = str(policies()[policy])
     (pattern,) = re.findall(r"serviceAccountName\.orValue\(''\)\.matches\('([^']+)'\)", expressions)
     placement = a_separate_placement()
-    for name in (guard_account(placement), agent_account(placement)):
+    for name in (guard_account(placement), agent_account(placement), stage_test_account(placement)):
         assert re.search(pattern, name), name
     assert re.search(pattern, "triage-guard") is None
 

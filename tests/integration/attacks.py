@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from tests.integration.callers import APPLY, MERGE, Caller, Json, Reply, path_of
 from tests.integration.kubectl import edited
-from tests.integration.protected import AGENT_ACCOUNT, GUARD_ACCOUNT, UNSCHEDULED, Protected
+from tests.integration.protected import AGENT_ACCOUNT, GUARD_ACCOUNT, TEST_ACCOUNT, UNSCHEDULED, Protected
 
 DRY = "?dryRun=All"
 STRATEGIC = "application/strategic-merge-patch+json"
@@ -208,6 +208,7 @@ TEMPLATES = {
         ("a", "the label of what is managed", "pods-reserved", MANAGED, {}),
         ("a", "the guard's account", "accounts-reserved", {}, {"serviceAccountName": GUARD_ACCOUNT}),
         ("a", "the agent's account", "accounts-reserved", {}, {"serviceAccountName": AGENT_ACCOUNT}),
+        ("a", "the account of tests", "accounts-reserved", {}, {"serviceAccountName": TEST_ACCOUNT}),
         ("a", "the verifier's account", "accounts-reserved", {}, {"serviceAccount": "crm-verify"}),
         ("a", "the notifier's account", "accounts-reserved", {}, {"serviceAccountName": "support-notify"}),
     )
@@ -429,6 +430,7 @@ IDENTITIES: dict[str, tuple[str, Send]] = {
     "a guard's token for the guard's own pod": ("accounts-reserved", token_for_the_guards_pod),
     "a guard's token for another audience": ("accounts-reserved", token(GUARD_ACCOUNT, audiences=["another"])),
     "an agent pod's token": ("accounts-reserved", token(AGENT_ACCOUNT)),
+    "a test's token": ("accounts-reserved", token(TEST_ACCOUNT)),
     "a verifier's token": ("accounts-reserved", token("crm-verify")),
     "a token in a Secret": (
         "accounts-reserved",

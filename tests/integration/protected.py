@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from interlock.deployment.children.notifier import build_notifier, build_record
 from interlock.deployment.children.revisions import build_revision
+from interlock.deployment.children.stage_tests import build_test_support
 from interlock.deployment.children.verification_job import (
     VerificationTarget,
     build_job,
@@ -14,7 +15,7 @@ from interlock.deployment.children.verification_job import (
     build_support,
 )
 from interlock.deployment.content import content_of
-from interlock.deployment.names import agent_account, guard_account, name_of
+from interlock.deployment.names import agent_account, guard_account, name_of, stage_test_account
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
 from interlock_contract.revisions import RevisionNotes
@@ -33,7 +34,7 @@ from tests.support.builders import (
 
 AGENT_NAME, BINDING_NAME = "triage", "crm"
 READY_SECONDS = 30.0
-GUARD_ACCOUNT, AGENT_ACCOUNT = "the-guards-account", "the-agents-account"
+GUARD_ACCOUNT, AGENT_ACCOUNT, TEST_ACCOUNT = "the-guards-account", "the-agents-account", "the-tests-account"
 """Stand for the names of the placement's ServiceAccounts in what users send, see `Protected.filled`."""
 UNSCHEDULED = "unscheduled"
 """Name of an agent's pod on no node, since the simulated nodes support no resize."""
@@ -71,7 +72,11 @@ class Protected:
 
     def filled(self, text: str) -> str:
         """Return a text with the names of the placement's ServiceAccounts, which depend on the agent's uid."""
-        accounts = {GUARD_ACCOUNT: guard_account(self.placement), AGENT_ACCOUNT: agent_account(self.placement)}
+        accounts = {
+            GUARD_ACCOUNT: guard_account(self.placement),
+            AGENT_ACCOUNT: agent_account(self.placement),
+            TEST_ACCOUNT: stage_test_account(self.placement),
+        }
         for placeholder, name in accounts.items():
             text = text.replace(placeholder, name)
         return text
@@ -150,10 +155,9 @@ def protect(admin: Caller) -> Protected:
         grant(admin, namespace, name, account(namespace, name), role)
         # Rights that clusters grant in addition, such as pods/resize, must not be what refuses.
         grant(admin, namespace, f"{name}-more", account(namespace, name), _ALL)
-    # An account of a user's own, named as the guard of an agent that does not exist.
-    admin.must(
-        "POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": "late-0123456789-guard"}}
-    )
+    # Accounts of a user's own, named as those of an agent that does not exist.
+    for name in ("late-0123456789-guard", "late-0123456789-test"):
+        admin.must("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": name}})
     policy_uid = _create(admin, namespace, edited(POLICY, spec__dataAccess=None))
     policy = PolicyBuilder(
         edited(a_policy().notifying("chat").to_kubernetes(), metadata__namespace=namespace, metadata__uid=policy_uid)
@@ -177,6 +181,7 @@ def protect(admin: Caller) -> Protected:
         *build_notifier(policy, GUARD_IMAGE, placement.api_server),
         build_record(policy),
         build_revision(placement.agent, 7, content.digest, content.to_kubernetes(), RevisionNotes("ada@example.com")),
+        *build_test_support(placement),
     )
     for child in children:
         child["metadata"]["namespace"] = namespace

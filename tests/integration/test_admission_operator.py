@@ -11,8 +11,10 @@ from uuid import uuid4
 
 import pytest
 
+from interlock.api.gates import StageTest
 from interlock.deployment.children.notifier import build_notifier, build_record
 from interlock.deployment.children.revisions import build_revision
+from interlock.deployment.children.stage_tests import StageService, build_test_job, build_test_support
 from interlock.deployment.children.verification_job import (
     VerificationTarget,
     build_job,
@@ -21,6 +23,7 @@ from interlock.deployment.children.verification_job import (
     build_result,
     build_support,
 )
+from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
 from interlock_contract.names import OPERATOR_KEY_SECRET
 from interlock_contract.revisions import RevisionNotes
@@ -29,8 +32,11 @@ from tests.integration.callers import APPLY, MERGE, Caller, Json, Reply, path_of
 from tests.integration.kubectl import AGENT, POLICY, ROOT, Cluster, Kubectl, edited
 from tests.integration.operator_writes import OBJECTS, WORKLOADS, Change, pod_of
 from tests.integration.protected import (
+    AGENT_ACCOUNT,
     AGENT_NAME,
     BINDING_NAME,
+    GUARD_ACCOUNT,
+    TEST_ACCOUNT,
     UNSCHEDULED,
     Protected,
     account,
@@ -131,7 +137,7 @@ def everything() -> list[Json]:
     found: list[Json] = []
     for name in ("triage", "a" * 52, "1"):
         for placement in (a_placement(an_agent(name)), a_separate_placement(an_agent(name))):
-            found += desired_children(placement)
+            found += [*desired_children(placement), *build_test_support(placement), a_test_job(placement)]
         agent = an_agent(name).build()
         found += [build_revision(agent, number, "0" * 64, {}, RevisionNotes()) for number in (1, 2**53 - 1)]
     served = a_binding().with_server(env=[{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}])
@@ -336,11 +342,27 @@ def test_a_binding_has_no_objects_but_those_of_its_verification(place: Place, ki
 
 
 @requirement("operator.scope")
-def test_an_agent_has_no_jobs(place: Place) -> None:
+def test_an_agent_has_no_jobs_but_the_tests_of_its_stages(place: Place) -> None:
     manifest = place.child("Job")
     manifest["metadata"] = place.child("ConfigMap")["metadata"]
     reply = place.operator.send("POST", path_of(manifest, place.at.namespace, is_new=True) + DRY, manifest)
     assert reply.status == 403, reply.text
+    made = a_test_job(place.at.placement)
+    assert created(place, made).status == 201
+    for name in (GUARD_ACCOUNT, AGENT_ACCOUNT, "default", "other-0123456789-test"):
+        other = copy.deepcopy(made)
+        pod_of(other)["serviceAccountName"] = place.at.filled(name)
+        assert created(place, other).was_denied_by("operator-workloads"), name
+    unlabelled = copy.deepcopy(made)
+    del unlabelled["spec"]["template"]["metadata"]["labels"]["interlock.dev/agent"]
+    assert created(place, unlabelled).was_denied_by("operator-workloads")
+    with_secret = copy.deepcopy(made)
+    key = {"name": f"{AGENT_NAME}-0123456789-key", "key": "x"}
+    pod_of(with_secret)["containers"][0]["env"] = [{"name": "KEY", "valueFrom": {"secretKeyRef": key}}]
+    assert created(place, with_secret).was_denied_by("operator-workloads")
+    agent = place.child("Deployment", "-agent")
+    pod_of(agent)["serviceAccountName"] = place.at.filled(TEST_ACCOUNT)
+    assert created(place, agent).was_denied_by("operator-workloads")
 
 
 @pytest.mark.parametrize(("change", "sentence"), WORKLOADS.values(), ids=list(WORKLOADS))
@@ -438,6 +460,12 @@ def created(place: Place, manifest: Json) -> Reply:
     return place.operator.send("POST", path_of(manifest, place.at.namespace, is_new=True) + DRY, moved)
 
 
+def a_test_job(placement: Placement) -> Json:
+    """Return the Job of a test of a placement."""
+    test = StageTest.model_validate({"name": "smoke", "image": "registry.example.com/smoke:1"})
+    return build_test_job(placement, test, 1, StageService("guard-triage--staging", ("10.96.0.7",)))
+
+
 AN_OWNER: Json = {"apiVersion": "interlock.dev/v1alpha1", "kind": "Agent", "name": "gone", "uid": "u"}
 MANAGED: Json = {"app.kubernetes.io/managed-by": "interlock"}
 FOUND: dict[str, tuple[str, Json, Json, bool]] = {
@@ -450,6 +478,7 @@ FOUND: dict[str, tuple[str, Json, Json, bool]] = {
     "a pod with a policy's label": ("Pod", {"labels": {"interlock.dev/policy": "x"}}, {}, True),
     "a pod with a binding's label": ("Pod", {"labels": {"interlock.dev/binding": "x"}}, {}, True),
     "a ReplicaSet with an agent's label": ("ReplicaSet", {"labels": {"interlock.dev/agent": "x"}}, {}, True),
+    "a relabelled pod of a test": ("Pod", {}, {"serviceAccountName": "late-0123456789-test"}, True),
     "a relabelled pod": ("Pod", {}, {"serviceAccountName": "late-0123456789-guard"}, True),
     "a pod of a user's": ("Pod", {}, {}, False),
 }

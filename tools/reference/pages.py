@@ -14,7 +14,7 @@ from interlock.reconcile.agent_events import EventReason
 from interlock.settings import OperatorSettings
 from tools.reference.fixes import FIXES, NO_ACTION
 from tools.reference.metrics import DECLARING, metrics_of
-from tools.reference.variables import AGENT, MEANINGS, PROGRAMS, variables_of
+from tools.reference.variables import AGENT, MEANINGS, PROGRAMS, STAGE_TEST, variables_of
 
 RUNBOOKS: Final = {
     **dict.fromkeys(("ToolsChanged", "ImageChanged", "AcceptRefused"), "BindingDrifted"),
@@ -41,6 +41,7 @@ _OF_THE_AGENT: Final = (
     "The operator sets these in the agent's container, next to `spec.template.env`. [Models](../explanation/models.md) "
     "have variables of their own."
 )
+_OF_A_TEST: Final = "The operator sets these in the container of a stage's test, next to the variables of its own."
 _TABLE: Final = ("| variable | default | meaning |", "|---|---|---|")
 SECTIONS: Final[dict[str, type[StrEnum]]] = {
     "Agent": AgentReason,
@@ -98,6 +99,8 @@ def settings_page() -> str:
         lines += [_setting(name, default, MEANINGS[name]) for name, default in variables_of(program).items()]
     lines += ["", "## Agent", "", _OF_THE_AGENT, "", "| variable | meaning |", "|---|---|"]
     lines += [f"| `{name}` | {_cell(meaning)} |" for name, meaning in AGENT.items()]
+    lines += ["", "## Test of a stage", "", _OF_A_TEST, "", "| variable | meaning |", "|---|---|"]
+    lines += [f"| `{name}` | {_cell(meaning)} |" for name, meaning in STAGE_TEST.items()]
     return "\n".join(lines) + "\n"
 
 

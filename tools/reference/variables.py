@@ -49,6 +49,10 @@ AGENT: Final[dict[str, str]] = {
     "INTERLOCK_FILES": "Folder with the files of `spec.files`.",
 }
 """What the operator sets in the agent's container, and its meaning."""
+STAGE_TEST: Final[dict[str, str]] = {
+    "INTERLOCK_TASK_URL": "URL at which the stage takes tasks, the only one that the test reaches.",
+}
+"""What the operator sets in the container of a stage's test."""
 
 
 def _read_verification(environment: Mapping[str, str]) -> tuple[object, str]:
