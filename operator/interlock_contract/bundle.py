@@ -79,8 +79,8 @@ TASK_HEADER_RESERVED: Final = (
 )
 """Headers that say something else, belong to one connection, or are written by proxies and by the guard."""
 _HOST_LABEL: Final = r"[0-9a-z]([-0-9a-z]{0,61}[0-9a-z])?"
-PEER_URL: Final = rf"^http://{_HOST_LABEL}\.{_HOST_LABEL}\.svc:[1-9][0-9]{{0,4}}$"
-"""A Service of the cluster: `http://<service>.<namespace>.svc:<port>`, without a path."""
+PEER_URL: Final = rf"^http://{_HOST_LABEL}\.{_HOST_LABEL}\.svc(:[1-9][0-9]{{0,4}})?$"
+"""A Service of the cluster: `http://<service>.<namespace>.svc` with or without a port, without a path."""
 
 
 class AgentIdentity(StrictStruct, frozen=True):
@@ -333,7 +333,7 @@ class BundlePeer(StrictStruct, frozen=True):
 
     stage: Name
     revision: Text
-    url: Annotated[Text, like(PEER_URL, "http://<service>.<namespace>.svc:<port>")]
+    url: Annotated[Text, like(PEER_URL, "http://<service>.<namespace>.svc, with or without a port")]
     scope: ScopeLimits = ()
     excluded: Annotated[tuple[ScopeLimits, ...], Meta(max_length=MAX_EXCLUDED)] = ()
     is_draining: bool = msgspec.field(default=False, name="draining")

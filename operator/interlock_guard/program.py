@@ -171,7 +171,7 @@ async def serve(settings: GuardSettings) -> None:
             large=large,
         )
         stack.push_async_callback(mcp.close)
-        task_endpoint, drain = await _open_task_endpoint(stack, settings, client, live, recorder, budget)
+        task_endpoint, drain = await _open_task_endpoint(stack, settings, client, authorizer, recorder, budget)
         live.reactions = order_reactions(
             sources=sources.follow,
             models=models.follow,
@@ -296,7 +296,7 @@ async def _open_task_endpoint(
     stack: AsyncExitStack,
     settings: GuardSettings,
     client: KubeClient,
-    live: LiveState,
+    authorizer: Authorizer,
     recorder: Recorder,
     budget: Budget,
 ) -> tuple[TaskEndpoint, DrainReporter]:
@@ -311,7 +311,7 @@ async def _open_task_endpoint(
         max_field_size=LISTENERS[ListenerName.TASKS].field_bytes,  # as much one way as the other
     )
     endpoint = TaskEndpoint(
-        live=live,
+        live=authorizer.live,
         recorder=recorder,
         session=await stack.enter_async_context(session),
         monotonic=monotonic,
@@ -320,7 +320,10 @@ async def _open_task_endpoint(
         seconds_until_money=budget.seconds_until_money,
         accounts=budget.tasks,
     )
-    return endpoint, DrainReporter(client, _lease(settings), settings.pod, live=live, endpoint=endpoint, clock=utc_now)
+    authorizer.find_excluded = endpoint.begun.find_excluded
+    return endpoint, DrainReporter(
+        client, _lease(settings), settings.pod, live=authorizer.live, endpoint=endpoint, clock=utc_now
+    )
 
 
 def _open_counts(

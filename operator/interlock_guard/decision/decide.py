@@ -18,6 +18,7 @@ from interlock_contract.bundle import (
     Grant,
     Layer,
     Operation,
+    ScopeLimit,
 )
 from interlock_contract.json_pointer import resolve_pointer
 from interlock_contract.mapping import find_named, find_resource, find_template, tightened_operation
@@ -176,6 +177,8 @@ class DecisionInput:
         arguments_digest: Digest of the arguments, where it was computed before the decision, since they are large.
         definition: Digest of the whole tool or prompt as the server listed it last, see `bundle.Pin`; empty where it
             did not list it, None where its list is not known.
+        excluded: The scopes that other placements serve, where the call is of a task that began before the bundle; None
+            for those of the bundle.
         judged: For the call of a language model, a bundle, and what it says of the call. The state of the Agent, and
             time, are no part of that.
     """
@@ -192,6 +195,7 @@ class DecisionInput:
     model: str | None = None
     betas: tuple[str, ...] = ()
     arguments_digest: str | None = None
+    excluded: tuple[tuple[ScopeLimit, ...], ...] | None = None
     judged: "tuple[Bundle, Decision] | None" = field(default=None, init=False, compare=False)
 
 
@@ -424,7 +428,8 @@ def _check_scope(
     bundle: Bundle, binding: str, entry: BundleTool | BundleResource, request: DecisionInput
 ) -> Deny | None:
     kind = "resource" if isinstance(entry, BundleResource) else "tool" if request.method == TOOLS_CALL else "prompt"
-    breach = find_breach(bundle, entry, request.arguments, kind)
+    excluded = bundle.excluded if request.excluded is None else request.excluded
+    breach = find_breach(bundle, entry, request.arguments, kind, excluded)
     if breach is None:
         return None
     return Deny(DenyReason(breach.reason), breach.rule or f"{binding}/{kind}s[{entry.key}]", breach.message, entry)

@@ -33,7 +33,9 @@ class ScopeBreach:
     message: str
 
 
-def find_breach(bundle: Bundle, entry: BundleTool | BundleResource, arguments: Any, kind: str) -> ScopeBreach | None:
+def find_breach(
+    bundle: Bundle, entry: BundleTool | BundleResource, arguments: Any, kind: str, excluded: Sequence[Scope]
+) -> ScopeBreach | None:
     """Return why a request is outside of the scope of a placement, or None.
 
     Args:
@@ -41,6 +43,7 @@ def find_breach(bundle: Bundle, entry: BundleTool | BundleResource, arguments: A
         entry: The entry of the map that the request falls under.
         arguments: The arguments of the request.
         kind: What the entry is: tool, prompt or resource.
+        excluded: The scopes that other placements serve.
     """
     asked = "call" if kind == "tool" else "request"
     broken = check_scope(bundle.scope, entry, arguments)
@@ -50,14 +53,11 @@ def find_breach(bundle: Bundle, entry: BundleTool | BundleResource, arguments: A
         values = ", ".join(limit.values)
         message = f"In stage {bundle.stage!r} {limit.dimension!r} is limited to {values}; this {asked} {said}."
         return ScopeBreach(reason, "", message)
-    if not bundle.excluded:
+    elsewhere = find_exclusion(excluded, entry, arguments) if excluded else None
+    if elsewhere is None:
         return None
-    excluded = find_exclusion(bundle.excluded, entry, arguments)
-    if excluded is None:
-        return None
-    return ScopeBreach(
-        "ServedElsewhere", describe_exclusion(bundle, excluded), _explain_exclusion(bundle, excluded, asked)
-    )
+    message = _explain_exclusion(bundle, elsewhere, asked)
+    return ScopeBreach("ServedElsewhere", describe_exclusion(bundle, elsewhere), message)
 
 
 _SAID: Final[dict[ScopeReason, str]] = {

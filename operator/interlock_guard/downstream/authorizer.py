@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from interlock_contract import selftest_report
+from interlock_contract.bundle import ScopeLimit
 from interlock_guard.audit.recorder import UNKNOWN_CALLER, Caller, Recorder, RecordFailed
 from interlock_guard.budget.tool_payments import Payments
 from interlock_guard.decision.decide import (
@@ -142,24 +143,29 @@ class Authorizer:
         on_drift: Callable[[str, str], None] = lambda _binding, _change: None,
         large: LargeMessages | None = None,
     ) -> None:
-        self._live, self._sources, self._lists = live, sources, lists
+        self.live = self._live = live
+        """The Agent's state and its bundle."""
+        self._sources, self._lists = sources, lists
         self._large, self._payments = large or LargeMessages(), None if limits is None else limits.payments
         self.loops = None if limits is None else limits.loops
         """Refuses calls that are loops; None where none is."""
         self._recorder, self._monotonic = recorder, monotonic
+        self.find_excluded: Callable[[str], tuple[tuple[ScopeLimit, ...], ...] | None] = lambda _: None
+        """Returns the scopes that are excluded for a call of a task by the task's id; None for those of the bundle."""
         self._on_drift = on_drift
 
     def check_open(self) -> Deny | None:
         """Return why the guard is closed for everything, or None."""
         return check_open(self._live.bundle, self._live.state, self._monotonic())
 
-    async def prepare(self, request: Forward) -> None:
+    async def prepare(self, request: Forward, caller: Caller = UNKNOWN_CALLER) -> None:
         """Do what comes before a decision: complete the arguments, read the server's list again, wait for money.
 
         Only a call that the list could still let pass waits for it: the server learns nothing of other calls. Arguments
         are digested unless the request is denied before they are read.
         """
         listed = find_listed(request)
+        request.excluded = self.find_excluded(caller.task)
         self._inject_scope(request, listed)
         needs_list = listed is not None and not self._lists.is_fresh(request.source, listed.method)
         if needs_list or request.is_large:
@@ -210,6 +216,7 @@ class Authorizer:
             RecordFailed: The record could not be stored; nothing may be forwarded.
         """
         self._add_listing(request)
+        request.excluded = self.find_excluded(caller.task)
         decision, payment = self.judge(request, self._live.state), None
         if self.loops is not None and not is_paid and not is_continued:
             decision = self.loops.check_tool(request, decision)

@@ -246,7 +246,7 @@ class SessionBasedClients:
             if excess is not None:
                 self._authorizer.record_refusal(source, message.method, excess, caller)
                 return to_response(deny(message, excess))
-        await self._authorizer.prepare(forward)
+        await self._authorizer.prepare(forward, caller)
         record = self._authorizer.authorize(forward, caller)
         if isinstance(record, Deny):
             return to_response(deny(message, record))

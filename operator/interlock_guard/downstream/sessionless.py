@@ -208,7 +208,7 @@ class SessionlessClients:
             upstream is None or upstream.server_info is None or not upstream.server_info.is_sessionless
         ):
             return await self._resume(http, client, message, forward, caller)
-        await self._authorizer.prepare(forward)
+        await self._authorizer.prepare(forward, caller)
         if forward.answers_questions:
             self._restore_state(message, forward)
         record = self._authorizer.authorize(forward, caller)

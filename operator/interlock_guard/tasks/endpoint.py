@@ -20,6 +20,7 @@ from interlock_guard.decision.decide import check_open, check_terminated
 from interlock_guard.decision.scope import describe_values
 from interlock_guard.state import LiveState
 from interlock_guard.tasks.a2a_ids import read_answer_ids
+from interlock_guard.tasks.begun import BegunTasks
 from interlock_guard.tasks.concurrency_limiter import ConcurrencyLimiter
 from interlock_guard.tasks.exchange import AgentAddress, PeerDeclined, TaskExchange, TaskRequest
 from interlock_guard.tasks.headers import read_trace
@@ -100,6 +101,8 @@ class TaskEndpoint:
         self._accounts = accounts or TaskAccounts()
         self.on_change: Callable[[], None] = lambda: None
         """Called when what is under way may have changed, or the bundle has."""
+        self.begun = BegunTasks(live, monotonic)
+        """The tasks under way at the agent."""
         self._known, self._bodies = KnownIds(), BodyRoom()
         self._tasks = ConcurrencyLimiter()
         self._passing = ConcurrencyLimiter(waiting_per_slot=0)
@@ -144,6 +147,7 @@ class TaskEndpoint:
             self._tasks.send_away(self._closed_or_no_tasks())
         self._tasks.resize(limit)
         self._control_requests.resize(limit * CONTROL_REQUESTS_PER_TASK)
+        self.begun.follow()
         self._passing.resize(limit * PASSED_ON_PER_TASK)
         self.on_change()
 
@@ -320,10 +324,12 @@ class TaskEndpoint:
             )
             if request.kind != RequestClass.CONTROL:
                 self._accounts.begin(request.id)
+                self.begun.begin(request.id)
             try:
                 return await self._run(exchange, since)
             finally:
                 self._accounts.end(request.id)
+                self.begun.end(request.id)
         finally:
             slots.give_back()
 

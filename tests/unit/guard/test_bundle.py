@@ -254,7 +254,7 @@ INVALID: list[tuple[Change, str]] = [
             "http://10.0.0.1:7412",
             "http://example.com:80",
             "http://a.agents.svc.example.com:80",
-            "http://a.agents.svc",
+            "http://a.agents",
             "http://u@a.agents.svc:80",
             "http://a.agents.svc:80/x",
             "http://A.agents.svc:80",

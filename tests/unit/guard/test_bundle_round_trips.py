@@ -149,9 +149,7 @@ TASKS = st.builds(
     st.integers(0, MAX_DRAIN_SECONDS),
 )
 EXCLUDED = st.lists(SCOPES, max_size=2, unique=True).map(tuple)
-PEERS = st.builds(
-    BundlePeer, NAMES, TEXTS, NAMES.map("http://{}.agents.svc:7412".format), SCOPES, EXCLUDED, st.booleans()
-)
+PEERS = st.builds(BundlePeer, NAMES, TEXTS, NAMES.map("http://{}.agents.svc".format), SCOPES, EXCLUDED, st.booleans())
 BUNDLES = st.builds(
     Bundle,
     st.just(SCHEMA_VERSION),

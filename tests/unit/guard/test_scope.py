@@ -14,6 +14,7 @@ from interlock_contract.bundle import (
     BundleResource,
     BundleResourceScope,
     BundleSource,
+    BundleTasks,
     BundleTool,
     BundleToolScope,
     Grant,
@@ -30,7 +31,8 @@ from interlock_guard.decision.decide import (
 )
 from interlock_guard.decision.injection import inject_scope
 from interlock_guard.selftest.selftest import SelfTestKind, run_selftest, synthetic_calls
-from interlock_guard.state import State
+from interlock_guard.state import LiveState, State
+from interlock_guard.tasks.begun import BegunTasks
 from tests.support.pins import DEFINITION, pinned
 
 ALIVE = State(agent_uid="u", contact_at=0.0)
@@ -168,6 +170,29 @@ def test_the_selftest_proves_each_excluded_scope() -> None:
     assert result.calls > len(proven) > 8
     forgetful = structs.replace(bundle, excluded=())
     assert "Excluded call" in run_selftest(bundle, lambda request: judge(forgetful, request)).flaw
+
+
+def test_a_task_under_way_keeps_the_scopes_that_were_excluded_when_it_began_for_the_drain_time() -> None:
+    live, now = LiveState(), 0.0
+    begun = BegunTasks(live, lambda: now)
+    before, after = (structs.replace(a_bundle(*one), tasks=BundleTasks(80, 1, (), 30)) for one in ((), ((EU,),)))
+    live.bundle = before
+    begun.follow()
+    begun.begin("old")
+    now, live.bundle = 100.0, after
+    begun.follow()
+    begun.begin("new")
+
+    for named, served in (("old", True), ("new", False), ("", True)):
+        request = call("get", {"where": {"region": "eu-west"}})
+        request.excluded = begun.find_excluded(named)
+        assert isinstance(judge(after, request), Allow) == served
+
+    now = 130.1
+    assert begun.find_excluded("old") is None
+    now = 130.0
+    begun.end("old")
+    assert begun.find_excluded("") == after.excluded
 
 
 def inject(tool: str, arguments: dict[str, Any], *values: str, schema: Any = None) -> Any:
