@@ -80,6 +80,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "rollout.passed": Requirement("minimums count the time in passed stages, and not what their spec says later"),
     "rollout.in-turn": Requirement("no stage is entered before the one before it was Ready for its minimum"),
     "rollout.restart": Requirement("an operator's restart neither skips nor resets a soak"),
+    "rollout.weeks": Requirement("a week and 48 hours pass before the next stage, whatever restarts meanwhile", "api"),
     "rollout.clock": Requirement("a clock that goes back makes a soak longer, never shorter"),
     "rollout.clocks": Requirement("a time of readiness that another clock wrote ahead ends no soak and no reconcile"),
     "rollout.starts-again": Requirement("a new revision or a changed stage starts again at the first stage"),
