@@ -53,12 +53,17 @@ class Pods:
     is_busy: bool = False
     is_told: bool = False
 
-    def seen(self) -> PlacementSeen:
-        """Return what the operator sees of them."""
+    def seen(self, recorded: datetime | None = None) -> PlacementSeen:
+        """Return what the operator sees of them.
+
+        Args:
+            recorded: Since when they are Ready by the facts. If they broke since, nothing proves how long they were.
+        """
+        is_unbroken = recorded is None or (self.ready_since is not None and self.ready_since <= recorded)
         return PlacementSeen(
             is_ready=self.ready_since is not None,
             ready_since=self.ready_since,
-            broken_at=self.broken_at,
+            broken_at=None if is_unbroken else self.broken_at or recorded,
             is_drained=self.ready_since is None or (self.is_told and not self.is_busy),
         )
 
@@ -185,6 +190,7 @@ class StagedAgent:
         """Return what the operator sees."""
         known = {ref.digest for ref in (*facts.passed, *(one.ref for one in facts.leaving))}
         known |= {ref.digest for ref in (facts.newest, facts.good and facts.good.ref) if ref is not None}
+        recorded = facts.stage.ready_since if facts.stage else None
         report = None
         is_gated = facts.stage is not None and facts.stage.stage.name in self.rules.gated
         if self.verdict is not None and facts.key is not None and is_gated:
@@ -192,7 +198,7 @@ class StagedAgent:
         return RolloutObservation(
             self.wanted,
             is_running=self.is_running,
-            placements={key: pods.seen() for key, pods in self.pods.items()},
+            placements={key: pods.seen(recorded if key == facts.key else None) for key, pods in self.pods.items()},
             gates=report,
             may_start=self.waits,
             may_enter=self.blocked,

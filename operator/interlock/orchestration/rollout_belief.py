@@ -82,8 +82,9 @@ def _newest(facts: RolloutFacts, context: Context) -> RolloutFacts:
 def _stage(stage: StageFacts, context: Context) -> StageFacts:
     now = context.now
     entered_at = now if stage.entered_at - now > MOST_AHEAD else stage.entered_at
-    most = max(timedelta(), now - entered_at) // _UNIT * _UNIT
     ready_since = None if stage.ready_since is None else max(stage.ready_since, entered_at)
+    soaked_until = now if ready_since is None else min(ready_since, now)
+    most = max(timedelta(), soaked_until - entered_at) // _UNIT * _UNIT
     return replace(stage, entered_at=entered_at, soaked=min(stage.soaked, most), ready_since=ready_since)
 
 

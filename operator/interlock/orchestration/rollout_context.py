@@ -84,8 +84,8 @@ class Context:
         return self.stages[following] if following < len(self.stages) else None
 
     def runs(self, facts: RolloutFacts) -> bool:
-        """Return True if the newest revision has a placement: it was not stopped and no layer refuses it."""
-        if facts.newest is None or facts.stage is None or not self.is_allowed(facts.newest.digest):
+        """Return True if the newest revision has a placement: in one of today's stages, and no layer refuses it."""
+        if facts.newest is None or self.index_of(facts) is None or not self.is_allowed(facts.newest.digest):
             return False
         return self.seen.wanted is not None or self.is_complete(facts)
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from interlock.api.agent import Stage
 from interlock.orchestration.command_effects import is_approved, is_paused, relevant_approvals, stop
+from interlock.orchestration.gates import find_baseline
 from interlock.orchestration.rollout_context import Context, become_good, leave
 from interlock.orchestration.rollout_decision import RolloutProgress, RolloutState
 from interlock.orchestration.rollout_state import (
@@ -42,8 +43,9 @@ def advance(facts: RolloutFacts, context: Context) -> tuple[RolloutFacts, Rollou
         facts = replace(facts, stage=without_soak(stage, seen, context.now))
         return facts, progress_of(facts, context)
     soaked = soak(stage, seen, context.now)
+    baseline = find_baseline(stage, soaked.facts, context.of(facts.key).counts)
     was_ready = facts.was_ready or soaked.facts.ready_since is not None
-    facts = replace(facts, stage=soaked.facts, was_ready=was_ready)
+    facts = replace(facts, stage=replace(soaked.facts, baseline=baseline), was_ready=was_ready)
     held = _held(facts, soaked, _gates(facts, context), context)
     if held is None:
         return _go_on(facts, context)

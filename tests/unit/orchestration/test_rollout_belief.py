@@ -160,3 +160,10 @@ def test_a_placement_in_a_stage_that_no_spec_has_serves_only_if_it_has_passed(
         good=replace(good, serving_since=None),
     )
     assert (mid_way.placements.get(f"{ref.number}/world") == "serving") is is_kept
+
+
+def test_a_stage_that_no_spec_has_gives_no_scope_while_nothing_may_begin(mid_way: StagedAgent) -> None:
+    mid_way.waits = "others are under way"
+    mid_way.wanted = digest("c")
+    edit_stage(mid_way, stage=STAGES[1].model_copy(update={"scope": None}))
+    assert mid_way.placements == {"1/everywhere": "serving"}
