@@ -163,7 +163,10 @@ class _MapMeet(Generic[Row]):
         return (row for row in rows if row is not None)
 
     def _order(self) -> list[str]:
-        """Return all names of both maps. A glob that only the reviewed one has comes before those that overlap it."""
+        """Return all names of both maps, today's in their order.
+
+        A glob that only the reviewed map has comes before one that may match its names, and after those that it covers.
+        """
         order = [self._kind.key(row) for row in self._today]
         known = set(order)
         for row in self._reviewed:
@@ -175,7 +178,10 @@ class _MapMeet(Generic[Row]):
                 overlapping = (
                     index
                     for index, other in enumerate(order)
-                    if other in known and self._kind.is_glob(other) and self._kind.overlap(key, other)
+                    if other in known
+                    and self._kind.is_glob(other)
+                    and self._kind.overlap(key, other)
+                    and not self._kind.covers(key, other)
                 )
                 following = next(overlapping, following)
             order.insert(following, key)
