@@ -29,6 +29,11 @@ _RULES: Final = """
   Agent lists go through the stages, also if there are fewer of them.
 * The pins of tools, prompts and instructions of stdio servers belong to the revision. What is accepted of the same HTTP
   server takes effect immediately. A revision with another URL keeps the pins that it began with.
+* MCPBindings are compared by their names. If another MCPBinding replaces one, earlier revisions lose the source. Change
+  the MCPBinding itself instead.
+* Where globs of both maps match some names in common, and neither matches all names of the other, earlier revisions are
+  denied these names until the new revision has passed the stages.
+* A new revision begins only after the servers that it uses were verified as today's MCPBindings describe them.
 * Values of Secrets and ConfigMaps are in no revision: a new value takes effect immediately.
 """
 

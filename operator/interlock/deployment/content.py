@@ -16,7 +16,7 @@ from interlock.api.environments import Isolation
 from interlock.api.policy import AgentPolicy, AgentPolicySpec, DataAccessRow, ModelPolicy, ModelUpstream
 from interlock.api.refusals import model_matches
 from interlock.api.shared_types import ApiModel
-from interlock.api.verification import PinnedDefinition
+from interlock.api.verification import BindingCondition, PinnedDefinition
 from interlock.deployment.children.upstreams import DEFAULT_UPSTREAMS
 from interlock.deployment.field_classes import FieldClass, child_path, classes_at
 from interlock.governance.access_matrix import matrix_cell
@@ -151,6 +151,35 @@ def content_of(agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ..
         bindings=reviewed,
     )
     return content.model_copy(update={"policy": _policy_of(content, agent, policy)})
+
+
+def verification_wait(agent: Agent, bindings: tuple[MCPBinding, ...]) -> str | None:
+    """Return why no revision may begin before a server was verified, or None.
+
+    The pins of stdio servers are in the content. A revision that began before they are those of today's server would be
+    followed by another one with the right pins, and the soak would start again.
+
+    Args:
+        agent: The Agent.
+        bindings: The MCPBindings of its namespace.
+    """
+    for stage in agent.spec.stages:
+        for use in agent.spec.bindings:
+            binding = binding_for(bindings, use.source, stage.environment)
+            if binding is not None and not _is_verified(binding):
+                return f"a new revision waits until the server of MCPBinding {binding.metadata.name} is verified"
+    return None
+
+
+def _is_verified(binding: MCPBinding) -> bool:
+    """Return True if the last verification was of today's spec, has ended, and found the server as it must be."""
+    status, run = binding.status, binding.verification.run
+    if status is None or status.observed_generation != binding.metadata.generation:
+        return False
+    if run is not None and run.ended_at is None:
+        return False
+    condition = status.condition(BindingCondition.VERIFIED)
+    return condition is not None and condition.status == "True"
 
 
 def reviewed_part(model: Any, path: str) -> Any:

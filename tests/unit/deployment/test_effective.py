@@ -1,5 +1,6 @@
 """What holds for a revision: only what concerns the agent is in it, and what is new, gone or moved today."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -8,12 +9,13 @@ from interlock.action.actions_bound import binding_for
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
-from interlock.api.verification import MCPBindingStatus, PinnedDefinition, PinState, VerificationStatus
-from interlock.deployment.content import content_of, pins_of_binding
+from interlock.api.verification import MCPBindingStatus, PinnedDefinition, PinState, VerificationRun, VerificationStatus
+from interlock.deployment.content import content_of, pins_of_binding, verification_wait
 from interlock.deployment.effective import described_digest, effective, needs_revision
 from interlock.governance.governed import check_governance
 from tests.requirements import requirement
 from tests.support.builders import (
+    NOW,
     AgentBuilder,
     BindingBuilder,
     PolicyBuilder,
@@ -223,6 +225,42 @@ def test_pins_are_those_of_the_server_that_the_revision_uses(
     assert needs_revision(content, *now) is is_new
 
 
+def with_verification(**members: Any) -> tuple[BindingBuilder, ...]:
+    """Return the binding with other members of its status."""
+    status = CRM.build().status
+    assert status is not None
+    return (CRM.with_status(status.model_copy(update=members)),)
+
+
+def running(ended_at: datetime | None) -> VerificationStatus:
+    run = VerificationRun(number=1, plan="", started_at=NOW, ended_at=ended_at)
+    return CRM.build().verification.model_copy(update={"run": run})
+
+
+@requirement("revision.narrower")
+@pytest.mark.parametrize(
+    ("bindings", "waits"),
+    [
+        ((CRM,), False),
+        (with_verification(verification=running(NOW)), False),
+        (with_verification(verification=running(None)), True),
+        (with_verification(observed_generation=0), True),
+        (with_verification(conditions=()), True),
+        ((CRM.unverified(),), True),
+        ((CRM.unverified().serving("crm", "development"),), False),  # in which it has no stage
+        ((CRM, a_binding("mail").unverified().serving("mail", *EVERYWHERE)), False),
+    ],
+)
+def test_a_revision_waits_for_the_verification_of_the_servers_that_it_uses(
+    bindings: tuple[BindingBuilder, ...],
+    waits: bool,  # noqa: FBT001
+) -> None:
+    agent, _, built = objects(bindings=bindings)
+    sentence = verification_wait(agent, built)
+    assert (sentence is not None) is waits
+    assert sentence is None or "the server of MCPBinding crm is verified" in sentence
+
+
 @requirement("revision.narrower")
 def test_a_return_to_a_known_revision_is_that_revision() -> None:
     changed = content_of(*objects(AGENT.with_template(image="example/agent:2")))
@@ -333,6 +371,12 @@ def test_rows_that_each_permit_what_the_other_one_denies_are_denied() -> None:
         content_of(*objects(policy=policy, bindings=(before,))), *objects(policy=policy, bindings=(today,))
     )
     assert names(found.bindings[0].spec.tools) == ["get_contact delete not-reviewed"]
+
+
+@requirement("revision.narrower")
+def test_a_denied_row_that_means_something_else_and_is_denied_too_needs_no_revision() -> None:
+    before, today = (CRM.with_tools(a_tool(resource=resource)) for resource in ("denied", "denied-too"))
+    assert not needs_revision(content_of(*objects(bindings=(before,))), *objects(bindings=(today,)))
 
 
 @requirement("revision.narrower")
