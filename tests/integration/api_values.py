@@ -418,14 +418,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (tool(name="t" * 129), "Too long: may not be more than 128 bytes"),
     (tool(operation="execute"), 'supported values: "read", "write", "delete"'),
     (tool(resource="*"), f'"*" {NO_RESOURCE}'),
-    (
-        tool(scope=[{"dimension": "region"}]),
-        "dimension region needs exactly one of pointer and unscoped: write /name-of-the-argument, or Allowed",
-    ),
+    (tool(scope=[{"dimension": "region"}]), "dimension region needs exactly one of pointer and unscoped: write /name"),
     (
         tool(scope=[{"dimension": "region", "pointer": "/region", "unscoped": "Allowed"}]),
         "dimension region needs exactly one of pointer and unscoped: write /name-of-the-argument, or Allowed",
     ),
+    (tool(scope=[{"dimension": "r", "unscoped": "Allowed", "inject": True}]), "dimension r: inject needs a pointer"),
     (tool(scope=[{"dimension": "region", "unscoped": "Denied"}]), 'supported values: "Allowed"'),
     *(
         (tool(scope=[{"dimension": "region", "pointer": pointer}]), f'"{pointer}" {NO_POINTER}')

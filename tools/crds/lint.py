@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 BOOLEANS: Mapping[str, str] = {
+    "MCPBinding.spec.prompts[].scope[].inject": "as of tools",
+    "MCPBinding.spec.tools[].scope[].inject": "a value that is there is never replaced",
     "AgentPolicy.spec.rollout.requireLimitedScope": "a requirement exists or not; the durations hold the degrees",
 }
 """Fields that may be boolean, each with the reason why it can never need a third value."""

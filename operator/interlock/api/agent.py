@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from interlock.api.budget import AgentBudget
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
@@ -26,6 +26,8 @@ from interlock.api.messages import (
     SCOPE_NARROWER,
     STAGE_RETURNS,
     STAGES_BACKWARDS,
+    TASK_SCOPE,
+    format_message,
     plain,
 )
 from interlock.api.shared_types import (
@@ -49,9 +51,11 @@ from interlock.api.text import (
     ModelName,
     Name,
     ObjectName,
+    Pointer,
+    TaskHeader,
     VariableName,
 )
-from interlock_contract.bundle import MAX_CONCURRENT_TASKS
+from interlock_contract.bundle import MAX_CONCURRENT_TASKS, MAX_DIMENSIONS
 from interlock_contract.names import API_VERSION
 from interlock_contract.pod import FIRST_RESERVED_PORT, LAST_RESERVED_PORT
 
@@ -60,6 +64,35 @@ def _is_free(port: int) -> int:
     if FIRST_RESERVED_PORT <= port <= LAST_RESERVED_PORT:
         raise ValueError(PORT_RESERVED)
     return port
+
+
+class TaskScope(ApiModel):
+    """Where a task names its values of a dimension; exactly one of header and pointer is set."""
+
+    model_config = ConfigDict(
+        json_schema_extra=kube(
+            Rule(
+                rule="has(self.header) != has(self.pointer)",
+                message=plain(TASK_SCOPE),
+                message_expression=cel_sentence(TASK_SCOPE, dimension="self.dimension"),
+            ),
+        ),
+    )
+
+    dimension: Name
+    """The dimension, such as region."""
+
+    header: TaskHeader | None = None
+    """Header with the value, or with several that commas separate."""
+
+    pointer: Pointer | None = None
+    """JSON pointer (RFC 6901) into the body, to the value or a list of values."""
+
+    @model_validator(mode="after")
+    def _has_one(self) -> "TaskScope":
+        if (self.header is None) == (self.pointer is None):
+            raise ValueError(format_message(TASK_SCOPE, dimension=self.dimension))
+        return self
 
 
 class Tasks(ApiModel):
@@ -79,6 +112,11 @@ class Tasks(ApiModel):
         default=8, ge=1, le=MAX_CONCURRENT_TASKS, json_schema_extra=kube(format="int32", default=8)
     )
     """Number of concurrent tasks in each pod. Four times as many wait for up to 10 s; the guard refuses others."""
+
+    scope: tuple[TaskScope, ...] = Field(
+        default=(), max_length=MAX_DIMENSIONS, json_schema_extra=kube(keys=("dimension",))
+    )
+    """Where tasks name their values, so that each reaches the placement that serves them. Absent: nowhere."""
 
 
 class Owner(ApiModel):

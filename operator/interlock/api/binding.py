@@ -15,6 +15,7 @@ from interlock.api.messages import (
     PROMPT_RULE,
     RESOURCE_SCOPE,
     SERVER_MISSING,
+    TOOL_INJECT,
     TOOL_SCOPE,
     VARIABLE_VALUE,
     format_message,
@@ -257,6 +258,11 @@ class ToolScope(ApiModel):
                 message=plain(TOOL_SCOPE),
                 message_expression=cel_sentence(TOOL_SCOPE, dimension="self.dimension"),
             ),
+            Rule(
+                rule="!has(self.inject) || !self.inject || has(self.pointer)",
+                message=plain(TOOL_INJECT),
+                message_expression=cel_sentence(TOOL_INJECT, dimension="self.dimension"),
+            ),
         ),
     )
 
@@ -268,6 +274,9 @@ class ToolScope(ApiModel):
 
     unscoped: Literal["Allowed"] | None = None
     """Allowed: the dimension does not apply to the tool."""
+
+    inject: bool | None = None
+    """Write the value of a stage that has just one there into arguments that name none."""
 
 
 def _exactly_one_of(*kinds: str, sentence: str) -> Rule:

@@ -39,6 +39,8 @@ from interlock.api.messages import (
     RELATIVE_PATH,
     RESOURCE,
     RESOURCE_INVALID,
+    TASK_HEADER_INVALID,
+    TASK_HEADER_OWN,
     TIME_ZONE_INVALID,
     TIME_ZONE_UNKNOWN,
     TOOL_NAME_INVALID,
@@ -55,6 +57,7 @@ from interlock_contract import egress_proxy, http_target, model_access
 from interlock_contract.budget.ledger_names import TOTAL
 from interlock_contract.budget.money import MONEY_PATTERN
 from interlock_contract.budget.windows import ZONE_PATTERN, ZoneUnknown, find_zone
+from interlock_contract.bundle import TASK_HEADER, TASK_HEADER_RESERVED
 from interlock_contract.json_pointer import POINTER
 from interlock_contract.patterns import CLIMBING, MAX_PATTERN, PATTERN, URI_GLOB, PatternInvalid, compile_pattern
 from interlock_contract.pod import RESERVED_PREFIX
@@ -347,6 +350,20 @@ HeaderName = Annotated[
     _holds(lambda text: not http_target.matches(http_target.HEADER_RESERVED, text), HEADER_OWN),
 ]
 """The name of an HTTP header that a binding may set."""
+
+TaskHeader = Annotated[
+    str,
+    Field(
+        max_length=128,
+        json_schema_extra=kube(
+            text_rule(f"self.matches({cel_pattern(TASK_HEADER)})", TASK_HEADER_INVALID),
+            text_rule(f"!self.matches({cel_pattern(TASK_HEADER_RESERVED)})", TASK_HEADER_OWN),
+        ),
+    ),
+    _holds(lambda text: http_target.matches(TASK_HEADER, text), TASK_HEADER_INVALID),
+    _holds(lambda text: not http_target.matches(TASK_HEADER_RESERVED, text), TASK_HEADER_OWN),
+]
+"""The name of an HTTP header in which tasks name values of a dimension."""
 
 HeaderValue = Annotated[
     str,

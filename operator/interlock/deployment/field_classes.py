@@ -114,7 +114,8 @@ _GROUPS: Final[tuple[tuple[FieldClass, str, str], ...]] = (
         FieldClass.STAGED,
         _STAGED,
         """Agent.spec
-        policyRef.name tasks.port bindings[].source bindings[].permissions.read bindings[].permissions.write
+        policyRef.name tasks.port tasks.scope[].dimension tasks.scope[].header tasks.scope[].pointer
+        bindings[].source bindings[].permissions.read bindings[].permissions.write
         bindings[].permissions.delete models[].name models[].apiKeyFrom.secretKeyRef.name
         models[].apiKeyFrom.secretKeyRef.key files[].path files[].content template.image template.command
         template.args template.env[].name template.env[].value template.resources.requests.cpu
@@ -317,6 +318,13 @@ _GROUPS: Final[tuple[tuple[FieldClass, str, str], ...]] = (
         """MCPBinding.spec
         tools[].scope[].dimension tools[].scope[].pointer tools[].scope[].unscoped prompts[].scope[].dimension
         prompts[].scope[].pointer prompts[].scope[].unscoped
+        """,
+    ),
+    (
+        FieldClass.NARROWER,
+        "false takes effect immediately. true goes through the stages.",
+        """MCPBinding.spec
+        tools[].scope[].inject prompts[].scope[].inject
         """,
     ),
     (

@@ -284,6 +284,8 @@ def _meet_call_scope(
             result.append(entry)
         elif earlier is None:
             result += _undeclared(entry, context, is_free=entry.unscoped is not None)
+        elif (earlier.pointer, earlier.unscoped) == (entry.pointer, entry.unscoped):  # what is left is `inject`
+            result.append(entry.model_copy(update={"inject": False}))
         elif earlier.unscoped or entry.unscoped:
             result.append(entry if earlier.unscoped else earlier)
         else:

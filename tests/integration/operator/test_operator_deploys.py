@@ -20,7 +20,7 @@ CHILDREN = {
     "Deployment": 1,
     "ConfigMap": 2,
     "Lease": 1,
-    "Service": 1,
+    "Service": 2,
     "ServiceAccount": 1,
     "Role": 1,
     "RoleBinding": 1,

@@ -20,6 +20,7 @@ from tests.support.builders import a_binding, a_policy, a_stage, an_agent
 KEY = {"secretKeyRef": {"name": "provider", "key": "key"}}
 CA = ({"configMapKeyRef": {"name": "ca", "key": "pem"}}, {"secretKeyRef": {"name": "ca", "key": "pem"}})
 AMOUNTS = {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}}
+TASK_SCOPE = [{"dimension": "region", "header": "X-Region"}, {"dimension": "line", "pointer": "/line"}]
 BUDGET = {"environment": "staging", "dailyBudget": "5", "monthlyBudget": "50"}
 STAGING = {"name": "staging", "class": "staging", "isolation": "Shared", "dailyBudget": "3", "monthlyBudget": "30"}
 PRICE = {
@@ -63,7 +64,7 @@ def everything(*, ca: int) -> Objects:
         an_agent()
         .using({"source": "crm", "permissions": {name: ["x", "y"] for name in ("read", "write", "delete")}}, "mail")
         .calling("corp/x", key="provider")
-        .taking_tasks(8080)
+        .taking_tasks(8080, scope=TASK_SCOPE)
         .with_files({"a.md": "text"})
         .with_template(command=["run"], args=["x"], env=[{"name": "A", "value": "b"}], resources=AMOUNTS)
         .with_stages(a_stage("eu", scope={"region": ["eu"]}, lasting="1h"), a_stage("all"), maxRestarts=3)
@@ -100,7 +101,7 @@ def everything(*, ca: int) -> Objects:
         {"pointer": "/p", "prefix": "/data/"},
         {"pointer": "/r", "pattern": "a+"},
     ]
-    region = [{"dimension": "region", "pointer": "/region"}]
+    region = [{"dimension": "region", "pointer": "/region", "inject": True}]
     free = [{"dimension": "region", "unscoped": "Allowed"}]
     crm = (
         a_binding()
@@ -291,6 +292,7 @@ for _row in ("tools[]", "prompts[]", "resources[]"):
 for _row in ("tools[]", "prompts[]"):
     narrowed(f"MCPBinding.spec.{_row}.scope[].pointer", None, "/other")
     narrowed(f"MCPBinding.spec.{_row}.scope[].unscoped", None, None)
+    narrowed(f"MCPBinding.spec.{_row}.scope[].inject", False, None)  # noqa: FBT003 - a value
     narrowed(f"MCPBinding.spec.{_row}.arguments[].pointer", None, "/other")
     narrowed(f"MCPBinding.spec.{_row}.arguments[].enum", ("a",), ("a", "b", "c"))
     narrowed(f"MCPBinding.spec.{_row}.arguments[].prefix", "/data/x/", "/")

@@ -26,7 +26,7 @@ from interlock.deployment.placement import Placement
 from interlock.deployment.plan import LiveChild, desired_children, plan_children
 from interlock_contract.bundle import dump_bundle, parse_bundle
 from tests.requirements import requirement
-from tests.support.builders import a_placement, a_separate_placement, a_stage, an_agent
+from tests.support.builders import a_binding, a_placement, a_separate_placement, a_stage, an_agent
 
 EU = (ScopeDimension(dimension="region", values=("eu-west",)),)
 ALL: tuple[ScopeDimension, ...] = ()
@@ -254,3 +254,16 @@ def test_a_live_bundle_that_cannot_be_read_is_replaced_first(text: str) -> None:
     plan = plan_children(desired_children(good), live, {})
 
     assert key in set(map(key_of, plan.prepare))
+
+
+def test_where_tasks_and_calls_name_their_values_is_in_the_bundle() -> None:
+    scope = [{"dimension": "region", "header": "X-Region"}, {"dimension": "line", "pointer": "/line"}]
+    tool = {"name": "get", "operation": "read", "resource": "contacts"}
+    crm = a_binding().with_tools({**tool, "scope": [{"dimension": "region", "pointer": "/region", "inject": True}]})
+    placement = replace(a_placement(an_agent().taking_tasks(scope=scope), bindings=(crm,)), drain_seconds=7)
+
+    bundle = json.loads(dump_bundle(compile_bundle(placement)))
+
+    assert bundle["tasks"]["scope"] == scope
+    assert bundle["tasks"]["drainSeconds"] == 7
+    assert bundle["sources"][0]["tools"][0]["scope"][0]["inject"] is True

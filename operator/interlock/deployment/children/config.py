@@ -40,6 +40,7 @@ from interlock_contract.bundle import (
     BundleResourceScope,
     BundleSource,
     BundleTasks,
+    BundleTaskScope,
     BundleTool,
     BundleToolScope,
     Grant,
@@ -122,7 +123,7 @@ def _key(index: int) -> str:
 
 def compile_bundle(placement: Placement) -> Bundle:
     """Return the policy that the placement's guard enforces."""
-    metadata, tasks, owner = placement.agent.metadata, placement.agent.spec.tasks, placement.agent.spec.owner
+    metadata, owner = placement.agent.metadata, placement.agent.spec.owner
     return Bundle(
         schema_version=SCHEMA_VERSION,
         agent=AgentIdentity(metadata.name, metadata.namespace, metadata.uid, owner.email or None if owner else None),
@@ -134,9 +135,7 @@ def compile_bundle(placement: Placement) -> Bundle:
         models=compile_models(placement),
         agent_key_digest=agent_key_digest(placement.agent_key) if placement.agent_key else None,
         audit=BundleAuditPolicy(placement.policy.spec.audit.arguments, placement.policy.spec.audit.redact),
-        tasks=None
-        if tasks is None
-        else BundleTasks(tasks.port, tasks.max_concurrent_tasks, drain_seconds=placement.drain_seconds),
+        tasks=_tasks(placement),
         budget=_budget(placement),
         loops=_loops(placement),
         excluded=tuple(map(_scope, placement.excluded_now)),
@@ -148,6 +147,19 @@ def compile_bundle(placement: Placement) -> Bundle:
             for one in placement.peers
         ),
         draining_pods=placement.draining_pods,
+    )
+
+
+def _tasks(placement: Placement) -> BundleTasks | None:
+    """Return how the agent takes tasks, None where it takes none."""
+    tasks = placement.agent.spec.tasks
+    if tasks is None:
+        return None
+    return BundleTasks(
+        tasks.port,
+        tasks.max_concurrent_tasks,
+        scope=tuple(BundleTaskScope(one.dimension, one.header, one.pointer) for one in tasks.scope),
+        drain_seconds=placement.drain_seconds,
     )
 
 
@@ -252,7 +264,7 @@ def _meaning(
 ) -> tuple[str, tuple[BundleToolScope, ...], tuple[BundleArgumentRule, ...]]:
     """Return the part that tools and prompts share: resource, scope and argument rules."""
     scope = tuple(
-        BundleToolScope(dimension=limit.dimension, pointer=limit.pointer, unscoped=limit.unscoped)
+        BundleToolScope(limit.dimension, pointer=limit.pointer, unscoped=limit.unscoped, inject=bool(limit.inject))
         for limit in entry.scope
     )
     rules = tuple(
