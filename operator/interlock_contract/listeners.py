@@ -92,7 +92,7 @@ LISTENERS: Final[Mapping[ListenerName, Bounds]] = {
         head_bytes=128 * _KIB,
         head_bytes_in_flight=8 * _MIB,
         body_bytes=16 * _MIB,
-        bytes_in_flight=8 * _MIB,  # unused: bodies of tasks pass through
+        bytes_in_flight=8 * _MIB,  # short bodies, which are read before they are routed: all others pass through
     ),
     ListenerName.AUDIT: Bounds(
         connections=1024,

@@ -427,8 +427,10 @@ def _check_arguments(binding: str, entry: BundleTool | BundleResource, request: 
 def _check_scope(
     bundle: Bundle, binding: str, entry: BundleTool | BundleResource, request: DecisionInput
 ) -> Deny | None:
-    kind = "resource" if isinstance(entry, BundleResource) else "tool" if request.method == TOOLS_CALL else "prompt"
     excluded = bundle.excluded if request.excluded is None else request.excluded
+    if not bundle.scope and not excluded:
+        return None
+    kind = "resource" if isinstance(entry, BundleResource) else "tool" if request.method == TOOLS_CALL else "prompt"
     breach = find_breach(bundle, entry, request.arguments, kind, excluded)
     if breach is None:
         return None

@@ -303,7 +303,7 @@ class TaskEndpoint:
             fields = self._describe(request, str(refusal.reason), refusal.status)
             self._recorder.refuse_task(self._live.bundle, fields)
         response = web.Response(status=refusal.status, body=refusal.body, headers=headers)
-        if refusal.ends_connection or (request is not None and not request.is_repeatable):
+        if refusal.ends_connection:
             response.force_close()
         return response
 

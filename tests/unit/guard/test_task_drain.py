@@ -44,7 +44,7 @@ class Lease:
 
 @pytest.fixture
 async def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Placement]:
-    monkeypatch.setattr(drain, "WRITE_PAUSE", 0.001)
+    monkeypatch.setattr(drain, "WRITE_PAUSE", 0.0)
     async with placements(tmp_path, "all") as (found,):
         found.open()
         yield found
@@ -69,6 +69,10 @@ async def test_each_change_is_written_while_the_placement_drains(one: Placement)
     one.go_on.set()
     await task
     await until(lambda: lease.writes == [1, 0])
+    for _ in range(20):  # what changes nothing is not written
+        one.endpoint.on_change()
+        await asyncio.sleep(0)
+    assert lease.writes == [1, 0]
 
     running.cancel()
 

@@ -208,6 +208,7 @@ async def test_a_task_that_is_passed_on_takes_no_place_of_the_agent(three: list[
 
     assert await rest.send() == (200, {"from": "everywhere"})
     assert (await rest.reason(headers={"X-Region": "eu"}))[1] == "TooManyTasks"
+    assert rest.figure('task_refusals_total{reason="TooManyTasks"}') == "1", "its own limit, not that of the peer"
     assert rest.endpoint.under_way == 4
     eu.go_on.set()
     assert [status for status, _ in await asyncio.gather(*held)] == [200] * 4
