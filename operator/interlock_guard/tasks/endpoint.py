@@ -191,11 +191,14 @@ class TaskEndpoint:
         Raises:
             TaskRefused: No placement takes it.
         """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + ROUTE_SECONDS
         for peer in list(self._find_asked_first(request)):
+            if clock() > deadline:
+                break
             response = await self._pass_on(request, since, peer, FORWARDED_BY_ID)
             if response is not None:
                 return response
-        deadline = asyncio.get_running_loop().time() + ROUTE_SECONDS
         for _ in range(ATTEMPTS):
             found = self._choose(request)
             if found is None:
@@ -204,7 +207,7 @@ class TaskEndpoint:
                 response = await self._pass_on(request, since, found, FORWARDED_BY_SCOPE)
             if response is not None:
                 return response
-            if asyncio.get_running_loop().time() > deadline:
+            if clock() > deadline:
                 break
             if found is not None:
                 await _sleep(PAUSE_SECONDS)
