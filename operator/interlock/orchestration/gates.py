@@ -1,4 +1,4 @@
-"""The gates of a stage: which hold, and their verdict by counts, metrics and tests. Pure.
+"""The verdict of a stage's gates by counts, metrics and tests. Pure.
 
 A verdict is exact: counts are integers, money is nano-dollars, and a limit of latencies is a bound of the histogram.
 Nothing is judged below the minimum sample. A minimum that spec or policy state is one that no command goes past
@@ -16,8 +16,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
-from interlock.api.gates import GATES_UNDERCUT, TASK_GATE_WITHOUT_TASKS, GateLimits, MetricGate, StageGates
-from interlock.api.shared_types import parse_duration
+from interlock.api.gates import MetricGate, StageGates
+from interlock.orchestration.gate_limits import milliseconds
 from interlock.orchestration.rollout_state import GateReport, GateVerdict, PlacementKey
 from interlock.orchestration.soak import StageFacts
 from interlock_contract.budget.money import parse_money, shorten_money
@@ -31,10 +31,6 @@ _STEPS: Final = 10
 _MAX_MESSAGE: Final = 1024
 _MAX_DETAIL: Final = 200
 _SEVERITY: Final = (GateVerdict.BREACHED, GateVerdict.PENDING, GateVerdict.NO_VERDICT, GateVerdict.PASSED)
-_MINIMUMS: Final = ("min_tasks", "min_calls")
-_MAXIMUMS: Final = ("max_error_percent", "max_p95_latency", "max_denied_percent", "max_cost_per_task")
-_OF_TASKS: Final = ("min_tasks", "max_cost_per_task")
-NO_GATES: Final = StageGates()
 
 
 class TestOutcome(StrEnum):
@@ -86,61 +82,6 @@ class MetricResult:
 class _Finding:
     verdict: GateVerdict
     message: str
-
-
-def find_gates(own: StageGates | None, of_policy: GateLimits | None, *, has_tasks: bool, is_last: bool) -> StageGates:
-    """Return the gates that hold in a stage: of each, the stricter of the stage's own and the policy's.
-
-    The policy's gates hold before a stage is entered. In the last stage, after which none follows, they hold only if
-    the stage has gates of its own. Gates on tasks of the policy do not hold for an agent that takes none.
-
-    Args:
-        own: The stage's own gates.
-        of_policy: The policy's gates.
-        has_tasks: Whether the agent takes tasks.
-        is_last: Whether the stage is the rollout's last.
-    """
-    limits = of_policy if of_policy is not None and not (is_last and own is None) else GateLimits()
-    found = (own or NO_GATES).model_dump()
-    for field, required in limits.model_dump().items():
-        if required is not None and (has_tasks or field not in _OF_TASKS):
-            given = found[field]
-            found[field] = required if given is None or _is_weaker(field, given, required) else given
-    if not has_tasks:
-        found |= dict.fromkeys(_OF_TASKS)
-    return StageGates.model_validate(found)
-
-
-def has_gates(gates: StageGates) -> bool:
-    """Return True if there is anything to judge."""
-    return bool(gates.metrics) or any(getattr(gates, field) is not None for field in (*_MINIMUMS, *_MAXIMUMS))
-
-
-def gate_refusals(
-    stage: str, own: StageGates | None, of_policy: GateLimits | None, policy: str, *, has_tasks: bool
-) -> list[str]:
-    """Return why a stage may not have these gates: they are weaker than the policy's, or need tasks.
-
-    Args:
-        stage: Name of the stage.
-        own: The stage's own gates.
-        of_policy: The policy's gates.
-        policy: Name of the policy.
-        has_tasks: Whether the agent takes tasks.
-    """
-    if own is None:
-        return []
-    given = own.model_dump(by_alias=False)
-    refusals = []
-    if not has_tasks and any(given[field] is not None for field in _OF_TASKS):
-        refusals.append(TASK_GATE_WITHOUT_TASKS.format(stage=stage))
-    for field, required in () if of_policy is None else of_policy.model_dump().items():
-        if required is not None and given[field] is not None and _is_weaker(field, given[field], required):
-            name = GateLimits.model_fields[field].alias or field
-            refusals.append(
-                GATES_UNDERCUT.format(stage=stage, field=name, value=given[field], required=required, policy=policy)
-            )
-    return refusals
 
 
 def judge_gates(
@@ -195,25 +136,6 @@ def find_baseline(before: StageFacts | None, after: StageFacts, counts: WorkCoun
     is_same = (before.revision, before.entered_at) == (after.revision, after.entered_at)
     began_again = after.restarted_at != before.restarted_at or (before.ready_since is None and not before.soaked)
     return before.baseline if is_same and not began_again else counts
-
-
-def _is_weaker(field: str, given: object, required: object) -> bool:
-    """Return True if a gate is weaker than the policy's."""
-    if field == "on_breach":
-        return (given, required) == ("Hold", "Rollback")
-    one, other = _size(field, given), _size(field, required)
-    return one < other if field in _MINIMUMS else one > other
-
-
-def _size(field: str, value: object) -> int:
-    text = str(value)
-    if field == "max_p95_latency":
-        return _milliseconds(text)
-    return parse_money(text) if field == "max_cost_per_task" else int(text)
-
-
-def _milliseconds(latency: str) -> int:
-    return round(parse_duration(latency).total_seconds() * 1000)
 
 
 def _judge_minimums(gates: StageGates, counts: WorkCounts) -> Iterator[_Finding]:
@@ -271,7 +193,7 @@ def _without_sample(gate: str, number: int, minimum: int | None, unit: str) -> _
 
 
 def _judge_latency(buckets: tuple[int, ...], limit: str, unit: str) -> _Finding:
-    found, most = find_percentile(buckets, PERCENTILE), _milliseconds(limit)
+    found, most = find_percentile(buckets, PERCENTILE), milliseconds(limit)
     # Longer than the last bound exceeds every limit, since the largest limit is the last bound.
     is_within = found is not None and found <= most
     figure = f"above {BOUNDS[-1]} ms" if found is None else f"{found} ms"

@@ -11,15 +11,13 @@ from pydantic import ValidationError
 from interlock.api.agent import Stage
 from interlock.api.gates import GateLimits, Latency, MetricGate, StageGates
 from interlock.api.shared_types import parse_duration
+from interlock.orchestration.gate_limits import find_gates, gate_refusals, has_gates
 from interlock.orchestration.gates import (
     DEFAULT_SAMPLE,
     MetricResult,
     TestOutcome,
     TestResult,
     find_baseline,
-    find_gates,
-    gate_refusals,
-    has_gates,
     judge_gates,
 )
 from interlock.orchestration.rollout_state import GateReport, GateVerdict, PlacementKey
