@@ -77,7 +77,7 @@ def test_a_proxy_is_in_the_revision_only_of_agents_that_it_could_be_on_the_way_o
 def test_models_of_a_policy_are_in_no_revision_of_an_agent_without_models() -> None:
     agent = AGENT.calling()
     before = content_of(*objects(agent))
-    assert not needs_revision(before, *objects(agent, POLICY.allowing_models("openai/*", requestBytes=2_000_000)))
+    assert not needs_revision(before, *objects(agent, POLICY.allowing_models("openai/*", maxOutputTokens=100_000)))
     assert before.digest == content_of(*objects(agent, POLICY.allowing_models("other/*", maxOutputTokens=7))).digest
 
 
@@ -141,6 +141,10 @@ def test_rows_select_by_the_labels_that_the_revision_began_with() -> None:
     assert needs_revision(before, *moved)
     assert effective(before, *moved).agent.metadata.labels == {"team": "support"}
     assert effective(before, *moved).policy == moved[1]
+    widened = POLICY.giving_nothing().giving_labelled(
+        {"team": "support"}, "crm", read=["contacts"], delete=["contacts"]
+    )
+    assert effective(before, *objects(AGENT.labelled(team="sales"), widened)).policy == moved[1]
     unlabelled = content_of(*objects(AGENT.labelled(team="sales"), policy))
     found = effective(unlabelled, *objects(AGENT.labelled(team="support"), policy))
     assert not found.policy.spec.data_access[0].applies_to(found.agent.metadata)
@@ -337,6 +341,7 @@ def names(found: tuple[Any, ...]) -> list[str]:
         (["a read", "b read"], ["b read", "c read"], ["b read contacts"]),
         (["* read"], ["get_* read", "put_* read"], ["get_* read contacts", "put_* read contacts"]),
         (["get_* read", "put_* read"], ["* read"], ["get_* read contacts", "put_* read contacts"]),
+        (["get_* read"], ["get_a/b* read"], []),  # no name with a slash matches the first one
         # neither has all names of the other one
         (["get_* read"], ["*_contact read"], []),
         # today, get_a is no name of get_*, because a server may take it for GET_A
@@ -363,6 +368,48 @@ def test_maps_are_narrowed_name_by_name(before: list[str], today: list[str], wan
     content = content_of(*objects(policy=policy, bindings=(permitted[0],)))
     found = effective(content, *objects(policy=policy, bindings=(permitted[1],)))
     assert names(found.bindings[0].spec.tools) == wanted
+
+
+@requirement("revision.narrower")
+@pytest.mark.parametrize(
+    ("before", "today", "wanted"),
+    [
+        ("file:///*", "file:///**", ["file:///*"]),
+        ("file:///**", "file:///*", ["file:///*"]),
+        ("file:///a/**", "file:///**", ["file:///a/**"]),
+        ("file:///a/*", "file:///b/*", []),
+        ("file:///*/x", "file:///a/*", []),
+        ("file:///a/x", "file:///a/*", ["file:///a/x"]),
+    ],
+)
+def test_resources_are_narrowed_uri_by_uri(before: str, today: str, wanted: list[str]) -> None:
+    reviewed, now = (
+        CRM.with_resources({"uri": uri, "operation": "read", "resource": "contacts"}) for uri in (before, today)
+    )
+    found = effective(content_of(*objects(bindings=(reviewed,))), *objects(bindings=(now,)))
+    assert [one.uri for one in found.bindings[0].spec.resources] == wanted
+
+
+@requirement("revision.narrower")
+@pytest.mark.parametrize(
+    ("before", "today", "is_both"),
+    [
+        ("/data/", "/data/x/", False),
+        ("/data", "/data/x/", True),
+        ("/data/x/", "/data/", True),
+        ("https://a.example", "https://a.example.evil/", True),
+    ],
+)
+def test_a_rule_is_left_out_only_if_it_follows_from_another(
+    before: str,
+    today: str,
+    is_both: bool,  # noqa: FBT001
+) -> None:
+    reviewed, now = (
+        CRM.with_tools(a_tool(arguments=[{"pointer": "/a", "prefix": prefix}])) for prefix in (before, today)
+    )
+    (tool,) = effective(content_of(*objects(bindings=(reviewed,))), *objects(bindings=(now,))).bindings[0].spec.tools
+    assert [rule.prefix for rule in tool.arguments] == [today, *([before] if is_both else [])]
 
 
 @requirement("revision.narrower")
