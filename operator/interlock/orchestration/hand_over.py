@@ -43,7 +43,7 @@ def _servers_before(facts: RolloutFacts, context: Context) -> Iterator[bool]:
     good = facts.good
     is_shared = facts.stage is not None and context.is_shared(facts.stage.stage)
     if is_shared and good is not None and not context.is_complete(facts):
-        yield good.serving_since is not None and context.runs_good(facts) and context.is_shared(good.stage)
+        yield context.runs_good(facts) and context.is_shared(good.stage)
     for one in facts.leaving:
         yield _is_predecessor(one, facts, context) or (is_shared and _holds_rest(one, facts, context))
 

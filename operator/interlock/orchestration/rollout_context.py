@@ -16,7 +16,7 @@ from interlock.orchestration.rollout_state import (
     RolloutRules,
     Scope,
 )
-from interlock.orchestration.scopes import covers, intersection
+from interlock.orchestration.scopes import covers
 from interlock.orchestration.soak import identity, position
 
 _NOT_SEEN = PlacementSeen()
@@ -112,7 +112,6 @@ class Context:
         return (
             good is not None
             and self.is_shared(good.stage)
-            and not self.is_complete(facts)
             and any(
                 key != good.key and self.is_shared(stage) and covers(scope_of(stage), scope_of(good.stage))
                 for key, stage in self._servers(facts)
@@ -141,10 +140,7 @@ class Context:
         return tuple(
             scope_of(newer)
             for newer_key, newer in self.newest_placements(facts)
-            if newer_key != key
-            and self.is_shared(newer)
-            and newer.scope
-            and intersection(scope_of(newer), scope_of(stage)) is not None
+            if newer_key != key and self.is_shared(newer) and newer.scope
         )
 
 

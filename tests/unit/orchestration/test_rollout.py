@@ -252,7 +252,10 @@ def test_a_spec_that_goes_back_while_the_newest_serves_all_waits_for_the_good_on
 
 
 def test_a_kill_ends_everything_and_drains_nothing(mid_way: StagedAgent) -> None:
-    mid_way.work_on("2/region").command(abort=name(2, "b")).kill()
+    mid_way.work_on("2/region").command(abort=name(2, "b"))
+    assert mid_way.placements == {"2/region": "draining", "1/everywhere": "serving"}
+    mid_way.is_running = False  # its pods are there still
+    mid_way.settle()
 
     assert mid_way.placements == {"1/everywhere": "serving"}
     assert [one.replicas for one in mid_way.decision.placements] == [0]
@@ -348,3 +351,66 @@ def test_a_minimum_of_the_policy_holds_with_its_sentence(mid_way: StagedAgent) -
     mid_way.rules = rules(hold_before=lambda current, _passed: (current + 1, "too little") if current == 1 else None)
     assert mid_way.wait(100).state is RolloutState.MINIMUM
     assert mid_way.decision.progress.message == "too little"
+
+
+def test_pods_of_a_killed_agent_take_nothing_over_though_they_are_still_ready(mid_way: StagedAgent) -> None:
+    mid_way.wait(40)
+    mid_way.is_running = False
+    mid_way.pods[mid_way.key("2/everywhere")].ready_since = mid_way.now
+    mid_way.settle()
+
+    assert mid_way.placements == {"2/everywhere": "starting", "1/everywhere": "serving"}
+
+
+def test_the_good_one_does_not_wait_behind_a_revision_that_is_no_longer_allowed(everywhere: StagedAgent) -> None:
+    everywhere.describe("c")
+    assert everywhere.placements["1/everywhere"] == "starting"
+    everywhere.forbidden.add(digest("b"))
+    everywhere.step()
+
+    assert everywhere.placements == {"3/staging": "serving", "1/everywhere": "serving"}
+
+
+def test_what_drains_ends_once_it_is_no_longer_allowed(mid_way: StagedAgent) -> None:
+    mid_way.work_on("2/region").describe("c")
+    assert mid_way.placements["2/region"] == "draining"
+    mid_way.forbidden.add(digest("b"))
+
+    assert mid_way.settle().placements == {"3/staging": "serving", "1/everywhere": "serving"}
+
+
+def test_a_good_revision_that_drains_still_is_back_at_once(mid_way: StagedAgent) -> None:
+    mid_way.wait(40).work_on("1/everywhere").start_pods()
+    assert mid_way.placements == {"2/everywhere": "serving", "1/everywhere": "draining"}
+
+    mid_way.command(rollback=name(1, "a"))
+
+    assert mid_way.placements == {"3/everywhere": "serving"}
+
+
+def test_a_stage_with_the_name_of_the_good_ones_starts_while_the_stage_before_it_serves(served: StagedAgent) -> None:
+    served.stages = stages(
+        a_stage("all", "production", lasting="50s"),
+        a_stage("everywhere", "production", scope={"region": ["eu"]}, lasting="9s"),
+    )
+    served.settle().start_pods().wait(31)
+    assert served.placements == {"2/all": "serving"}
+    served.wait(19)
+    assert served.placements == {"2/everywhere": "starting", "2/all": "serving"}
+
+
+def test_a_good_revision_of_another_class_runs_until_the_newest_is_good(agent: StagedAgent) -> None:
+    agent.stages = stages(a_stage("staging"))
+    agent.roll_out("a")
+    agent.stages = stages(a_stage("staging"), a_stage("everywhere", "production", lasting="50s"))
+    agent.settle().start_pods()
+    assert agent.placements == {"1/everywhere": "serving", "1/staging": "serving"}
+    assert agent.wait(50).wait(31).placements == {"1/everywhere": "serving"}
+
+
+def test_a_scope_in_staging_takes_nothing_from_production(served: StagedAgent) -> None:
+    served.stages = stages(
+        a_stage("staging", scope={"region": ["eu"]}, lasting="100s"), a_stage("everywhere", "production")
+    )
+    served.describe("b").start_pods()
+    assert served.who_serves(region="eu") == ["1/everywhere"]

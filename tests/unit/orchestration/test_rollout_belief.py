@@ -118,7 +118,8 @@ def test_a_soak_is_no_longer_than_the_stage(mid_way: StagedAgent, span: float) -
     assert (mid_way.state, mid_way.decision.next_at) == (RolloutState.SOAKING, mid_way.now + seconds(40))
 
 
-def test_no_stage_was_ready_before_it_was_entered(mid_way: StagedAgent) -> None:
+def test_no_stage_was_ready_before_it_was_entered_though_its_pods_were(mid_way: StagedAgent) -> None:
+    mid_way.pods[mid_way.key("2/region")].ready_since = mid_way.now - hours(100)
     edit_stage(mid_way, ready_since=mid_way.now - hours(100))
     assert mid_way.decision.next_at == mid_way.now + seconds(40)
 

@@ -1,9 +1,12 @@
 """Commands name one run of a revision. Each is carried out once, and void for anything else."""
 
+from dataclasses import replace
+
 import pytest
 
+from interlock.orchestration.rollout import decide_rollout
 from interlock.orchestration.rollout_decision import RolloutEventType, RolloutState
-from interlock.orchestration.rollout_state import Command, GateVerdict, StopReason
+from interlock.orchestration.rollout_state import Command, GateReport, GateVerdict, PlacementKey, StopReason
 from tests.support.builders import a_stage, seconds, stages
 from tests.support.rollouts import StagedAgent, digest, name, rules
 
@@ -301,3 +304,14 @@ def test_a_rollback_serves_in_todays_last_stage(twice: StagedAgent) -> None:
     assert twice.who_serves() == ["2/everywhere"]
     assert twice.start_pods().who_serves() == [f"{twice.facts.good.ref.number}/world"]
     assert twice.decision.next_at is None or twice.decision.next_at > twice.now + seconds(0)
+
+
+def test_a_report_about_another_placement_is_no_verdict(mid_way: StagedAgent) -> None:
+    mid_way.rules = GATED
+    report = GateReport(PlacementKey("staging", digest("b")), GateVerdict.PASSED)
+    seen = replace(mid_way.observe(mid_way.facts), gates=report)
+    later = mid_way.now + seconds(40)
+
+    decision = decide_rollout(STAGES, mid_way.facts, seen, later, commands=mid_way.commands, rules=GATED)
+
+    assert decision.progress.state is RolloutState.NO_VERDICT

@@ -32,6 +32,7 @@ from interlock.orchestration.rollout_state import (
     OnBreach,
     RevisionRef,
     RolloutFacts,
+    StopReason,
 )
 from interlock.orchestration.soak import identity, position
 from tests.requirements import requirement
@@ -45,6 +46,7 @@ STAGES = {
     "wide": stages(a_stage("staging", lasting="30h"), REGION, WIDE, a_stage("everywhere", "production")),
     "soaking": stages(a_stage("staging", lasting="30h"), REGION, a_stage("everywhere", "production", lasting="9h")),
     "quick": stages(a_stage("staging"), a_stage("everywhere", "production")),
+    "scoped": stages(a_stage("staging", scope={"region": ["eu"]}, lasting="9h"), a_stage("everywhere", "production")),
     "one": stages(a_stage("everywhere", "production")),
     "other": stages(
         a_stage("staging", lasting="30h"),
@@ -61,7 +63,7 @@ CONTENTS = "abcd"
 UNKNOWN = RevisionRef(3, digest("f"))
 SKEW = hours(1)
 LENGTH = 50
-EDITS = ("future", "long soak", "stage", "good", "numbers", "leaving", "stopped", "passed")
+EDITS = ("future", "long soak", "stage", "good", "numbers", "leaving", "stopped", "passed", "serving")
 
 Run = tuple[RevisionRef, str, datetime]
 """One stay of a revision in a stage: the revision, the stage's name, and when it was entered."""
@@ -250,6 +252,7 @@ class History:
         self._check_numbers(before, after)
         self._check_stages(before, after)
         self._check_good(before, after)
+        self._check_stop(before, after)
         self._check_scopes(decision)
         self._check_partition(decision)
         self._check_service(decision)
@@ -330,6 +333,20 @@ class History:
             rollback = self.agent.commands.rollback
             assert rollback is not None
             assert rollback.revision.partition("-")[2] == good.ref.digest[:10]
+
+    def _check_stop(self, before: RolloutFacts, after: RolloutFacts) -> None:
+        """Nothing is stopped without a reason."""
+        agent, stopped = self.agent, after.stopped
+        if stopped is None or stopped == before.stopped:
+            return
+        if stopped.why is StopReason.BREACHED:
+            assert agent.verdict is GateVerdict.BREACHED
+            assert agent.rules.on_breach is OnBreach.ROLLBACK
+        elif stopped.why is StopReason.ABORTED:
+            assert agent.commands.abort is not None
+            assert agent.commands.abort.revision == stopped.ref.name
+        else:
+            assert agent.commands.rollback is not None
 
     def _check_scopes(self, decision: RolloutDecision) -> None:
         """Nothing serves a scope that it has not entered by right."""
@@ -427,6 +444,10 @@ def _edited(facts: RolloutFacts, kind: str, now: datetime) -> RolloutFacts:
         "leaving": {"leaving": (LeavingPlacement(UNKNOWN, moon), *facts.leaving)},
         "stopped": {"stopped": None},
         "passed": {"passed": facts.passed[1:]},
+        "serving": {
+            "serving_since": None if facts.serving_since else now,
+            "good": good and replace(good, serving_since=None if good.serving_since else now),
+        },
     }
     return replace(facts, **edits[kind])
 
