@@ -26,6 +26,13 @@ def test_the_guard_imports_nothing_of_the_control_plane() -> None:
     assert {name.partition(".")[0] for name in modules} & FORBIDDEN == set()
 
 
+def test_no_program_but_the_operator_uses_what_only_its_image_has() -> None:
+    packages = [path for path in OPERATOR.iterdir() if path.name not in {"interlock", "interlock_cli"}]
+    modules = [path for package in packages for path in package.rglob("*.py")]
+    assert len(modules) > 100
+    assert [path.name for path in modules if "from typing_extensions import" in path.read_text(encoding="utf-8")] == []
+
+
 def test_a_guard_loads_no_authorities_until_a_server_wants_them_and_nothing_of_the_verifier(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_bytes(an_authority().pem)
     program = (
