@@ -120,6 +120,11 @@ class BudgetBench:
         return self.store.ledger(name).day.spent
 
 
+def followed(budget: Budget) -> set[str]:
+    """Return the ledgers that a guard follows: those that its bundle names, and those that it still has money of."""
+    return set(budget._ledgers._limits)  # noqa: SLF001 - what it follows
+
+
 def in_virtual_time(folder: Path, work: Callable[[BudgetBench], Awaitable[None]]) -> None:
     """Run a test on guards whose waits take no time."""
 

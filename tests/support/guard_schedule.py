@@ -29,6 +29,7 @@ from interlock_guard.budget.ledger_object import LedgerObject
 from interlock_guard.decision.decide import DenyReason
 from interlock_guard.state import LiveState
 from interlock_kube.client import FORBIDDEN, ApiError, KubeClient
+from tests.support.budget_bench import followed
 from tests.support.budget_simulation.audit import paid_by_credit
 from tests.support.ledger_store import LedgerStore
 
@@ -350,16 +351,17 @@ class GuardSchedule:
         await asyncio.sleep(QUIET_SECONDS)
         self._raise_broken()
         for guard in self.guards:
-            known = set(guard.budget._ledgers._limits)  # noqa: SLF001 - what it follows
+            known = followed(guard.budget)
             if known != {name for name, _, _ in self.terms.ledgers}:
                 raise BudgetBroken(f"a guard still follows {known}")
         if self.counts["changed totals"]:
             self._close_unknown(TOTAL)
+        for name in (OWN, TOTAL):
+            for one in self.store.ledger(name).slices:
+                if one.amount and name != self.forbidden:
+                    raise BudgetBroken(f"{name} has an open slice when no call is under way: {one}")
         for name, _, _ in self.terms.ledgers:
             ledger = self.store.ledger(name)
-            for one in ledger.slices:
-                if one.amount:
-                    raise BudgetBroken(f"{name} has an open slice when no call is under way: {one}")
             for window in (ledger.day, *ledger.days):
                 key: WindowKey = (name, "day", window.start)
                 true = self.store.true[key] + (0 if self._may_lose_overruns(name) else self.store.overruns[key])

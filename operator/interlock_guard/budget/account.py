@@ -57,6 +57,19 @@ class OpenSlice:
         """Spent, and not yet in the ledger."""
         return self.settled - self.written
 
+    @property
+    def has_money(self) -> bool:
+        """Whether some of it is granted and not yet written as spent."""
+        return self.granted > self.written
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether it has to be in the ledger once its window has ended.
+
+        A call that ends while a write is on its way leaves money that only the next write returns.
+        """
+        return self.has_money or self.reserved > 0 or self.unsettled > 0
+
 
 @dataclass(slots=True, eq=False)
 class Reservation:

@@ -188,7 +188,7 @@ class LedgerShare:
             named = SliceKey(holder, key.day_start, key.month_start)
             if ledger.find(named) is None:
                 # A slice of the present windows stays in the ledger when it is empty. Others go with their window.
-                if held.is_known and (held.granted > held.written or key == present):
+                if held.is_known and (held.has_money or key == present):
                     raise HolderClosed(holder)
                 if held.unsettled:
                     ledger = open_empty(ledger, named, pod_uid, settled=held.written, now=now)
@@ -261,9 +261,7 @@ class LedgerShare:
             if one.holder == holder and (key == present or key in self.account.slices):
                 self.account.grant(key, one.amount + one.settled, one.settled, monotonic)
         return [
-            key
-            for key, held in self.slices().items()
-            if (key != present or self.is_retired) and held.reserved == 0 and not held.unsettled
+            key for key, held in self.slices().items() if (key != present or self.is_retired) and not held.is_needed
         ]
 
     def exhausts(self, ledger: Ledger, refused: int, now: int) -> bool:

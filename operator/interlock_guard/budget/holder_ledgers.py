@@ -4,7 +4,7 @@ Each ledger fails alone. One that cannot be read or written stops the calls that
 the others nor their calls. A ledger that the bundle no longer names is retired: it only gets its money back, next to
 the rounds. Where the guard's Role no longer names it either, or there is none, its slices are dropped after a while.
 
-    named by the bundle -> retired: return, settle -> nothing left: forget it
+    named by the bundle -> retired: return, settle -> nothing left, no write without an answer: forget it
                                                    -> gone for a minute: drop its slices, which count as spent
 """
 
@@ -93,7 +93,7 @@ class HolderLedgers:
         for limit in self._limits.values():
             ledger = limit.object.ledger
             for key, held in limit.share.slices().items():
-                if held.granted > held.written:
+                if held.has_money:
                     one = None if ledger is None else ledger.find(SliceKey(self.holder, key.day_start, key.month_start))
                     found.append(0 if one is None else one.renewed_at)
         return min(found, default=None)
@@ -217,7 +217,7 @@ class HolderLedgers:
 
     async def _retire(self, limit: LedgerLimit) -> None:
         """Return the money of a ledger that the bundle no longer names, and forget the ledger."""
-        while limit.share.is_retired and (limit.share.slices() or self._has_former(limit)):
+        while limit.share.is_retired and (limit.may_have_money or self._has_former(limit)):
             now = self._clock()
             if now is not None and self._may_write(limit):
                 if self._has_former(limit):
@@ -234,11 +234,13 @@ class HolderLedgers:
                 limit.watch.cancel()
 
     def _give_up(self, limit: LedgerLimit) -> None:
-        """Go on as another holder, which has nothing of a ledger that is gone.
+        """Go on as another holder, if the present one has a slice of a ledger that is gone.
 
         The operator then finds the present one silent. It counts what that one had as spent, should the ledger be back.
+        A slice of which no answer came is no reason: nothing was spent from it.
         """
-        self._start_again(f"the ledger {limit.share.name} is gone")
+        if limit.share.slices():
+            self._start_again(f"the ledger {limit.share.name} is gone")
 
     def _may_write(self, limit: LedgerLimit) -> bool:
         return self._monotonic() >= limit.retry_at

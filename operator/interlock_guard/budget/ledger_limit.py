@@ -43,6 +43,11 @@ class LedgerLimit:
     gone_at: float | None = None
     _failures: int = 0
 
+    @property
+    def may_have_money(self) -> bool:
+        """Whether the ledger may have something of this holder: a slice, or a write that has no answer yet."""
+        return bool(self.share.slices()) or self.share.is_uncertain or self.lock.locked()
+
     def succeed(self) -> None:
         """Note that it was written, or needs no change."""
         self._failures, self.retry_at, self.gone_at = 0, 0.0, None

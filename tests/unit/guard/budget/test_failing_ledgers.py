@@ -12,7 +12,7 @@ from interlock_guard.budget.budget import Budget
 from interlock_guard.budget.holder_ledgers import GONE_SECONDS
 from interlock_guard.decision.decide import Deny, DenyReason
 from interlock_kube.client import FORBIDDEN, NOT_FOUND
-from tests.support.budget_bench import OWN, TOTAL, BudgetBench, in_virtual_time
+from tests.support.budget_bench import OWN, TOTAL, BudgetBench, followed, in_virtual_time
 
 CALL = 1_000_000
 REASONS = pytest.mark.parametrize("status", [FORBIDDEN, NOT_FOUND, 500, None])
@@ -31,10 +31,6 @@ async def spend(budget: Budget, amount: int = CALL) -> None:
     found = await budget.reserve(amount)
     assert isinstance(found, Reservation), found
     budget.settle(found, amount)
-
-
-def followed(budget: Budget) -> set[str]:
-    return set(budget._ledgers._limits)  # noqa: SLF001 - what it follows
 
 
 @REASONS
