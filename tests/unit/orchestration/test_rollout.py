@@ -1,7 +1,10 @@
 """A rollout carries a running service: entering stages, hand-over, draining, and the good revision behind it."""
 
+from dataclasses import replace
+
 import pytest
 
+from interlock.orchestration.rollout import decide_rollout
 from interlock.orchestration.rollout_decision import RolloutEventType, RolloutState
 from interlock.orchestration.rollout_state import GateVerdict, OnBreach, StopReason
 from tests.support.builders import a_stage, seconds, stages
@@ -201,6 +204,8 @@ def test_a_refused_newest_revision_leaves_the_good_one_running(mid_way: StagedAg
     mid_way.refuse()
     assert (mid_way.placements, mid_way.who_serves(region="eu")) == ({"1/everywhere": "serving"}, ["1/everywhere"])
     assert mid_way.state is RolloutState.REFUSED
+    assert mid_way.facts.stage is not None
+    assert mid_way.facts.stage.soaked == seconds(0)
 
     mid_way.describe("b")
     assert mid_way.placements == {"2/region": "starting", "1/everywhere": "serving"}
@@ -235,11 +240,13 @@ def test_a_revision_that_must_wait_starts_nothing(served: StagedAgent) -> None:
 
 
 def test_a_spec_that_goes_back_to_the_good_revision_is_good_at_once(mid_way: StagedAgent) -> None:
-    mid_way.describe("a")
+    mid_way.wanted = digest("a")
+    facts = mid_way.step().facts
+    assert [ref.name for ref in facts.passed] == [name(3, "a")]
 
+    mid_way.settle()
     assert (mid_way.newest, mid_way.good, mid_way.state) == (name(3, "a"), name(3, "a"), RolloutState.COMPLETE)
     assert mid_way.placements == {"3/everywhere": "serving"}
-    assert [ref.name for ref in mid_way.facts.passed] == [name(3, "a")]
 
 
 def test_a_spec_that_goes_back_while_the_newest_serves_all_waits_for_the_good_one(everywhere: StagedAgent) -> None:
@@ -414,3 +421,27 @@ def test_a_scope_in_staging_takes_nothing_from_production(served: StagedAgent) -
     )
     served.describe("b").start_pods()
     assert served.who_serves(region="eu") == ["1/everywhere"]
+
+
+def test_what_has_never_served_does_not_serve_on_its_way_out() -> None:
+    agent = StagedAgent(stages(a_stage("staging"), a_stage("everywhere", "production"))).roll_out("a").roll_out("b")
+    agent.broken |= {digest("a"), digest("c")}
+    agent.command(rollback=name(1, "a")).describe("c")
+    agent.pods[agent.key("4/staging")].ready_since = agent.now
+    assert agent.settle().placements["4/everywhere"] == "starting"
+
+    agent.describe("d")
+
+    assert agent.placements["2/everywhere"] == "serving"
+    assert "4/everywhere" not in agent.placements
+
+
+def test_pods_that_are_not_ready_together_do_not_soak(mid_way: StagedAgent) -> None:
+    seen = mid_way.observe(mid_way.facts)
+    key = mid_way.key("2/region")
+    later = mid_way.now + seconds(40)
+    partly = replace(seen, placements={**seen.placements, key: replace(seen.placements[key], is_ready=False)})
+
+    decision = decide_rollout(STAGES, mid_way.facts, partly, later, commands=mid_way.commands, rules=mid_way.rules)
+
+    assert decision.progress.state is RolloutState.WAITING_FOR_READY

@@ -321,6 +321,7 @@ class History:
 
     def _check_good(self, before: RolloutFacts, after: RolloutFacts) -> None:
         good, was = after.good, before.good
+        assert len({ref.digest for ref in after.passed}) == len(after.passed) <= self.agent.rules.history
         if good is None or (was is not None and was.ref == good.ref and was.stage == good.stage):
             return
         if good.ref == after.newest and good.ref.digest not in self.truth.good:
