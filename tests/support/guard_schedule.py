@@ -356,10 +356,7 @@ class GuardSchedule:
                 raise BudgetBroken(f"a guard still follows {known}")
         if self.counts["changed totals"]:
             self._close_unknown(TOTAL)
-        for name in (OWN, TOTAL):
-            for one in self.store.ledger(name).slices:
-                if one.amount and name != self.forbidden:
-                    raise BudgetBroken(f"{name} has an open slice when no call is under way: {one}")
+        self._check_returned()
         for name, _, _ in self.terms.ledgers:
             ledger = self.store.ledger(name)
             for window in (ledger.day, *ledger.days):
@@ -369,6 +366,17 @@ class GuardSchedule:
                     raise BudgetBroken(f"(B3) {name} has {window.spent} in the end, {true} were spent")
 
     # Below
+
+    def _check_returned(self) -> None:
+        """Check that all money is back, in ledgers that the bundle no longer names, too.
+
+        Raises:
+            BudgetBroken: Some is not.
+        """
+        for name in {OWN, TOTAL} - {self.forbidden}:
+            for one in self.store.ledger(name).slices:
+                if one.amount:
+                    raise BudgetBroken(f"{name} has an open slice when no call is under way: {one}")
 
     def _may_lose_overruns(self, name: str) -> bool:
         """Return True if usage above a reservation may be in no ledger: its journal, or its ledger, was taken away."""
