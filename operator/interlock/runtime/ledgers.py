@@ -1,7 +1,7 @@
 """The reconcile of one BudgetLedger with the API server: find dead holders, write what is due, and raise alerts."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -232,12 +232,16 @@ class LedgerReconciler:
         """Wake the Agents that spend from a ledger: immediately if their budget is exhausted, or has room again."""
         _, before = self._known.get(key, (identity, None))
         self._known[key] = identity, urgent
-        seconds = 0.0 if before != urgent else SPEND_SECONDS
+        if before != urgent or identity.agent:
+            for agent in self._agents_of(key, identity):
+                self._wake_agent(agent, 0.0 if before != urgent else SPEND_SECONDS)
+
+    def _agents_of(self, key: Key, identity: LedgerIdentity) -> Collection[Key]:
+        """Return the Agents that spend from a ledger: its own one, or all of the policy whose total it is."""
+        namespace = key[0]
         if identity.agent:
-            self._wake_agent((key[0], identity.agent), seconds)
-        elif before != urgent:
-            for agent in self._cache.agents_under((key[0], identity.policy)):
-                self._wake_agent(agent, seconds)
+            return ((namespace, identity.agent),)
+        return self._cache.agents_under((namespace, identity.policy))
 
     def _measure(self, key: Key, identity: LedgerIdentity, ledger: Ledger, terms: LedgerTerms | None, at: int) -> None:
         labels = key[0], identity.policy, identity.agent, identity.environment
@@ -269,8 +273,7 @@ class LedgerReconciler:
         for gauge in (BUDGET_SPENT, BUDGET_LIMIT):
             for period in ("day", "month"):
                 gauge.remove(*labels, period)
-        agents = [(key[0], identity.agent)] if identity.agent else self._cache.agents_under((key[0], identity.policy))
-        for agent in agents:
+        for agent in self._agents_of(key, identity):
             self._wake_agent(agent, 0.0)
 
 

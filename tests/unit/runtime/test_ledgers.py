@@ -541,6 +541,33 @@ async def test_agents_hear_of_spend_within_seconds_and_of_exhaustion_immediately
     assert ledgers.woken == [(TRIAGE, 0.0)]
 
 
+@pytest.mark.parametrize("key", [OWN, TOTAL])
+async def test_all_that_spend_from_a_ledger_hear_immediately_that_it_is_exhausted_and_that_it_is_gone(
+    ledgers: Ledgers, key: Key
+) -> None:
+    ledgers.apply(an_agent("sorter"))  # under the same policy
+    ledgers.apply(an_agent("stranger").under("another"))
+    if key == TOTAL:
+        await ledgers.create(TOTAL)
+    await ledgers.reconcile(key)
+    spenders = {(TRIAGE, 0.0)} if key == OWN else {(TRIAGE, 0.0), (("agents", "sorter"), 0.0)}
+
+    ledgers.woken.clear()
+    exhausted = Exhausted(AT, "day", 5000 * NANOS, HOLDER)
+    ledgers.write(structs.replace(ledgers.ledger(key), exhausted=exhausted), key)
+    await ledgers.reconcile(key)
+    assert set(ledgers.woken) == spenders
+
+    ledgers.woken.clear()
+    await ledgers.reconcile(key)
+    assert set(ledgers.woken) == ({(TRIAGE, SPEND_SECONDS)} if key == OWN else set())
+
+    ledgers.woken.clear()
+    ledgers.store.drop(BUDGET_LEDGER.kind, key, 10**9, None)
+    await ledgers.reconcile(key)
+    assert set(ledgers.woken) == spenders
+
+
 @requirement("budget.exhausted")
 async def test_a_raised_limit_clears_the_refusal_that_a_guard_recorded(ledgers: Ledgers) -> None:
     ledgers.running = {"pod-1"}
