@@ -13,7 +13,6 @@ two writes leaves the total too high, never too low. Money goes back in the othe
 import asyncio
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 from interlock_contract.budget.bundle_budget import BundleBudget
@@ -25,6 +24,7 @@ from interlock_guard.budget.journal import Journal, JournalFailed
 from interlock_guard.budget.ledger_limit import LedgerLimit
 from interlock_guard.budget.ledger_object import LedgerObject
 from interlock_guard.budget.task_accounts import TaskAccounts, TaskReservation
+from interlock_guard.budget.waiting_calls import WaitingCalls
 from interlock_guard.decision.decide import Deny, check_terminated
 from interlock_guard.state import LiveState
 
@@ -32,14 +32,6 @@ WAIT_SECONDS: Final = 2.0
 """How long a call waits for money."""
 AWAY_SECONDS: Final = 0.9
 """How long it waits while a ledger cannot be reached."""
-
-
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    amount: int
-    answer: "asyncio.Future[Reservation | Deny]"
-    is_known: bool = False
-    """Whether the ledgers have answered a round for it, and none was away since: only then does it lack money."""
 
 
 class Budget:
@@ -80,8 +72,8 @@ class Budget:
             on_change=self._handle_change,
         )
         self._terms: BundleBudget | None = None
-        self._waiters: list[_Waiter] = []
         self._wake = asyncio.Event()
+        self._waiting = WaitingCalls[int, Reservation](give_back=lambda late: self.settle(late, 0), wake=self._wake.set)
         self.tally = self._ledgers.tally
         """What the answers said of their tokens, for the agent's own ledger."""
         self.tasks = TaskAccounts()
@@ -153,19 +145,8 @@ class Budget:
             found = self._refuse_early(amount)
         if found is not None:
             return found
-        waiter = _Waiter(amount, asyncio.get_running_loop().create_future())
-        self._waiters.append(waiter)
-        self._wake.set()
-        try:
-            await asyncio.wait([waiter.answer], timeout=AWAY_SECONDS if self.is_away else WAIT_SECONDS)
-        except asyncio.CancelledError:
-            if waiter.answer.done() and isinstance(late := waiter.answer.result(), Reservation):
-                self.settle(late, 0)
-            raise
-        finally:
-            self._waiters.remove(waiter)
-            self._wake.set()  # what it lacks need not be returned any longer
-        return waiter.answer.result() if waiter.answer.done() else self._deny(amount, is_known=waiter.is_known)
+        seconds = AWAY_SECONDS if self.is_away else WAIT_SECONDS
+        return await self._waiting.wait(amount, seconds, lambda call: self._deny(amount, is_known=call.is_known))
 
     def reserve_now(self, amount: int, task: str = "") -> Reservation | Deny:
         """Reserve what fits without waiting."""
@@ -191,8 +172,8 @@ class Budget:
         if reservation.is_settled:
             return
         self._ledgers.settle(reservation, add_money(cost))
-        self._serve()
-        if self._waiters or self._ledgers.returns():
+        self._waiting.offer(self._try)
+        if self._waiting or self._ledgers.returns():
             self._wake.set()
 
     def seconds_until_money(self) -> int | None:
@@ -210,7 +191,7 @@ class Budget:
         """Take over the limits of the bundle. As soon as nothing may go out, answer every call that waits for money."""
         denial = check_terminated(self._live.bundle, self._live.state)
         if denial is not None:
-            self._refuse_all(denial)
+            self._waiting.deny_all(denial)
         terms = self.terms
         if terms is None or terms == self._terms:  # without a bundle the limits that are known stay
             return
@@ -238,25 +219,25 @@ class Budget:
     async def _round(self) -> None:
         """Write once to each ledger that needs it, and answer the calls that fit then."""
         now = self._clock()
-        self._serve()
+        self._waiting.offer(self._try)
         if now is None:
             return
         await self._ledgers.end_former(now)
-        asking = list(self._waiters)
+        asking = list(self._waiting)
         answered = await self._take(now) if asking else ()
         await self._ledgers.settle_due(now, but=answered)
-        self._serve()
+        self._waiting.offer(self._try)
         if asking and len(answered) == len(self._ledgers.order):
-            for waiter in asking:
-                waiter.is_known = True
+            for call in asking:
+                call.is_known = True
             self._refuse_hopeless(self._clock() or now)  # midnight may have passed
 
     async def _take(self, now: int) -> Collection[LedgerLimit]:
         """Take money for the calls that wait; refuse them where the journal cannot be written."""
         try:
-            return await self._ledgers.take(now, lambda: [one.amount for one in self._waiters if not one.answer.done()])
+            return await self._ledgers.take(now, lambda: self._waiting.needs)
         except JournalFailed as error:
-            self._refuse_all(deny_unwritten(error))
+            self._waiting.deny_all(deny_unwritten(error))
             return ()
 
     def _try(self, amount: int) -> Reservation | Deny | None:
@@ -277,26 +258,11 @@ class Budget:
                 return deny_unwritten(error)
         return found
 
-    def _serve(self) -> None:
-        """Answer the calls that fit, first come first."""
-        for waiter in self._waiters:
-            if not waiter.answer.done():
-                found = self._try(waiter.amount)
-                if found is not None:
-                    waiter.answer.set_result(found)
-
-    def _refuse_all(self, denial: Deny) -> None:
-        for waiter in self._waiters:
-            if not waiter.answer.done():
-                waiter.answer.set_result(denial)
-
     def _refuse_hopeless(self, now: int) -> None:
         """Refuse the calls that would not fit even if all other guards returned their slices."""
         known = [(limit.share, found) for limit in self._ledgers.order if (found := limit.object.ledger) is not None]
         most = min((share.reachable(found, self.holder, now) for share, found in known), default=MAX_MONEY)
-        for waiter in self._waiters:
-            if not waiter.answer.done() and waiter.amount > most:
-                waiter.answer.set_result(self._deny(waiter.amount))
+        self._waiting.offer(lambda amount: self._deny(amount) if amount > most else None)
 
     def _refuse_early(self, amount: int) -> Deny | None:
         """Refuse a call without waiting, if the other guards have been asked to return their money already.
@@ -335,7 +301,7 @@ class Budget:
 
     def _handle_change(self, limit: LedgerLimit) -> None:
         if limit.object.is_away and not limit.share.is_retired:
-            for waiter in self._waiters:
-                waiter.is_known = False
+            for call in self._waiting:
+                call.is_known = False
         self._wake.set()
         self.on_ledger()

@@ -35,6 +35,7 @@ from interlock_contract.budget.rates import (
 )
 from interlock_guard.budget.budget import AWAY_SECONDS, WAIT_SECONDS, Budget
 from interlock_guard.budget.ledger_object import LedgerAway
+from interlock_guard.budget.waiting_calls import WaitingCalls
 from interlock_guard.decision.decide import Deny, DenyReason, check_terminated
 from interlock_guard.state import LiveState
 
@@ -64,12 +65,6 @@ class _Offer:
     limits: RateLimits
 
 
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    need: RateAmounts
-    answer: "asyncio.Future[RateReservation | Deny]"
-
-
 class MinuteLimiter:
     """Counts calls and tokens against the limits in the bundle.
 
@@ -92,8 +87,8 @@ class MinuteLimiter:
         self._limits: RateLimits | None = None
         self._is_relimited = False
         """Whether the limits have changed, so that nothing may be used that was taken under the former ones."""
-        self._waiters: list[_Waiter] = []
         self._wake = asyncio.Event()
+        self._waiting = WaitingCalls[RateAmounts, RateReservation](give_back=self.cancel, wake=self._wake.set)
         self._retry_at = 0.0
         self.refusals = 0
         """Calls that were refused."""
@@ -132,19 +127,8 @@ class MinuteLimiter:
         found = self._try(need) or self._refuse_early(need)
         if found is not None:
             return found
-        waiter = _Waiter(need, asyncio.get_running_loop().create_future())
-        self._waiters.append(waiter)
-        self._wake.set()
-        try:
-            await asyncio.wait([waiter.answer], timeout=AWAY_SECONDS if self.is_away else WAIT_SECONDS)
-        except asyncio.CancelledError:
-            if waiter.answer.done() and isinstance(late := waiter.answer.result(), RateReservation):
-                self.cancel(late)
-            raise
-        finally:
-            self._waiters.remove(waiter)
-            self._wake.set()  # what it lacks need not be returned any longer
-        return waiter.answer.result() if waiter.answer.done() else self._deny(need)
+        seconds = AWAY_SECONDS if self.is_away else WAIT_SECONDS
+        return await self._waiting.wait(need, seconds, lambda _: self._deny(need))
 
     def reserve_now(self, tokens: int = 0) -> RateReservation | Deny:
         """Count a call that fits without waiting."""
@@ -183,9 +167,7 @@ class MinuteLimiter:
         """Take over the limits of the bundle. As soon as nothing may go out, answer every call that waits."""
         denial = check_terminated(self._live.bundle, self._live.state)
         if denial is not None:
-            for waiter in self._waiters:
-                if not waiter.answer.done():
-                    waiter.answer.set_result(denial)
+            self._waiting.deny_all(denial)
         limits = self.limits
         if self._budget.terms is not None and limits != self._limits:
             self._limits, self._is_relimited = limits, self._minute > 0
@@ -241,16 +223,12 @@ class MinuteLimiter:
     def _tell(self) -> None:
         """Give what became free to calls that wait, here or in other guards."""
         self._serve()
-        if self._waiters or self._asks(self._known()):
+        if self._waiting or self._asks(self._known()):
             self._wake.set()
 
     def _serve(self) -> None:
-        """Answer the calls that fit, first come first, and those that cannot fit in this minute any more."""
-        for waiter in self._waiters:
-            if not waiter.answer.done():
-                found = self._try(waiter.need) or self._refuse_hopeless(waiter.need)
-                if found is not None:
-                    waiter.answer.set_result(found)
+        """Answer the calls that fit, and those that cannot fit in this minute any more."""
+        self._waiting.offer(lambda need: self._try(need) or self._refuse_hopeless(need))
 
     def _refuse_hopeless(self, need: RateAmounts) -> Deny | None:
         """Refuse a call that would not fit even if the other guards had used nothing."""
@@ -324,15 +302,12 @@ class MinuteLimiter:
         own = rate.find(self._holder)
         has_asked = own is not None and own.wanted != NOTHING and own.wanted.is_within(rate_room(rate, limits))
         is_asked = self.free != NOTHING and bool(self._asks(rate))
-        if self._needs() or is_asked or (has_asked and not self._waiters) or self._is_relimited:
+        if self._waiting.needs or is_asked or (has_asked and not self._waiting) or self._is_relimited:
             try:
                 await self._write(limits)
             except LedgerAway:
                 self._retry_at = self._monotonic() + _PAUSE_SECONDS
             self._serve()
-
-    def _needs(self) -> list[RateAmounts]:
-        return [waiter.need for waiter in self._waiters if not waiter.answer.done()]
 
     async def _write(self, limits: RateLimits) -> None:
         """Change the ledger, and take over what was stored.
@@ -361,7 +336,7 @@ class MinuteLimiter:
         self._granted = self._used if is_returned else RateAmounts(*map(max, self._granted, self._used))
         rate = keep_rate(rate, self._holder, self._pod_uid, self._granted)
         reachable, fits, wanted = self.free.plus(rate_room(rate, limits)), NOTHING, NOTHING
-        for need in self._needs():
+        for need in self._waiting.needs:
             if fits.plus(need).is_within(reachable):
                 fits = fits.plus(need)
             else:
@@ -381,8 +356,9 @@ class MinuteLimiter:
         """Return the minute with what this holder lacks. A question that was in vain stays until there is room."""
         own = rate.find(self._holder)
         if wanted == NOTHING:
-            has_room = own is not None and own.wanted.is_within(rate_room(rate, limits))
-            return ask_rate(rate, self._holder, self._pod_uid, NOTHING, now) if self._needs() or has_room else rate
+            if self._waiting.needs or (own is not None and own.wanted.is_within(rate_room(rate, limits))):
+                return ask_rate(rate, self._holder, self._pod_uid, NOTHING, now)
+            return rate
         if not any(one.amounts != NOTHING for one in rate.others(self._holder)):
             return rate
         asked_at = 0 if own is None else own.asked_at

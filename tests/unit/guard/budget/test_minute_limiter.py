@@ -250,7 +250,7 @@ async def test_a_kill_answers_the_calls_that_wait(rates: RateBench) -> None:
     first, second = await rates.start_rates("pod-a"), await rates.start_rates("pod-b")
     await first.reserve()
     waiting = asyncio.create_task(second.reserve())
-    await rates.until(lambda: bool(second._waiters), "the call waits")  # noqa: SLF001 - what waits
+    await rates.until(lambda: bool(second._waiting), "the call waits")  # noqa: SLF001 - what waits
     live = second._live  # noqa: SLF001 - what the program gives it
     live.state = replace_state(live.state, kill=KillLatch("u-1", "leak"))
     second.follow()
