@@ -22,10 +22,12 @@ from interlock.deployment.names import (
 from interlock_contract.names import (
     AGENT_LABEL,
     BINDING_LABEL,
+    BUDGET_OVERRIDE,
     GROUP,
     GUARD_LABEL,
     ISOLATION_LABEL,
     REVISION_LABEL,
+    ROLLOUT_COMMANDS,
     SPEC_AUTHOR,
     STAGE_LABEL,
 )
@@ -93,13 +95,14 @@ def test_the_size_of_an_agent_is_estimated_alike() -> None:
 
 
 SPEC_CHANGED = "object.metadata.generation != oldObject.metadata.generation"
+COMMANDS = str([name.partition("/")[2] for name in (BUDGET_OVERRIDE, *ROLLOUT_COMMANDS)])
 NOT_FOR_KILLS = {
     "agents-kill-latch": "oldObject.metadata.?annotations[?'interlock.dev/kill-switch'].orValue('off') != 'off'",
     "agents-release": "object.metadata.?annotations[?'interlock.dev/kill-switch'].orValue('') == 'off'",
     "agents-metadata": "|| object.metadata.?annotations[?'interlock.dev/kill-switch'].orValue('off') == 'off'",
     "agents-kill-only": ".check('update').allowed()",
     "kill-controller": "request.userInfo.username == 'system:serviceaccount:interlock-system:interlock-kill'",
-    "agents-budget-override": "['interlock.dev/budget-override', 'interlock.dev/budget-override-by'].exists(k,",
+    "agents-commands": f"{COMMANDS}.exists(c, ['', '-by'].exists(end,",
     "spec-author": f"?annotations[?'{SPEC_AUTHOR}'] != oldObject.metadata.?annotations[?'{SPEC_AUTHOR}']",
 }
 """Policies for updates of Agents that can refuse one, each with the condition that keeps the kill of a user away."""
@@ -159,11 +162,23 @@ def test_no_policy_has_parameters_that_an_api_server_stops_to_follow() -> None:
 LABELS = (AGENT_LABEL, BINDING_LABEL, GUARD_LABEL, ISOLATION_LABEL, REVISION_LABEL, STAGE_LABEL)
 
 
-def test_overrides_are_read_by_admission_and_by_the_operator_alike() -> None:
-    validations = policies()["agents-budget-override"]["validations"]
-    (grammar,) = (one for one in validations if "matches(" in one["expression"])
-    assert f"r'{messages.BUDGET_OVERRIDE}'" in grammar["expression"]
-    assert grammar["message"] == messages.BUDGET_OVERRIDE_INVALID.replace(" {text}", "")
+def test_commands_are_read_by_admission_and_by_the_operator_alike() -> None:
+    variables = {one["name"]: one["expression"] for one in policies()["agents-commands"]["variables"]}
+    assert f"r'{messages.BUDGET_OVERRIDE}'" in variables["override"]
+    assert f"'{messages.BUDGET_OVERRIDE_INVALID.replace(' {text}', '')}'" in variables["override"]
+    assert variables["revision"] == f"r'{messages.REVISION_NAME}'"
+    assert variables["stage"] == f"r'{messages.REVISION_STAGE}'"
+
+
+def test_every_policy_about_commands_has_the_same_ones() -> None:
+    variables = {one["name"]: one["expression"] for one in policies()["agents-commands"]["variables"]}
+    assert variables["names"] == COMMANDS
+    assert str(re.findall(r"^[{ ]'([a-z-]+)':", variables["commands"], re.MULTILINE)) == COMMANDS
+    stamped = next(one for one in documents(ADMISSION) if one["metadata"]["name"] == "identity.interlock.dev")
+    named = next(one["expression"] for one in stamped["spec"]["variables"] if one["name"] == "named")
+    changed = next(one for one in policies()["agents-kill-only"]["variables"] if one["name"] == "changed")
+    assert COMMANDS in named
+    assert changed["expression"].startswith(f"{COMMANDS}.filter(c, ['', '-by'].exists(end,")
 
 
 def test_default_budgets_are_the_same_in_admission() -> None:

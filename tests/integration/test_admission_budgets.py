@@ -16,7 +16,7 @@ pytestmark = pytest.mark.api
 OVERRIDE, BY = "interlock.dev/budget-override", "interlock.dev/budget-override-by"
 GRANTED = "+100 USD until=2026-12-01T18:00:00Z reason=quarter end"
 NO_OVERRIDE = "interlock.dev/budget-override is no override: write an amount, a time and a reason"
-POLICIES = ("agents-budget-override", "agents-kill-only", "identity")
+POLICIES = ("agents-commands", "agents-kill-only", "identity")
 ROLES = {"editor": ("edit",), "owner": ("admin",), "raiser": ("interlock-budget-override",)}
 WAIT_SECONDS = 30.0
 
@@ -44,7 +44,7 @@ def _wait_until_in_force(place: Place) -> None:
         return reply.status == 200 and BY in reply.json()["metadata"]["annotations"]
 
     attempts = {
-        "agents-budget-override": lambda: override(place.users["editor"], f"{path}?dryRun=All", GRANTED),
+        "agents-commands": lambda: override(place.users["editor"], f"{path}?dryRun=All", GRANTED),
         "agents-kill-only": lambda: patch(
             place.users["raiser"], f"{path}?dryRun=All", {"metadata": {"labels": {"a": "b"}}}
         ),
@@ -70,8 +70,8 @@ def test_an_override_needs_a_right_that_no_role_of_kubernetes_has(place: Place) 
     path = place.agent()
     for user in ("editor", "owner"):
         reply = override(place.users[user], path, GRANTED)
-        assert reply.was_denied_by("agents-budget-override")
-        assert f'{user}" may not raise the budget of agent' in reply.text
+        assert reply.was_denied_by("agents-commands")
+        assert f'{user}" may not set interlock.dev/budget-override of agent' in reply.text
     assert override(place.users["raiser"], path, GRANTED).status == 200
     assert annotations(place, path)[BY] == f"system:serviceaccount:{place.namespace}:raiser"
 
@@ -79,7 +79,7 @@ def test_an_override_needs_a_right_that_no_role_of_kubernetes_has(place: Place) 
 @requirement("budget.override")
 def test_a_new_agent_brings_no_override_without_the_right(place: Place) -> None:
     manifest = edited(AGENT, metadata__name=f"a-{uuid4().hex[:8]}", metadata__annotations={OVERRIDE: GRANTED})
-    assert place.users["editor"].send("POST", place.agents, manifest).was_denied_by("agents-budget-override")
+    assert place.users["editor"].send("POST", place.agents, manifest).was_denied_by("agents-commands")
 
 
 @requirement("budget.override")
@@ -98,7 +98,7 @@ def test_an_override_names_who_set_it(place: Place) -> None:
 def test_anyone_who_may_edit_withdraws_an_override_and_its_name(place: Place) -> None:
     path = place.agent()
     assert override(place.users["raiser"], path, GRANTED).status == 200
-    assert override(place.users["editor"], path, GRANTED + "s").was_denied_by("agents-budget-override")
+    assert override(place.users["editor"], path, GRANTED + "s").was_denied_by("agents-commands")
     assert override(place.users["editor"], path, None).status == 200
     assert annotations(place, path).keys().isdisjoint({OVERRIDE, BY})
 
@@ -129,7 +129,7 @@ def test_anyone_who_may_edit_withdraws_an_override_and_its_name(place: Place) ->
 @requirement("budget.override")
 def test_what_is_no_override_is_refused(place: Place, value: str) -> None:
     reply = override(place.users["raiser"], place.agent(), value)
-    assert reply.was_denied_by("agents-budget-override")
+    assert reply.was_denied_by("agents-commands")
     assert NO_OVERRIDE in reply.text
 
 

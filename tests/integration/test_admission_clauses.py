@@ -21,7 +21,18 @@ from tests.requirements import requirement
 SECONDS = 1800
 pytestmark = [pytest.mark.api, pytest.mark.nightly, pytest.mark.timeout(SECONDS + 60)]
 
-MODULES = ("", "_authors", "_budgets", "_guard_writes", "_ledgers", "_networks", "_operator", "_protection", "_release")
+MODULES = (
+    "",
+    "_authors",
+    "_budgets",
+    "_commands",
+    "_guard_writes",
+    "_ledgers",
+    "_networks",
+    "_operator",
+    "_protection",
+    "_release",
+)
 LARGE = "test_a_kill_passes_on_metadata_that_is_older_than_its_bounds"
 """The tests of policies, without those of large objects: all mutants at once take too long with these."""
 
@@ -32,12 +43,9 @@ UNREAD = "the variable is read only where this holds"
 SAME: dict[str, str] = {
     "accounts-reserved: condition names-an-account: [": "it only saves comparisons with accounts",
     "accounts-reserved: variable isOurs: request.resource.resource != 'secrets'": "managed-objects refuses it",
-    "agents-budget-override: validation 1: !variables.isSet": OLDEST,
-    "agents-budget-override: validation 2": OLDEST,
-    "agents-budget-override: validation 3": OLDEST,
-    "agents-budget-override: condition override-changed": "it keeps kills and other updates from the policy",
-    "agents-budget-override: variable old: oldObject == null": ERROR,
-    "agents-budget-override: variable isSet: variables.override != variables.old": OLDEST,
+    "agents-commands: validation 1: !variables.isShort": "the validation before it refuses the same",
+    "agents-commands: condition command-changed: [": "it keeps kills and other updates from the policy",
+    "agents-commands: variable old: oldObject == null": ERROR,
     "agents-create: variable allowed: has(": ERROR,
     "agents-create: variable environments: type(": "test_stored_environments tries a map",
     "agents-create: variable secretNames: has(": ERROR,

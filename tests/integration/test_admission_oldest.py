@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from interlock_contract.names import KILL_SWITCH, KILL_SWITCH_BY, SPEC_AUTHOR
+from interlock_contract.names import KILL_SWITCH, KILL_SWITCH_BY, ROLLBACK, SPEC_AUTHOR
 from tests.integration.callers import MERGE, Caller, Json, Reply
 from tests.integration.kubectl import POLICY, ROOT, Cluster, Kubectl, edited
 from tests.integration.operator.api import Access, Api
@@ -219,6 +219,26 @@ def test_the_author_of_a_spec_is_the_user_or_no_one_where_nothing_stamps(oldest:
     for body in (change, change | author(name_of(owner, oldest))):
         assert patch(owner, path, body).status == 200
     assert patch(owner, path, author(name_of(owner, oldest))).was_denied_by("spec-author")  # changes no spec
+
+
+@requirement("protection.oldest", "rollout.commands")
+def test_a_command_carries_its_users_own_name_where_nothing_stamps(oldest: Namespace) -> None:
+    owner, editor, mine = oldest.users["owner"], oldest.users["editor"], name_of(oldest.users["owner"], oldest)
+    path, by = oldest.agent(), f"{ROLLBACK}-by"
+
+    def give(user: Caller, value: str | None, name: str | None) -> Reply:
+        return patch(user, path, {"metadata": {"annotations": {ROLLBACK: value, by: name}}})
+
+    for user, value, name in (
+        (editor, "7-3f2a91c04b", name_of(editor, oldest)),
+        (owner, "7-3f2a91c04b", None),
+        (owner, "7-3f2a91c04b", name_of(editor, oldest)),
+        (owner, "7", mine),
+    ):
+        assert give(user, value, name).was_denied_by("agents-commands")
+    assert give(owner, "7-3f2a91c04b", mine).status == 200
+    assert give(owner, "7-3f2a91c04b", name_of(editor, oldest)).was_denied_by("agents-commands")
+    assert give(editor, None, None).status == 200
 
 
 def author(name: str) -> Json:

@@ -569,7 +569,8 @@ def test_the_kill_controller_ends_pods_of_agents_and_scales_to_zero(place: Place
 @requirement("operator.scope")
 def test_the_kill_controller_sets_the_switch_for_a_loop_alone_and_changes_nothing_else(place: Place) -> None:
     path = f"/apis/interlock.dev/v1alpha1/namespaces/{place.at.namespace}/agents/triage"
-    kept = {"metadata": {"annotations": {"example.com/kept": "x"}, "labels": {"kept": "x"}}}
+    stay = {f"interlock.dev/{name}": "x" for name in ("pause", "pause-by", "spec-author")}
+    kept = {"metadata": {"annotations": {"example.com/kept": "x", **stay}, "labels": {"kept": "x"}}}
     place.at.admin.must("PATCH", path, kept, MERGE)
     kill = {SWITCH: "loop: 20 identical calls", f"{SWITCH}-by": f"system:serviceaccount:{SYSTEM}:interlock-kill"}
 
@@ -578,7 +579,7 @@ def test_the_kill_controller_sets_the_switch_for_a_loop_alone_and_changes_nothin
         return place.killer.send("PATCH", path + DRY, {"metadata": metadata, **more}, MERGE)
 
     assert send(kill).status == 200
-    assert send({**kill, "example.com/kept": None}).status == 200  # as agents-kill-room removes all others
+    assert send({**kill, "example.com/kept": None}).status == 200  # as agents-kill-room removes what is not short
     refused = (
         send({**kill, SWITCH: "runaway"}),
         send({**kill, SWITCH: "off"}),

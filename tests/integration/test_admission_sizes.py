@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from interlock_contract.names import KILL_SWITCH, KILL_SWITCH_BY, SPEC_AUTHOR
+from interlock_contract.names import KILL_SWITCH, KILL_SWITCH_BY, PAUSE, SPEC_AUTHOR
 from tests.integration.callers import APPLY, Json, Reply
 from tests.integration.kubectl import AGENT, POLICY, ROOT, Cluster, Kubectl, edited
 from tests.integration.test_admission_release import ROLES, Place, patch, switch
@@ -187,8 +187,9 @@ def test_an_agent_from_before_the_policy_is_killed_at_the_limit_of_etcd(place: P
         return reply.status == http.HTTPStatus.CREATED
 
     full = edited(AGENT, metadata__name=f"a-{uuid4().hex[:8]}")  # annotations of 256 KiB, less than a kill takes
-    stamp = len(SPEC_AUTHOR) + len(ADMINISTRATOR)
-    full["metadata"]["annotations"] = {"example.com/a": "x" * (262144 - len("example.com/a") - stamp)}
+    paused = {PAUSE: "7-3f2a91c04b", f"{PAUSE}-by": ADMINISTRATOR}
+    taken = sum(len(name) + len(text) for name, text in ({SPEC_AUTHOR: ADMINISTRATOR} | paused).items())
+    full["metadata"]["annotations"] = {"example.com/a": "x" * (262144 - len("example.com/a") - taken), **paused}
     assert admin.send("POST", place.agents, full).status == http.HTTPStatus.CREATED
 
     length = most(is_stored, 8000, STEP)
@@ -200,11 +201,11 @@ def test_an_agent_from_before_the_policy_is_killed_at_the_limit_of_etcd(place: P
         "the policy is back",
         WAIT_SECONDS,
     )
-    assert_is_killed(place, path)
-    assert_is_killed(place, f"{place.agents}/{full['metadata']['name']}")
+    assert_is_killed(place, path, {})
+    assert_is_killed(place, f"{place.agents}/{full['metadata']['name']}", paused)
 
 
-def assert_is_killed(place: Place, path: str) -> None:
+def assert_is_killed(place: Place, path: str, paused: dict[str, str]) -> None:
     """Kill an Agent that is too full for a kill, by a user who may do nothing else."""
     full = "x" * 31 * 6 * STEP
     reply = patch(place.users["editor"], path, {"metadata": {"annotations": {"example.com/more": full}}})
@@ -213,5 +214,5 @@ def assert_is_killed(place: Place, path: str) -> None:
     assert reply.status == http.HTTPStatus.OK, reply.text[:500]
     kept = reply.json()["metadata"]["annotations"]
     by = f"system:serviceaccount:{place.namespace}:killer"
-    assert kept == {KILL_SWITCH: full, KILL_SWITCH_BY: by, SPEC_AUTHOR: ADMINISTRATOR}
+    assert kept == {KILL_SWITCH: full, KILL_SWITCH_BY: by, SPEC_AUTHOR: ADMINISTRATOR, **paused}
     assert place.admin.send("DELETE", path).status == http.HTTPStatus.OK

@@ -12,11 +12,15 @@ from interlock_contract.names import (
     BUDGET_OVERRIDE_BY,
     KILL_SWITCH,
     NEEDS_REVIEW,
+    ROLLOUT_COMMANDS,
     SPEC_AUTHOR,
 )
 from interlock_kube.client import Json
 
-_ANNOTATIONS: Final = (KILL_SWITCH, NEEDS_REVIEW, ACCEPT_DRIFT, BUDGET_OVERRIDE, BUDGET_OVERRIDE_BY, SPEC_AUTHOR)
+_ANNOTATIONS: Final = (
+    *(KILL_SWITCH, NEEDS_REVIEW, ACCEPT_DRIFT, BUDGET_OVERRIDE, BUDGET_OVERRIDE_BY, SPEC_AUTHOR),
+    *(name for command in ROLLOUT_COMMANDS for name in (command, f"{command}-by")),
+)
 
 
 def with_needed_metadata(raw: Json) -> Json:

@@ -20,7 +20,7 @@ from interlock_contract.clock import write_time
 from interlock_contract.kill import shorten
 from interlock_contract.names import BUDGET_OVERRIDE, BUDGET_OVERRIDE_BY
 
-OVERRIDE_POLICY: Final = "agents-budget-override.interlock.dev"
+OVERRIDE_POLICY: Final = "agents-commands.interlock.dev"
 """The admission policy by which only users with the right set an override, under their own name."""
 _AGAIN: Final = "then set it again with another reason, since a refused override stays refused"
 

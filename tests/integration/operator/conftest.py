@@ -25,7 +25,7 @@ OPERATOR_NAMESPACE = "interlock-system"
 USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:interlock"
 PROTECTING = (
     "accounts-reserved",
-    "agents-budget-override",
+    "agents-commands",
     "agents-kill-only",
     "agents-status",
     "audit-reserved",

@@ -23,8 +23,8 @@ TOO_LONG = "+1 USD until=2026-03-03T10:00:00Z reason=too long"
 TERMS = LedgerTerms(200 * NANOS, None)
 OTHER: Key = ("agents", "triage.development")
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"
-POLICY = f"{ADMISSION}/validatingadmissionpolicies/agents-budget-override.interlock.dev"
-BINDING = f"{ADMISSION}/validatingadmissionpolicybindings/agents-budget-override.interlock.dev"
+POLICY = f"{ADMISSION}/validatingadmissionpolicies/agents-commands.interlock.dev"
+BINDING = f"{ADMISSION}/validatingadmissionpolicybindings/agents-commands.interlock.dev"
 
 
 def overriding(text: str, by: str = "ada") -> AgentBuilder:
@@ -36,7 +36,7 @@ def overriding(text: str, by: str = "ada") -> AgentBuilder:
 
 def install(ledgers: Ledgers, **spec: Any) -> None:
     """Install the admission policy and its binding."""
-    ledgers.client.put(POLICY, {"kind": "Policy", "metadata": {"name": "agents-budget-override.interlock.dev"}})
+    ledgers.client.put(POLICY, {"kind": "Policy", "metadata": {"name": "agents-commands.interlock.dev"}})
     binding = {"validationActions": ["Deny"], "matchResources": {"namespaceSelector": {}}, **spec}
     ledgers.client.put(BINDING, {"kind": "Binding", "metadata": {"name": "b"}, "spec": binding})
 
