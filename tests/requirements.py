@@ -84,6 +84,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "rollout.clock": Requirement("a clock that goes back makes a soak longer, never shorter"),
     "rollout.clocks": Requirement("a time of readiness that another clock wrote ahead ends no soak and no reconcile"),
     "rollout.starts-again": Requirement("a new revision or a changed stage starts again at the first stage"),
+    "rollout.approval": Requirement("a stage that agent or policy let approve is entered after a promote alone"),
     "rollout.commands": Requirement("commands about a rollout need a right each, and name their user", "api"),
     "revision.author": Requirement(
         "who changed a spec last is named by the API server, or counts as unverified", "api"

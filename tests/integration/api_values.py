@@ -357,6 +357,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (edited(POLICY, spec__rollout={"minStaging": "7d"}), '"7d" is not a duration: write 168h, 90m or 1h30m'),
     (edited(POLICY, spec__rollout={"minLimitedScope": "2 days"}), '"2 days" is not a duration'),
     (edited(POLICY, spec__rollout={"requireLimitedScope": "no"}), 'must be of type boolean: "string"'),
+    (edited(POLICY, spec__rollout={"requireApproval": ["uat"]}), 'supported values: "development", "staging"'),
+    (edited(POLICY, spec__rollout={"requireApproval": ["staging"] * 4}), "must have at most 3 items"),
+    (staged(stage("a", "staging", approval="Optional")), 'supported values: "Required"'),
     (edited(POLICY, spec=None), "spec: Required value"),
     # Of an MCPBinding.
     (binding(spec__source=None), "spec.source: Required value"),
@@ -647,6 +650,8 @@ GOOD = [
     records(),
     edited(POLICY, metadata__name="p2", spec={}),
     edited(POLICY, metadata__name="p2", spec__rollout={"minStaging": "0s", "requireLimitedScope": False}),
+    edited(POLICY, metadata__name="p2", spec__rollout={"requireApproval": ["staging", "production"]}),
+    staged(stage("a", "staging", approval="Required")),
     edited(
         POLICY,
         metadata__name="p2",

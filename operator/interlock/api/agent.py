@@ -182,6 +182,9 @@ class Stage(ApiModel):
     min_duration: Duration | None = None
     """How long the stage must be Ready before the next stage starts; absent for no minimum."""
 
+    approval: Literal["Required"] | None = None
+    """Required: a promote must name the stage before it is entered. The policy may require this, too."""
+
 
 _PREVIOUS = "self.stages[i - 1]"
 _BACKWARDS = (

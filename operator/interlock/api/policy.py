@@ -337,6 +337,9 @@ class RolloutMinimums(ApiModel):
     require_limited_scope: bool = True
     """Whether production must start with a scoped stage."""
 
+    require_approval: tuple[EnvironmentClass, ...] = Field(default=(), max_length=3)
+    """Classes of environments in which a stage is entered only if a promote names it."""
+
 
 class AuditPolicy(ApiModel):
     """What audit records hold of the arguments of calls."""

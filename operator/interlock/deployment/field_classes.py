@@ -107,7 +107,7 @@ _GROUPS: Final[tuple[tuple[FieldClass, str, str], ...]] = (
         "Another way through the stages, of the same revision.",
         """Agent.spec
         rollout.stages[].scope[].dimension rollout.stages[].scope[].values rollout.stages[].minDuration
-        rollout.maxRestarts
+        rollout.stages[].approval rollout.maxRestarts
         """,
     ),
     (
@@ -151,7 +151,7 @@ _GROUPS: Final[tuple[tuple[FieldClass, str, str], ...]] = (
         "Another rule for rollouts. Revisions that run stay.",
         """AgentPolicy.spec
         environments[].name environments[].class rollout.minStaging rollout.minLimitedScope
-        rollout.requireLimitedScope
+        rollout.requireLimitedScope rollout.requireApproval
         """,
     ),
     (

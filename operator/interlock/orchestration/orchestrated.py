@@ -83,6 +83,16 @@ def minimum_violations(
     return tuple(MinimumViolation(before, message) for before, message in found if message is not None)
 
 
+def stages_to_approve(agent: Agent, policy: AgentPolicy) -> frozenset[str]:
+    """Return the names of the stages that are entered only if a promote names them: by the Agent or by its policy."""
+    required = policy.spec.rollout.require_approval
+    return frozenset(
+        stage.name
+        for stage in agent.spec.stages
+        if stage.approval == "Required" or policy.spec.class_of(stage.environment) in required
+    )
+
+
 def soak_of(stage: Stage) -> timedelta:
     """Return the stage's minimum duration; none is zero."""
     return parse_duration(stage.min_duration) if stage.min_duration else timedelta()

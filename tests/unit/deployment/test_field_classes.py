@@ -67,7 +67,11 @@ def everything(*, ca: int) -> Objects:
         .taking_tasks(8080, scope=TASK_SCOPE)
         .with_files({"a.md": "text"})
         .with_template(command=["run"], args=["x"], env=[{"name": "A", "value": "b"}], resources=AMOUNTS)
-        .with_stages(a_stage("eu", scope={"region": ["eu"]}, lasting="1h"), a_stage("all"), maxRestarts=3)
+        .with_stages(
+            a_stage("eu", scope={"region": ["eu"]}, lasting="1h") | {"approval": "Required"},
+            a_stage("all"),
+            maxRestarts=3,
+        )
         .labelled(team="support")
     )
     agent = replace(agent, raw={**agent.raw, "spec": {**agent.raw["spec"], "budget": [BUDGET]}})
@@ -87,6 +91,7 @@ def everything(*, ca: int) -> Objects:
         .giving("triage", "crm", read=["x", "y"], write=["x", "y"], delete=["x", "y"])
         .giving_labelled({"team": "support"}, "crm", read=["z"])
         .declaring(STAGING)
+        .requiring(requireApproval=["production"])
         .budgeting(perTask="1", total={"dailyBudget": "5", "monthlyBudget": "50"})
         .rating(callsPerMinute=5, tokensPerMinute=5)
         .allowing_models("corp/*", "other/*", urls=[url], secrets=["provider", "other"], prices=[PRICE])

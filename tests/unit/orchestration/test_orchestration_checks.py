@@ -1,7 +1,13 @@
 import pytest
 
 from interlock.api.status import AgentReason
-from interlock.orchestration.orchestrated import PassedTime, check_orchestration, hold_before, minimum_violations
+from interlock.orchestration.orchestrated import (
+    PassedTime,
+    check_orchestration,
+    hold_before,
+    minimum_violations,
+    stages_to_approve,
+)
 from tests.requirements import requirement
 from tests.support.builders import AgentBuilder, PolicyBuilder, a_policy, a_stage, an_agent, hours
 
@@ -242,3 +248,24 @@ def test_minimums_go_by_the_class() -> None:
     assert passes(an_agent().with_stages(*stages), policy)
     for shorter in (stages[1:], [a_stage("q", "qa", lasting="167h"), *stages[1:]], [stages[0], stages[2]]):
         assert refused(an_agent().with_stages(*shorter), policy)[0] == AgentReason.MINIMUM_NOT_REACHED
+
+
+@requirement("rollout.approval")
+def test_stages_to_approve_are_those_of_the_agent_and_those_of_its_policy() -> None:
+    agent = an_agent().with_stages(STAGING, ONE_REGION, EVERYWHERE | {"approval": "Required"}).build()
+
+    def required(*classes: str) -> set[str]:
+        return set(stages_to_approve(agent, a_policy().requiring(requireApproval=list(classes)).build()))
+
+    assert required() == {"everywhere"}
+    assert required("staging") == {"staging", "everywhere"}
+    assert required("production") == {"one-region", "everywhere"}
+    assert required("development") == {"everywhere"}
+
+
+@requirement("rollout.approval")
+def test_an_environment_of_another_name_needs_the_approvals_of_its_class() -> None:
+    policy = a_policy().declaring({"name": "uat", "class": "staging"}).requiring(requireApproval=["staging"]).build()
+
+    assert stages_to_approve(an_agent().in_environment("uat").build(), policy) == {"uat"}
+    assert stages_to_approve(an_agent().in_environment("production").build(), policy) == set()
