@@ -29,9 +29,9 @@ from benchmarks.in_pod import OPERATOR_USER, operator_in_pod
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
+from interlock.deployment.content import content_of
 from interlock.deployment.placement import BoundSource, Placement
 from interlock.deployment.plan import desired_children
-from interlock.deployment.revision import revision_of
 from interlock_contract.names import OPERATOR_NAMESPACE
 from tests.integration.operator import objects
 from tests.integration.operator.api import Access, Api, Json, Refused, eventually
@@ -348,7 +348,7 @@ def children_template() -> list[Json]:
         agent=agent,
         policy=policy,
         stage=agent.spec.stages[0],
-        revision=revision_of(agent, policy).digest,
+        revision=content_of(agent, policy, (binding,)).digest,
         sources=(BoundSource("crm", binding),),
         replicas=1,
         guard_image="registry.invalid/interlock/guard:dev",

@@ -243,6 +243,7 @@ def test_kubectl_get_shows_the_columns(kubectl: Kubectl, namespace: str) -> None
         "conditions": [
             condition("Ready", "True", "PodsReady"),
             condition("Killed", "False", "NotKilled"),
+            condition("Serving", "False", "ServedInPart"),
             condition("PolicyEnforced", "True", "SelfTestPassed"),
             condition("EgressEnforced", "Unknown", "SharedPod"),
         ],
@@ -265,7 +266,7 @@ def test_kubectl_get_shows_the_columns(kubectl: Kubectl, namespace: str) -> None
             "scope": [{"dimension": "region", "values": ["eu-west"]}],
             "scopeSummary": "region=eu-west",
             "revision": "0a1b2c",
-            "revisionSummary": "0a1b2c",
+            "revisionName": "1-0a1b2c",
             "enteredAt": "2026-01-01T00:00:00.123456Z",
             "nextName": "everywhere",
             "nextAt": "2026-01-08T00:00:00Z",
@@ -278,10 +279,10 @@ def test_kubectl_get_shows_the_columns(kubectl: Kubectl, namespace: str) -> None
     shown = ["columns", "one-region", "region=eu-west", "2/3", "True", "PodsReady", "False", "$12.40/$50"]
     assert line.split()[:8] == shown
     header, line = kubectl.must("get", "agt", "columns", "-n", namespace, "-o", "wide").text.splitlines()
-    stage = ["OWNER", "ENVIRONMENT", "POLICY", "REVISION", "NEXT", "NEXT-AT", "ENFORCED", "EGRESS"]
+    stage = ["OWNER", "ENVIRONMENT", "POLICY", "REVISION", "NEXT", "NEXT-AT", "SERVING", "ENFORCED", "EGRESS"]
     assert header.split()[9:] == [*stage, "EXHAUSTED", "FORECAST", *KILL_COLUMNS]
-    following = ["everywhere", "2026-01-08T00:00:00Z", "True", "Unknown"]
-    assert line.split()[9:17] == ["ada@example.com", "production", "support", "0a1b2c", *following]
+    following = ["everywhere", "2026-01-08T00:00:00Z", "False", "True", "Unknown"]
+    assert line.split()[9:18] == ["ada@example.com", "production", "support", "1-0a1b2c", *following]
     assert "38.20" in line.split()
 
 

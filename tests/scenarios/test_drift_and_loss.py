@@ -166,14 +166,17 @@ def test_a_matrix_that_gives_less_reaches_the_bundle_at_once_and_no_pod_is_resta
     assert "opportunities" not in pending["data"]["bundle.json"].split('"Matrix"')[1]
 
 
-def test_a_changed_server_rolls_the_pods_of_the_same_placement() -> None:
+def test_a_changed_server_begins_a_revision_next_to_the_one_that_serves() -> None:
     simulation = a_ready_agent()
-    before = simulation.child("Deployment")["metadata"]["name"]
+    before = simulation.child("Deployment")
 
     simulation.find_bindings(a_binding().with_server(image="example/crm:2"))
-    (pending,) = written_by(simulation.peek().plan)
+    pending = written_by(simulation.peek().plan)
 
-    assert (pending["kind"], pending["metadata"]["name"]) == ("Deployment", before)
+    [workload] = [one for one in pending if one["kind"] == "Deployment"]
+    assert workload["metadata"]["name"] != before["metadata"]["name"]
+    simulation.run()
+    assert simulation.child("Deployment")["metadata"]["name"] == workload["metadata"]["name"]
 
 
 @requirement("status.conditions")

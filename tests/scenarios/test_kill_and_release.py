@@ -20,7 +20,10 @@ def a_ready_agent(replicas: int = 1) -> Simulation:
 
 
 def replicas(simulation: Simulation) -> int:
-    return int(simulation.child("Deployment")["spec"]["replicas"])
+    """Return how many pods all placements want."""
+    found = [child.manifest for key, child in simulation.snapshot.children.items() if key.kind == "Deployment"]
+    assert found
+    return sum(one["spec"]["replicas"] for one in found)
 
 
 def scaled(simulation: Simulation, count: int) -> LiveChild:

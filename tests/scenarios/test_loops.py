@@ -73,7 +73,8 @@ def test_the_lease_says_whether_the_policy_kills_and_follows_it_without_new_pods
         terms = bundle_of(simulation).loops
         assert terms is not None
         assert terms.action == action
+    assert simulation.child("Deployment")["spec"]["template"] == template
     simulation.snapshot = simulation.snapshot.with_policy(a_policy())
     simulation.run()
     assert labels_of(simulation)[LABEL] == "Allow"
-    assert simulation.child("Deployment")["spec"]["template"] == template
+    assert simulation.child("Deployment")["spec"]["template"] != template, "a looser policy is a new revision"

@@ -4,6 +4,7 @@ Each step returns a new builder, so that a base can be shared: `AGENT.without_ow
 """
 
 import copy
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -18,9 +19,9 @@ from interlock.deployment.names import ChildKey, placement_digest
 from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, BoundSource, Placement
 from interlock.deployment.plan import LiveChild
-from interlock.deployment.revision import revision_of
 from interlock.governance.budgets import ModelPrices, budget_of, costs_money
-from interlock.reconcile.snapshot import BudgetSnapshot, Snapshot, Unreadable
+from interlock.orchestration.rollout_state import RolloutCommands
+from interlock.reconcile.snapshot import BudgetSnapshot, KnownRevision, Snapshot, Unreadable
 from interlock_contract.agent_key import derive_agent_key
 from interlock_contract.budget.ledger import Ledger
 from interlock_contract.names import ACCEPT_DRIFT, API_VERSION, KILL_SWITCH, KILL_SWITCH_BY, NEEDS_REVIEW
@@ -439,6 +440,10 @@ class SnapshotBuilder:
     ledgers: dict[str, Ledger | str] = field(default_factory=dict)
     unpriced: tuple[str, ...] = ()
     secret_created_at: datetime | None = None
+    revisions: dict[str, KnownRevision] = field(default_factory=dict)
+    lost_revisions: dict[str, str] = field(default_factory=dict)
+    commands: RolloutCommands = field(default_factory=RolloutCommands)
+    may_start: str = ""
 
     def of(self, agent: AgentBuilder) -> "SnapshotBuilder":
         """Let it be about another agent."""
@@ -490,8 +495,12 @@ class SnapshotBuilder:
             api_server=API_SERVER,
             pods=self.pods,
             operator_key=OPERATOR_KEY,
-            spending=BudgetSnapshot(dict(self.ledgers), prices_of(agent, *self.unpriced)),
+            spending=BudgetSnapshot(dict(self.ledgers), lambda agent, _: prices_of(agent, *self.unpriced)),
             secret_created_at=self.secret_created_at,
+            revisions=dict(self.revisions),
+            lost_revisions=dict(self.lost_revisions),
+            commands=self.commands,
+            may_start=self.may_start,
         )
 
 
@@ -518,7 +527,7 @@ def a_placement(
     """Return the placement of one of the agent's stages, its sources served by the bindings in their order."""
     built, governing = (agent or an_agent()).build(), (policy or a_policy()).build()
     served = tuple(binding.build() for binding in (bindings if bindings is not None else (a_binding(),)))
-    revision = revision_of(built, governing).digest
+    revision = _revision_of(built)
     digest = placement_digest(built.metadata, built.spec.stages[stage].name, revision)
     environment = built.spec.stages[stage].environment
     budget = budget_of(built, governing, environment) if costs_money(built, served) else None
@@ -536,6 +545,13 @@ def a_placement(
         prices=prices_of(built),
         agent_key=derive_agent_key(OPERATOR_KEY, digest),
     )
+
+
+def _revision_of(agent: Agent) -> str:
+    """Return a digest of what of the Agent's own spec is in a revision."""
+    reviewed = {"policy_ref", "template", "files", "bindings", "models", "tasks"}
+    text = agent.spec.model_dump_json(include=reviewed, exclude={"tasks": {"max_concurrent_tasks"}})
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def a_separate_placement(agent: AgentBuilder | None = None, **parts: Any) -> Placement:

@@ -218,6 +218,8 @@ class FakeClient:
         metadata["resourceVersion"] = str(self.version)
         if before is None:
             metadata.setdefault("generation", 1)
+            if manifest.get("kind") == "ControllerRevision":  # the one kind whose age is read
+                metadata.setdefault("creationTimestamp", "2026-03-02T08:00:00Z")
         elif before.get("spec") != manifest.get("spec"):
             metadata["generation"] = before["metadata"]["generation"] + 1
         self.objects[path] = manifest

@@ -19,7 +19,10 @@ from interlock.deployment.plan import SECRET, WORKLOAD, LiveChild, WritePlan
 from interlock.reconcile.agent import ReconcileResult, reconcile
 from interlock.reconcile.agent_events import EventNote, transitions
 from interlock.reconcile.managed_objects import record_applied
+from interlock.reconcile.revisions import read_known
 from interlock_contract.budget.ledger import Ledger
+from interlock_contract.clock import write_time
+from interlock_contract.revisions import RevisionUnreadableError
 from tests.support.builders import NOW, AgentBuilder, BindingBuilder, PolicyBuilder, SnapshotBuilder, a_snapshot
 
 MOST_RECONCILES = 20
@@ -28,7 +31,7 @@ SECOND = timedelta(seconds=1)
 
 def written_by(plan: WritePlan) -> tuple[Manifest, ...]:
     """Return what a plan applies, in its order."""
-    return (*plan.prepare, *plan.grants, *plan.workloads)
+    return plan.pending
 
 
 def check_soak(simulation: "Simulation", lasting: timedelta, stage: str, following: str) -> None:
@@ -48,6 +51,7 @@ class Simulation:
         self.snapshot = snapshot or a_snapshot()
         self.now = now
         self.events: list[EventNote] = []
+        self.revisions: dict[str, Manifest] = {}
         self._uids = (f"uid-of-pod-{number}" for number in itertools.count(1))
 
     # What the operator does
@@ -55,6 +59,7 @@ class Simulation:
     def reconcile_once(self) -> ReconcileResult:
         """Reconcile once and carry everything out."""
         outcome = self.peek()
+        self.store(outcome)
         written = self.carry_out(outcome)
         managed = record_applied(outcome.managed, self.snapshot.build().applied, written)
         self.report(outcome.status.model_copy(update={"managed_objects": managed}))
@@ -62,7 +67,28 @@ class Simulation:
 
     def peek(self) -> ReconcileResult:
         """Reconcile once and carry out nothing."""
-        return reconcile(self.snapshot.build(), self.now)
+        outcome = reconcile(self.snapshot.build(), self.now)
+        if not outcome.missing_revisions:
+            return outcome
+        agent = self.snapshot.agent.build()
+        for one in outcome.missing_revisions:
+            try:
+                known = read_known(self.revisions[one.name], agent, one)
+                self.snapshot = replace(self.snapshot, revisions={**self.snapshot.revisions, one.digest: known})
+            except (KeyError, RevisionUnreadableError) as error:
+                lost = {**self.snapshot.lost_revisions, one.digest: str(error)}
+                self.snapshot = replace(self.snapshot, lost_revisions=lost)
+        outcome = reconcile(self.snapshot.build(), self.now)
+        assert not outcome.missing_revisions, "revisions are missing that were read"
+        return outcome
+
+    def store(self, outcome: ReconcileResult) -> None:
+        """Create the ControllerRevisions that are new."""
+        for manifest in outcome.new_revisions:
+            created = {"metadata": {"creationTimestamp": write_time(self.now)}}
+            stored = copy.deepcopy(manifest)
+            stored["metadata"] |= created["metadata"]
+            self.revisions[manifest["metadata"]["name"]] = stored
 
     def carry_out(self, outcome: ReconcileResult) -> AppliedObjects:
         """Carry out the plan and return what its writes left; the status is not reported."""
@@ -140,6 +166,7 @@ class Simulation:
 
     def forget(self) -> None:
         """Restart the operator: it knows what objects say now, and nothing of what they said before."""
+        self.snapshot = replace(self.snapshot, revisions={}, lost_revisions={})
         self.snapshot = self.snapshot.with_pods(AgentPods(self.pods.reports))
 
     def wait(self, span: timedelta) -> None:

@@ -17,7 +17,7 @@ from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.ledger_store import LedgerStore, environments_of
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
-from interlock.runtime.agents import AgentReconciler, SnapshotReader
+from interlock.runtime.agents import AgentReconciler
 from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader, DriftReports
 from interlock.runtime.dead_holders import DeadHolders
 from interlock.runtime.failure_report import FailureReporter
@@ -25,6 +25,7 @@ from interlock.runtime.ledgers import LedgerReconciler
 from interlock.runtime.overrides import Overrides
 from interlock.runtime.policies import NotifierApplier, PolicyReconciler
 from interlock.runtime.router import Event, Router
+from interlock.runtime.snapshot_reader import SnapshotReader
 from interlock.runtime.spending import SpendingReader
 from interlock.runtime.worker_process import Compute
 from interlock.settings import OperatorSettings
@@ -45,6 +46,7 @@ from interlock_process.metrics import PrometheusLoopMetrics
 from tests.support.bounds import until
 from tests.support.builders import API_SERVER, GUARD_IMAGE, NOW
 from tests.support.computing import compute
+from tests.support.deciders import a_decider
 from tests.support.fake_client import FakeClient
 from tests.support.keys import OPERATOR_KEY
 from tests.support.prices import a_price_book
@@ -96,7 +98,7 @@ class SmallOperator:
         reconcilers = {
             AGENT: AgentReconciler(
                 cache=self.cache,
-                reader=reader,
+                decider=a_decider(client, reader, applier[AGENT]),
                 applier=applier[AGENT],
                 writer=writer,
                 events=self.events,

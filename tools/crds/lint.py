@@ -11,6 +11,9 @@ BOOLEANS: Mapping[str, str] = {
     "MCPBinding.spec.prompts[].scope[].inject": "as of tools",
     "MCPBinding.spec.tools[].scope[].inject": "a value that is there is never replaced",
     "AgentPolicy.spec.rollout.requireLimitedScope": "a requirement exists or not; the durations hold the degrees",
+    "Agent.status.rollout.wasReady": "it was Ready or was not; since when it is, has a field of its own",
+    "Agent.status.rollout.approved[].isVouched": "the API server wrote the name or did not",
+    "Agent.status.rollout.approved[].mayOverrideGates": "the user holds the right or does not",
 }
 """Fields that may be boolean, each with the reason why it can never need a third value."""
 

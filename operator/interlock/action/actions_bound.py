@@ -129,13 +129,20 @@ def check_reviewed(agent: Agent, bindings: tuple[MCPBinding, ...]) -> Refusal | 
     return None
 
 
-def check_verified(agent: Agent, bindings: tuple[MCPBinding, ...]) -> Refusal | None:
+def check_verified(
+    agent: Agent, bindings: tuple[MCPBinding, ...], *, is_attached: bool | None = None
+) -> Refusal | None:
     """Return the first binding of the agent's stages whose server is not verified, with what it waits for.
 
     All stages are looked at from the start. An agent that is attached goes on when a later verification fails: what has
     drifted is denied by its guard, tool by tool, and a server that is away answers nothing by itself.
+
+    Args:
+        agent: The Agent.
+        bindings: The bindings.
+        is_attached: Whether it has run with these bindings; None for what its status says.
     """
-    is_attached = _is_attached(agent)
+    is_attached = _is_attached(agent) if is_attached is None else is_attached
     for stage in agent.spec.stages:
         for use in agent.spec.bindings:
             binding = binding_for(bindings, use.source, stage.environment)
@@ -167,11 +174,20 @@ def _is_attached(agent: Agent) -> bool:
     return any(known.type == ConditionType.ACTIONS_BOUND and known.status == "True" for known in conditions)
 
 
-def check_action(agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ...]) -> Refusal | None:
-    """Return why the agent's tools may not be bound, or None."""
+def check_action(
+    agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ...], *, is_attached: bool | None = None
+) -> Refusal | None:
+    """Return why the agent's tools may not be bound, or None.
+
+    Args:
+        agent: The Agent.
+        policy: Its policy.
+        bindings: The bindings of its namespace.
+        is_attached: See `check_verified`.
+    """
     return (
         check_coverage(agent, bindings)  # one binding for every source in every stage
         or check_reviewed(agent, bindings)  # imported values are reviewed
         or check_narrowing(agent, policy, bindings)  # the agent only narrows permissions
-        or check_verified(agent, bindings)  # every server is verified
+        or check_verified(agent, bindings, is_attached=is_attached)  # every server is verified
     )

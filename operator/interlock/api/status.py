@@ -9,6 +9,7 @@ from pydantic.config import JsonDict
 
 from interlock.api.budget_status import BudgetStatus
 from interlock.api.markers import kube
+from interlock.api.rollout_status import MAX_EVENTS, MAX_PLACEMENT_STATUS, HistoryEntry, PlacementStatus, RolloutStatus
 from interlock.api.shared_types import ApiModel, ScopeDimension, Timestamp
 from interlock.api.text import EnvironmentName
 from interlock_contract.bundle import MAX_BUNDLE_DIGESTS
@@ -44,15 +45,20 @@ class ConditionType(StrEnum):
     """Every agent pod can reach only its guard."""
     PROMOTION_PENDING = "PromotionPending"
     """A later stage waits for the current one."""
+    SERVING = "Serving"
+    """The work of the last stage's class of environment, such as production, is served as a whole."""
+    PROGRESSING = "Progressing"
+    """A revision is on its way through the stages."""
+    ROLLOUT_PAUSED = "RolloutPaused"
+    """A command holds the rollout."""
+    DEGRADED = "Degraded"
+    """The newest revision was stopped, or the last good one cannot run."""
     BUDGET_EXHAUSTED = "BudgetExhausted"
     """Too little is left of the budget for a call that a guard refused."""
 
 
 MAX_MANAGED_OBJECTS = 160
 """Most objects of one Agent or MCPBinding that its status records: twice those of four placements, 40 KiB at most."""
-
-MAX_HISTORY = 16
-"""Most stages that the promotion history has."""
 
 MAX_LABELS = 64
 """Most labels of an Agent."""
@@ -117,6 +123,8 @@ class AgentReason(StrEnum):
     """Orchestrated: the stages are in order and the minimums are kept."""
     STAGES_INVALID = "StagesInvalid"
     """The stages go back, narrow, or have no valid duration."""
+    REVISION_TOO_LARGE = "RevisionTooLarge"
+    """Agent, policy and bindings together are more than one object of Kubernetes can store as a revision."""
     MINIMUM_NOT_REACHED = "MinimumNotReached"
     """The stages are shorter than the policy's minimums."""
     LIMITED_SCOPE_REQUIRED = "LimitedScopeRequired"
@@ -204,6 +212,42 @@ class AgentReason(StrEnum):
     LAST_STAGE = "LastStage"
     """PromotionPending=False: no later stage is left."""
 
+    NEW_REVISION_STARTING = "NewRevisionStarting"
+    """The new revision was not Ready yet in its first stage."""
+    ROLLOUT_COMPLETE = "RolloutComplete"
+    """Progressing=False: the newest revision is the last good one."""
+    ROLLOUT_PAUSED = "RolloutPaused"
+    """A pause holds the newest revision in its stage."""
+    NOT_PAUSED = "NotPaused"
+    """RolloutPaused=False: no pause names the newest revision."""
+    APPROVAL_REQUIRED = "ApprovalRequired"
+    """The next stage is entered only once a promote names it."""
+    GATE_PENDING = "GatePending"
+    """A gate of the stage has too few samples."""
+    GATE_WITHOUT_VERDICT = "GateWithoutVerdict"
+    """A gate of the stage cannot be judged."""
+    GATE_BREACHED = "GateBreached"
+    """A gate of the stage is beyond its limit."""
+    ABORTED = "Aborted"
+    """A command aborted the newest revision."""
+    ROLLED_BACK = "RolledBack"
+    """A command went back to an earlier revision."""
+    NOT_RUNNING = "NotRunning"
+    """The agent is killed, or spec.replicas is 0, so its rollout does not go on."""
+    WAITING_TO_START = "WaitingToStart"
+    """A new revision is described, and does not start yet."""
+    GOOD_REVISION_LOST = "GoodRevisionLost"
+    """The content of the last good revision cannot be read, or the policy no longer allows it, so it does not run."""
+    NOT_DEGRADED = "NotDegraded"
+    """Degraded=False: no revision was stopped."""
+
+    SERVED = "Served"
+    """Serving: all of the work is served."""
+    SERVED_IN_PART = "ServedInPart"
+    """A part of the work is served, and no revision serves the rest."""
+    NOT_SERVED = "NotServed"
+    """No ready revision serves the work: none has reached the last stage's class of environment."""
+
     WITHIN_BUDGET = "WithinBudget"
     """BudgetExhausted=False: the budget has room."""
     NO_BUDGET = "NoBudget"
@@ -251,23 +295,6 @@ def _summarize(stage: dict[str, Any]) -> str:
     return " ".join(f"{limit.dimension}={','.join(limit.values)}" for limit in scope) or "all"
 
 
-def _shorten_revision(stage: dict[str, Any]) -> str:
-    revision: str = stage["revision"]
-    return revision[:12]
-
-
-class StageLabel(ApiModel):
-    """A label of the Agent."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    key: str = Field(max_length=317)
-    """Its key."""
-
-    value: str = Field(default="", max_length=63)
-    """Its value."""
-
-
 class RestartedPod(ApiModel):
     """A pod in which the agent's container has ended."""
 
@@ -297,17 +324,14 @@ class StageStatus(ApiModel):
     scope_summary: str = Field(default_factory=_summarize, max_length=32768)
     """Scope in one line, such as region=eu-west, or all without limits."""
 
+    number: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
+    """Number of the revision; 0 from versions that gave none."""
+
     revision: str = Field(max_length=64)
     """The revision that it runs: a SHA-256 in hex."""
 
-    revision_summary: str = Field(default_factory=_shorten_revision, max_length=12)
-    """The first 12 digits of the revision, for people."""
-
-    spec_digest: str = Field(default="", max_length=64)
-    """SHA-256 in hex of the part of the spec that belongs to the revision."""
-
-    labels: tuple[StageLabel, ...] = Field(default=(), max_length=MAX_LABELS, json_schema_extra=kube(keys=("key",)))
-    """The labels that rows of the access matrix match. A change of one that a row selects by starts a new revision."""
+    revision_name: str = Field(default="", max_length=63)
+    """Its name, such as 7-3f2a91c04b, which the commands about a rollout name."""
 
     collision_count: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
     """How often the names of the stage's objects were those of another placement's objects. It is part of the names."""
@@ -343,24 +367,6 @@ class StageStatus(ApiModel):
 
     next_at: Timestamp | None = None
     """When the next stage starts if this one stays Ready. Absent while it is not Ready, and in the last one."""
-
-
-class EnteredStage(ApiModel):
-    """One entry of the promotion history."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    name: str = Field(max_length=63)
-    """Name of the stage."""
-
-    environment: EnvironmentName
-    """Its environment."""
-
-    revision: str = Field(max_length=64)
-    """The revision that entered it: a SHA-256 in hex."""
-
-    entered_at: Timestamp
-    """When it entered the stage."""
 
 
 class EnforcementStatus(ApiModel):
@@ -429,8 +435,8 @@ class AgentStatus(ApiModel):
     """Generation of the spec that this status was computed for; -1 before the operator has processed the object."""
 
     conditions: tuple[Condition, ...] = Field(default=(), max_length=32, json_schema_extra=kube(keys=("type",)))
-    """The layers in order, then Ready, Stalled, Killed, PolicyEnforced, EgressEnforced, PromotionPending and
-    BudgetExhausted."""
+    """The layers in order, then Ready, Stalled, Killed, PolicyEnforced, EgressEnforced, PromotionPending, Serving,
+    Progressing, RolloutPaused, Degraded and BudgetExhausted."""
 
     ready_replicas: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
     """Number of pods of the current stage that are ready, of the spec.replicas that are wanted."""
@@ -439,12 +445,20 @@ class AgentStatus(ApiModel):
     """Ready pods and wanted pods, such as 2/3, for people."""
 
     stage: StageStatus | None = None
-    """The current stage; absent before the first."""
+    """The current stage of the newest revision, or of the last good one once the newest was stopped."""
 
-    history: tuple[EnteredStage, ...] = Field(
-        default=(), max_length=MAX_HISTORY, json_schema_extra={"x-kubernetes-list-type": "atomic"}
+    rollout: RolloutStatus | None = None
+    """What the operator remembers about the rollout; absent before it began."""
+
+    placements: tuple[PlacementStatus, ...] = Field(
+        default=(), max_length=MAX_PLACEMENT_STATUS, json_schema_extra={"x-kubernetes-list-type": "atomic"}
     )
-    """The last stages that were entered, the current one last."""
+    """The placements, the newest first: which revision runs in which stage, and what it serves."""
+
+    history: tuple[HistoryEntry, ...] = Field(
+        default=(), max_length=MAX_EVENTS, json_schema_extra={"x-kubernetes-list-type": "atomic"}
+    )
+    """What has happened to the rollout, the newest last."""
 
     enforcement: EnforcementStatus | None = None
     """Details of PolicyEnforced; absent unless it is True."""

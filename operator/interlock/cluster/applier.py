@@ -98,7 +98,7 @@ class Applier:
                     if self._ledgers is not None:
                         await self._ledgers.create(namespace, identity, addressee if identity.agent else "")
             except (ApiError, *UNREACHABLE) as error:
-                message = f"{BUDGET_LEDGER.kind} {identity.name} cannot be created: {_because(error)}"
+                message = f"{BUDGET_LEDGER.kind} {identity.name} cannot be created: {because(error)}"
                 raise ApplyFailed(message, AgentReason.LEDGER_MISSING) from error
 
     async def carry_out(
@@ -222,7 +222,7 @@ class Applier:
                             return live
                         is_missing = not is_missing
             except (ApiError, *UNREACHABLE) as error:
-                raise ApplyFailed(f"{key.kind} {key.name}: {_because(error)}") from error
+                raise ApplyFailed(f"{key.kind} {key.name}: {because(error)}") from error
         raise ApplyFailed(f"{key.kind} {key.name}: the object was changed by others during {ATTEMPTS} attempts")
 
     async def _create_secret(self, manifest: Manifest, applied: AppliedObject | None) -> AppliedObject:
@@ -232,7 +232,7 @@ class Applier:
                 created = await self._client.create(_collection(manifest), manifest, accept=METADATA_ONLY)
         except (ApiError, *UNREACHABLE) as error:
             if not isinstance(error, ApiError) or not says_exists(error):
-                raise ApplyFailed(f"{SECRET} {manifest['metadata']['name']}: {_because(error)}") from error
+                raise ApplyFailed(f"{SECRET} {manifest['metadata']['name']}: {because(error)}") from error
             return applied or AppliedObject("", "")
         return AppliedObject(created["metadata"]["uid"], "")
 
@@ -346,7 +346,7 @@ class Applier:
                     await self._delete_pods(namespace, self._store.selector_of((namespace, owner), key))
         except (ApiError, *UNREACHABLE) as error:
             if not _has_status(error, CONFLICT):  # a conflict: another object has the name now
-                raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {_because(error)}") from error
+                raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {because(error)}") from error
         self._store.discard((namespace, owner), key)
 
     async def _has_pods(self, namespace: str, owner: str, key: ChildKey) -> bool:
@@ -374,7 +374,7 @@ class Applier:
                     await self._delete(path, found)
         except (ApiError, *UNREACHABLE) as error:
             if not _has_status(error, NOT_FOUND, CONFLICT):
-                raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {_because(error)}") from error
+                raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {because(error)}") from error
 
     async def _delete_pods(self, namespace: str, selector: str) -> None:
         """Delete the ReplicaSets and pods of a deleted workload: the garbage collector may be busy with many others."""
@@ -397,7 +397,7 @@ def _check_answer(key: ChildKey, manifest: Manifest, live: Json) -> None:
         )
 
 
-def _because(error: Exception) -> str:
+def because(error: Exception) -> str:
     """Return why a request failed. One without an answer counts as refused: a webhook may be what holds it up."""
     return error.message if isinstance(error, ApiError) else f"the API server gave no answer ({type(error).__name__})"
 

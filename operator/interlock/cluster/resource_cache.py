@@ -25,7 +25,7 @@ from interlock.api.verification import BindingCondition, MCPBindingStatus
 from interlock.cluster.api_json import describe
 from interlock.cluster.kept_metadata import with_needed_metadata
 from interlock.cluster.namespace_budget import AGENT_BYTES, MIB, POLICY_BYTES, NamespaceBudget, ObjectKey
-from interlock.reconcile.snapshot import Unreadable, sources_in
+from interlock.reconcile.snapshot import Unreadable, running_sources_in, sources_in
 from interlock_contract.names import NEEDS_REVIEW
 from interlock_kube.client import Json
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of, version_of
@@ -377,7 +377,7 @@ def _entry(raw: Json, version: int, text: str) -> _Entry:
                 labels=tuple(sorted((metadata.get("labels") or {}).items())),
                 violation=_violation_in(raw.get("status")),
             ),
-            AgentUses(frozenset(sources_in(raw)), _environments_in(spec)),
+            AgentUses(frozenset((*sources_in(raw), *running_sources_in(raw))), _environments_in(spec)),
         ),
     )
 

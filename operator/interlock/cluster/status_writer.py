@@ -7,6 +7,7 @@ from typing import Any
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy, AgentPolicyStatus
+from interlock.api.rollout_status import RolloutStatus
 from interlock.api.status import AgentStatus, Condition
 from interlock.api.verification import MCPBindingStatus, VerificationStatus
 from interlock.reconcile.conditions import build_unreadable_conditions
@@ -96,9 +97,19 @@ def _agent_patch(status: AgentStatus) -> dict[str, Any]:
     body.setdefault("enforcement", None)
     budget = body.get("budget")
     body["budget"] = {"resetsAt": None, "exhausted": None} | budget if budget else None
-    absent: dict[str, Any] = {"readySince": None, "nextAt": None, "soakRestartedAt": None, "scope": [], "labels": []}
+    absent: dict[str, Any] = {"readySince": None, "nextAt": None, "soakRestartedAt": None, "scope": []}
     body["stage"] = absent | stage if stage else None
+    rollout = body.get("rollout")
+    body["rollout"] = dict.fromkeys(_ROLLOUT_PARTS) | rollout if rollout else None
+    if rollout and (good := rollout.get("good")):
+        body["rollout"]["good"] = {"servingSince": None} | good
     return body
+
+
+_ROLLOUT_PARTS = tuple(
+    field.alias or name for name, field in RolloutStatus.model_fields.items() if field.default is None
+)
+"""The fields of a rollout that can be absent."""
 
 
 _OPTIONAL = tuple(

@@ -10,6 +10,7 @@ immediately is today's: the table of `field_classes` says which is which.
     replicas 1   replicas 3      replicas 3           Immediate
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,7 @@ from interlock.api.shared_types import ApiModel
 from interlock.api.verification import PinnedDefinition, PinState
 from interlock.deployment.content import Content, Pins, ReviewedBinding, find_upstream, pins_of_binding
 from interlock.deployment.field_classes import FieldClass, child_path, classes_at
-from interlock.deployment.narrowing import covers_domain, covers_prefix, longer, meet_lists, meet_order
+from interlock.deployment.narrowing import covers_domain, covers_prefix, longer, meet_lists, meet_names, meet_order
 from interlock.deployment.tool_maps import MapContext, meet_prompts, meet_resources, meet_tools
 from interlock.governance.access_matrix import Granted, matrix_cell, selected_label_keys
 
@@ -39,6 +40,8 @@ Meet = Callable[[Any, Any], Any]
 Meets = Mapping[str, Meet]
 """By the path of a field, or of fields that are narrowed together."""
 Model = TypeVar("Model", bound=ApiModel)
+ReviewedNames = defaultdict[str, tuple[dict[str, None], dict[str, None], dict[str, None]]]
+"""What may be read, written and deleted, by source."""
 
 
 class Effective(NamedTuple):
@@ -165,8 +168,9 @@ class _Merge:
         return Effective(agent, policy, tuple(one for one in merged if one is not None))
 
     def _policy_spec(self, agent: Agent) -> AgentPolicySpec:
+        reviewed = self._reviewed_names()
         meets: dict[str, Meet] = {
-            "AgentPolicy.spec.dataAccess[]": lambda _, rows: tuple(self._row(row, agent) for row in rows),
+            "AgentPolicy.spec.dataAccess[]": lambda _, rows: tuple(self._row(row, agent, reviewed) for row in rows),
             "AgentPolicy.spec.environments[]": lambda _, rules: self._environments(rules),
             "AgentPolicy.spec.models": self._models,
             "AgentPolicy.spec.loops": _meet_loops,
@@ -176,17 +180,27 @@ class _Merge:
             meets["AgentPolicy.spec.egressProxy"] = lambda _, proxy: proxy
         return merge(self.content.policy, self.policy.spec, "AgentPolicy.spec", meets)
 
-    def _row(self, row: DataAccessRow, agent: Agent) -> DataAccessRow:
+    def _row(self, row: DataAccessRow, agent: Agent, reviewed: ReviewedNames) -> DataAccessRow:
         """Return a row with what the revision was reviewed with. Rows for others stay, so that indexes stay."""
         if row.source not in self.content.sources or not row.applies_to(agent.metadata):
             return row
-        before = [one for one in self.content.policy.data_access if one.source == row.source]
+        if not row.applies_to(self.agent.metadata):  # a label that was taken away takes away at once what it gave
+            return _changed(row, read=(), write=(), delete=())
+        read, write, delete = reviewed[row.source]
         return _changed(
             row,
-            read=meet_lists((name for one in before for name in one.read), row.read),
-            write=meet_lists((name for one in before for name in one.write), row.write),
-            delete=meet_lists((name for one in before for name in one.delete), row.delete),
+            read=meet_names(read, row.read),
+            write=meet_names(write, row.write),
+            delete=meet_names(delete, row.delete),
         )
+
+    def _reviewed_names(self) -> ReviewedNames:
+        """Return what reviewed rows let read, write and delete, by source."""
+        found: ReviewedNames = defaultdict(lambda: ({}, {}, {}))
+        for row in self.content.policy.data_access:
+            for names, listed in zip(found[row.source], (row.read, row.write, row.delete), strict=True):
+                names.update(dict.fromkeys(listed))
+        return found
 
     def _relevant_environments(self) -> tuple[str, ...]:
         stages = (*self.agent.spec.stages, *((self.stage,) if self.stage else ()))

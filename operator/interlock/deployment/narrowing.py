@@ -4,7 +4,7 @@ Each function returns today's value itself if that is not wider than the reviewe
 value tells whether something was widened.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from interlock.api.shared_types import parse_duration
@@ -56,6 +56,20 @@ def meet_lists(
         is_today = any(covers(general, one) for general in today if not ignores(general))
         if is_today and not any(covers(general, one) for general in kept if not ignores(general)):
             kept.append(one)
+    return tuple(kept)
+
+
+def meet_names(reviewed: Mapping[Text, object], today: Sequence[Text]) -> tuple[Text, ...]:
+    """Return what `meet_lists` does of names, in a time that grows with their number: rows can have very many.
+
+    Args:
+        reviewed: The reviewed names, as keys in their order.
+        today: Today's names.
+    """
+    kept = [one for one in today if "*" in reviewed or one in reviewed]
+    if "*" in today and "*" not in reviewed:
+        known = set(kept)
+        kept += [one for one in reviewed if one not in known]
     return tuple(kept)
 
 

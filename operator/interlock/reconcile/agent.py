@@ -1,41 +1,34 @@
-"""The pure part of one Agent's reconcile: check the layers, decide the stage, plan the children, build the status."""
+"""The pure part of one Agent's reconcile: check the layers, decide the rollout, plan the children, build the status."""
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from pydantic import ValidationError
-
 from interlock.api.agent import Agent, Stage
 from interlock.api.environments import class_of_name
-from interlock.api.policy import AgentPolicy
 from interlock.api.status import AgentStatus
-from interlock.deployment.children.services import addresses_of
-from interlock.deployment.name_collisions import without_collisions
-from interlock.deployment.names import (
-    ChildKey,
-    Manifest,
-    guard_service,
-    key_of,
-    placement_digest,
-    placement_name,
-    workload_names,
-)
-from interlock.deployment.observed.enforcement import Enforcement, enforcement_of
-from interlock.deployment.observed.readiness import Readiness, readiness_of_all
-from interlock.deployment.placement import Placement, bound_sources
-from interlock.deployment.plan import WORKLOAD, WritePlan, desired_children, plan_children
-from interlock.deployment.revision import Revision, revision_of
+from interlock.deployment.children.revisions import build_revision, notes_of
+from interlock.deployment.content import Content
+from interlock.deployment.names import ChildKey, Manifest, key_of
+from interlock.deployment.plan import WritePlan, plan_children
+from interlock.governance.authors import Author, author_of
 from interlock.governance.budgets import LedgerIdentity
-from interlock.orchestration.orchestrated import PassedTime, hold_before
-from interlock.orchestration.soak import PodEnds, StageFacts, StageObservation, decide_stage, position
-from interlock.reconcile.agent_budget import BudgetReport, report_budget
-from interlock.reconcile.agent_report import AgentReport, Progress
+from interlock.orchestration.orchestrated import hold_before, stages_to_approve
+from interlock.orchestration.rollout import decide_rollout
+from interlock.orchestration.rollout_decision import RolloutDecision
+from interlock.orchestration.rollout_state import RevisionRef, RolloutRules
+from interlock.reconcile import rollout_history
+from interlock.reconcile.agent_events import EventNote
+from interlock.reconcile.agent_report import AgentReport
 from interlock.reconcile.agent_status import build_status, grace_ends_at
-from interlock.reconcile.layers import check_layers, killed_by
+from interlock.reconcile.layers import killed_by
 from interlock.reconcile.managed_objects import record_applied
+from interlock.reconcile.observation import observe
+from interlock.reconcile.placements import build_placements, children_of, with_enforcement
+from interlock.reconcile.revisions import MissingRevision, Revisions, find_revisions, missing_revisions
+from interlock.reconcile.rollout_status import RolloutRecord, read_record, refs_of
 from interlock.reconcile.snapshot import Snapshot
-from interlock_contract.agent_key import derive_agent_key
 from interlock_contract.bundle import BUNDLE_KEY, MAX_BUNDLE_DIGESTS, digest
 
 SECRET_INTERVAL = timedelta(seconds=30)
@@ -44,7 +37,7 @@ SECRET_INTERVAL = timedelta(seconds=30)
 
 @dataclass(frozen=True)
 class ReconcileResult:
-    """What has to be done, in this order: the announcement, the plan, the status, the Events.
+    """What has to be done, in this order: new revisions, the announcement, the plan, the status, the Events.
 
     Attributes:
         plan: Writes to children.
@@ -54,6 +47,10 @@ class ReconcileResult:
         managed: The keys of all objects that must exist.
         requeue_at: When the passing of time alone may change the result, None where it cannot.
         missing_ledgers: The ledgers that must be created before a pod may start. Until then the plan has no new pod.
+        missing_revisions: The revisions that must be read first. Then the result has nothing else.
+        new_revisions: The ControllerRevisions that must exist before the status names their revisions.
+        events: What has happened to the rollout, which the status alone does not tell.
+        revisions: The revisions that the status names.
     """
 
     plan: WritePlan
@@ -62,6 +59,10 @@ class ReconcileResult:
     managed: frozenset[ChildKey] = frozenset()
     requeue_at: datetime | None = None
     missing_ledgers: tuple[LedgerIdentity, ...] = ()
+    missing_revisions: tuple[MissingRevision, ...] = ()
+    new_revisions: tuple[Manifest, ...] = ()
+    events: tuple[EventNote, ...] = ()
+    revisions: tuple[RevisionRef, ...] = ()
 
 
 def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
@@ -71,54 +72,129 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
         snapshot: The snapshot.
         now: The time.
     """
-    agent = snapshot.agent
+    record = read_record(snapshot.agent, last_number=snapshot.last_number)
+    missing = missing_revisions(snapshot, record)
+    if missing:
+        unchanged = snapshot.agent.status or AgentStatus()
+        return ReconcileResult(WritePlan(), unchanged, missing_revisions=missing)
     killed = killed_by(snapshot)
-    revision = revision_of(agent, snapshot.policy)
-    current = position(agent.spec.stages, _recorded_facts(agent), revision.digest)
-    verdict = check_layers(snapshot, current)
-    if verdict.layer is not None or snapshot.policy is None:
-        plan = plan_children((), snapshot.children, snapshot.applied)
-        grace_end = None if verdict.refusal is None else grace_ends_at(agent, verdict.refusal, now)
-        return ReconcileResult(plan, build_status(AgentReport(snapshot, verdict, killed), now), requeue_at=grace_end)
-    progress = _progress_of(snapshot, revision, now, current=current, is_killed=killed is not None)
-    environment = progress.decision.facts.stage.environment
-    budget = report_budget(snapshot, snapshot.policy, environment, now)
-    placement = _placement_of(snapshot, snapshot.policy, progress, budget, is_killed=killed is not None)
-    desired = desired_children(placement)
-    is_secret_due, secret_due_at = _secret_due(snapshot, placement, progress, now)
+    revisions = find_revisions(snapshot, record)
+    stages = _stages(snapshot.agent, record)
+    if not stages:  # neither spec nor status names any, so that nothing runs
+        report = AgentReport(snapshot, revisions, killed, RolloutDecision(record.facts))
+        return _result(report, (), now)
+    rules = _rules(snapshot)
+    observation, seen = observe(snapshot, record, revisions, now, is_killed=killed is not None)
+    decision = decide_rollout(stages, record.facts, observation, now, commands=snapshot.commands, rules=rules)
+    placements = build_placements(snapshot, record, revisions, decision, seen, now, drain_timeout=rules.drain_timeout)
+    report = AgentReport(snapshot, revisions, killed, decision, placements, collisions=record.collisions)
+    return _result(report, _new_revisions(snapshot, record, revisions, decision), now)
+
+
+def _stages(agent: Agent, record: RolloutRecord) -> tuple[Stage, ...]:
+    """Return today's stages. Without any, what runs keeps the stages that it has."""
+    facts = record.facts
+    known = [facts.stage.stage] if facts.stage is not None else []
+    known += [facts.good.stage] if facts.good is not None else []
+    return agent.spec.stages or tuple(known[:1])
+
+
+def _rules(snapshot: Snapshot) -> RolloutRules:
+    policy = snapshot.policy
+    if policy is None:
+        return RolloutRules(class_of=class_of_name)
+    return RolloutRules(
+        approvals=stages_to_approve(snapshot.agent, policy),
+        class_of=policy.spec.class_of,
+        hold_before=functools.partial(hold_before, snapshot.agent, policy),
+    )
+
+
+def _result(report: AgentReport, new_revisions: tuple[Manifest, ...], now: datetime) -> ReconcileResult:
+    snapshot = report.snapshot
+    desired = children_of(report.placements, report.decision.public)
+    missing = tuple(dict.fromkeys(ledger for one in report.placements for ledger in one.budget.missing))
+    is_secret_due, secret_due_at = _secret_due(report, now)
     plan = plan_children(
         desired,
         snapshot.children,
         snapshot.applied,
-        starts_pods=snapshot.starts_pods and not budget.missing,
+        starts_pods=snapshot.starts_pods and not missing,
         creates_secrets=is_secret_due,
     )
-    report = AgentReport(
-        snapshot, verdict, killed, progress, plan, _enforcement(snapshot, desired), placement.collisions, budget
-    )
+    report = replace(report, plan=plan, placements=with_enforcement(report.placements, desired, snapshot))
     status = build_status(report, now)
     managed = frozenset(key_of(manifest) for manifest in desired)
     digests = tuple(digest(text) for text in _bundles(desired))
     recorded = record_applied(managed, snapshot.applied, {})
     status = status.model_copy(update={"bundle_digests": digests, "managed_objects": recorded})
-    announced = _announced(snapshot, digests) if any(_bundles(plan.prepare)) else digests
-    times = [time for time in (progress.decision.next_at, secret_due_at, budget.requeue_at) if time is not None]
+    announced = _announced(snapshot, digests) if any(_bundles(plan.pending)) else digests
+    refusal = report.verdict.refusal
+    times = (
+        report.decision.next_at,
+        secret_due_at,
+        None if refusal is None else grace_ends_at(snapshot.agent, refusal, now),
+        *(one.budget.requeue_at for one in report.placements),
+    )
     return ReconcileResult(
-        plan, status, announced, managed, requeue_at=min(times, default=None), missing_ledgers=budget.missing
+        plan,
+        status,
+        announced,
+        managed,
+        requeue_at=min((time for time in times if time is not None), default=None),
+        missing_ledgers=missing,
+        new_revisions=new_revisions,
+        events=rollout_history.notes_of(report.decision),
+        revisions=refs_of(report.facts),
     )
 
 
-def _secret_due(
-    snapshot: Snapshot, placement: Placement, progress: Progress, now: datetime
-) -> tuple[bool, datetime | None]:
-    """Return whether the agent's Secret must be created once more, and when the next time is.
+def _new_revisions(
+    snapshot: Snapshot, record: RolloutRecord, revisions: Revisions, decision: RolloutDecision
+) -> tuple[Manifest, ...]:
+    """Return the ControllerRevisions of the revisions that the decision names first, or whose stored ones are lost."""
+    if revisions.is_unstored:
+        return ()
+    known = set() if record.is_earlier else {ref for ref in record.refs if ref.digest not in snapshot.lost_revisions}
+    fresh = [ref for ref in refs_of(decision.facts) if ref not in known and ref.digest in revisions.known]
+    return tuple(_revision(snapshot, revisions, record, ref) for ref in fresh)
 
-    The operator does not read Secrets, so it cannot see that others have deleted one. Then no pod starts. So while the
-    agent is not Ready, the Secret is created again and again. The API server refuses that where the Secret exists.
+
+def _revision(snapshot: Snapshot, revisions: Revisions, record: RolloutRecord, ref: RevisionRef) -> Manifest:
+    found = revisions.known[ref.digest]
+    author = _author(snapshot, revisions, record, ref)
+    notes = notes_of(snapshot.agent, author.name, is_vouched=author.is_vouched)
+    stored = revisions.content_digests.get(ref.digest, ref.digest)
+    return build_revision(snapshot.agent, ref.number, stored, found.data, notes)
+
+
+def _author(snapshot: Snapshot, revisions: Revisions, record: RolloutRecord, ref: RevisionRef) -> Author:
+    """Return who wrote what begins a revision: the Agent, else its policy, else the first binding that differs."""
+    newest = record.facts.newest
+    before = revisions.known.get(newest.digest) if newest is not None else None
+    after, is_checked = revisions.known[ref.digest].content, snapshot.are_authors_checked
+    if before is not None and before.content.agent == after.agent:
+        if before.content.policy != after.policy and snapshot.policy is not None:
+            return author_of(snapshot.policy.metadata, is_checked=is_checked)
+        changed = [one for one in snapshot.bindings if _differs(before.content, after, one.metadata.name)]
+        if changed:
+            return author_of(changed[0].metadata, is_checked=is_checked)
+    return author_of(snapshot.agent.metadata, is_checked=is_checked)
+
+
+def _differs(before: Content, after: Content, binding: str) -> bool:
+    return before.bindings.get(binding) != after.bindings.get(binding)
+
+
+def _secret_due(report: AgentReport, now: datetime) -> tuple[bool, datetime | None]:
+    """Return whether the agent's Secrets must be created once more, and when the next time is.
+
+    The operator does not read Secrets, so it cannot see that others have deleted one. Then no pod starts. So while a
+    placement is not Ready, the Secrets are created again and again. The API server refuses that where they exist.
     """
-    if placement.replicas == 0 or progress.readiness.is_ready:
+    if all(one.placement.replicas == 0 or one.readiness.is_ready for one in report.placements):
         return False, None
-    created = snapshot.secret_created_at
+    created = report.snapshot.secret_created_at
     is_due = created is None or not timedelta() <= now - created < SECRET_INTERVAL
     return is_due, (now if created is None or is_due else created) + SECRET_INTERVAL
 
@@ -134,136 +210,3 @@ def _announced(snapshot: Snapshot, digests: tuple[str, ...]) -> tuple[str, ...]:
     live = (digest(text) for text in _bundles(child.manifest for child in snapshot.children.values()))
     kept = sorted({one for one in live if one in named and one not in digests})
     return (*digests, *kept)[:MAX_BUNDLE_DIGESTS]
-
-
-def _recorded_facts(agent: Agent) -> StageFacts | None:
-    """Return the facts about the stage that the status records."""
-    stage = agent.status.stage if agent.status else None
-    if stage is None:
-        return None
-    try:
-        recorded = Stage(name=stage.name, environment=stage.environment, scope=stage.scope or None)
-    except ValidationError:
-        return None  # no stage of a spec may have this name: the rollout starts from the beginning
-    return StageFacts(
-        stage=recorded,
-        revision=stage.revision,
-        entered_at=stage.entered_at,
-        ready_since=stage.ready_since,
-        soaked=timedelta(seconds=stage.soaked_seconds),
-        restarts=stage.restarts,
-        counted=tuple(PodEnds(one.uid, one.restarts) for one in stage.restarted_pods),
-        restarted_at=stage.soak_restarted_at,
-        passed=PassedTime(
-            staging=timedelta(seconds=stage.passed_staging_seconds),
-            limited=timedelta(seconds=stage.passed_limited_seconds),
-        ),
-    )
-
-
-def _progress_of(
-    snapshot: Snapshot, revision: Revision, now: datetime, *, current: int | None, is_killed: bool
-) -> Progress:
-    """Return the progress of the rollout now. All layers must be satisfied."""
-    agent = snapshot.agent
-    facts = _recorded_facts(agent)
-    readiness = _recorded_readiness(snapshot, facts)
-    held = None
-    if current is not None and facts is not None and snapshot.policy is not None:
-        held = hold_before(agent, snapshot.policy, current, facts.passed)
-        if not snapshot.starts_pods:  # the next stage has pods of its own, and those of this one go
-            held = current + 1, "no new pod starts while the kill controller is away"
-    decision = decide_stage(
-        agent.spec.stages,
-        facts,
-        _observe(snapshot, facts, readiness, now, revision=revision.digest, is_killed=is_killed),
-        now,
-        hold_before=held[0] if held else None,
-        class_of=class_of_name if snapshot.policy is None else snapshot.policy.spec.class_of,
-    )
-    return Progress(decision, readiness, revision, held[1] if held and decision.is_held else "")
-
-
-def _observe(
-    snapshot: Snapshot, facts: StageFacts | None, readiness: Readiness, now: datetime, *, revision: str, is_killed: bool
-) -> StageObservation:
-    """Return what is seen of the recorded stage: its Deployments say whether it is Ready, and its pods since when."""
-    spec = snapshot.agent.spec
-    seen = StageObservation(revision, is_running=not is_killed and spec.replicas > 0)
-    if facts is None or snapshot.policy is None or not seen.is_running:
-        return seen
-    stage, pods = facts.stage, snapshot.pods
-    isolation = snapshot.policy.spec.isolation_in(stage.environment)
-    wanted = min(readiness.wanted, spec.replicas) or spec.replicas
-    since = pods.ready_since(stage.name, facts.revision, isolation, wanted) if readiness.is_ready else None
-    broken_at = None
-    if facts.ready_since is not None:
-        until = pods.ready_until(stage.name, facts.revision, facts.ready_since, wanted, now)
-        # Once more pods are wanted, fewer of them go back so far: the time until now is added first.
-        is_scaled = readiness.wanted != spec.replicas
-        broken_at = until if since is None or until < now or is_scaled else None
-    return replace(
-        seen,
-        ready_since=since,
-        broken_at=broken_at,
-        pods=tuple(PodEnds(one.uid, one.ends, one.is_last_lost) for one in pods.of(stage.name, facts.revision)),
-        max_restarts=spec.rollout.max_restarts if spec.rollout else 0,
-    )
-
-
-def _recorded_readiness(snapshot: Snapshot, facts: StageFacts | None) -> Readiness:
-    if facts is None or snapshot.policy is None:
-        return Readiness()
-    collisions = _recorded_collisions(snapshot.agent, facts) or 0
-    name = placement_name(snapshot.agent.metadata, facts.stage.name, facts.revision, collisions)
-    isolation = snapshot.policy.spec.isolation_in(facts.stage.environment)
-    found = (snapshot.children.get(ChildKey(WORKLOAD, one)) for one in workload_names(name, isolation))
-    return readiness_of_all(child.manifest if child else None for child in found)
-
-
-def _recorded_collisions(agent: Agent, facts: StageFacts) -> int | None:
-    """Return the collision count of the stage's placement, None where the status records another placement."""
-    stage = agent.status.stage if agent.status else None
-    if stage is None or (stage.name, stage.revision) != (facts.stage.name, facts.revision):
-        return None
-    return stage.collision_count
-
-
-def _placement_of(
-    snapshot: Snapshot, policy: AgentPolicy, progress: Progress, budget: BudgetReport, *, is_killed: bool
-) -> Placement:
-    """Return the placement that must run. Only a new one gets names: those of a recorded one stay."""
-    agent = snapshot.agent
-    facts = progress.decision.facts
-    placement = Placement(
-        agent=agent,
-        policy=policy,
-        stage=facts.stage,
-        revision=facts.revision,
-        sources=bound_sources(agent, snapshot.bindings, facts.stage.environment),
-        replicas=0 if is_killed or budget.is_stopped else agent.spec.replicas,
-        guard_image=snapshot.guard_image,
-        audit_url=snapshot.audit_url,
-        api_server=snapshot.api_server,
-        budget=budget.budget,
-        prices=snapshot.spending.prices,
-        agent_key=derive_agent_key(
-            snapshot.operator_key, placement_digest(agent.metadata, facts.stage.name, facts.revision)
-        ),
-    )
-    collisions = _recorded_collisions(agent, facts)
-    if collisions is None:
-        placement = without_collisions(placement, snapshot.children)
-    else:
-        placement = replace(placement, collisions=collisions)
-    service = snapshot.children.get(ChildKey("Service", guard_service(placement)))
-    return replace(placement, guard_addresses=addresses_of(service.manifest if service else None))
-
-
-def _enforcement(snapshot: Snapshot, desired: tuple[Manifest, ...]) -> Enforcement | None:
-    """Return the self-tests of the guards for exactly the bundle that is desired now."""
-    bundle = next((manifest for manifest in desired if BUNDLE_KEY in manifest.get("data", {})), None)
-    if bundle is None:
-        return None
-    lease = snapshot.children.get(ChildKey("Lease", bundle["metadata"]["name"]))
-    return enforcement_of(lease.manifest if lease else None, digest(bundle["data"][BUNDLE_KEY]))

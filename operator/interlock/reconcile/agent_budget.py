@@ -1,10 +1,12 @@
 """The budget of one Agent: its status and condition, the ledgers that its pods wait for, and whether it is stopped."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from interlock.api.agent import Agent
+from interlock.api.binding import MCPBinding
 from interlock.api.budget_status import BudgetStatus, ExhaustedBudget, ExhaustedPeriod
 from interlock.api.policy import AgentPolicy
 from interlock.api.status import AgentReason, ConditionType
@@ -28,7 +30,7 @@ _CONDITION = ConditionType.BUDGET_EXHAUSTED
 
 @dataclass(frozen=True)
 class BudgetReport:
-    """What the budget of an agent comes to in its current stage.
+    """What the budget of an agent comes to in one environment.
 
     Attributes:
         finding: The condition BudgetExhausted.
@@ -57,17 +59,25 @@ class _Exhaustion:
         return ExhaustedBudget(period=self.period, limit=format_money(self.limit), until=self.until)
 
 
-def report_budget(snapshot: Snapshot, policy: AgentPolicy, environment: str, now: datetime) -> BudgetReport:
-    """Return the report for the environment of the agent's current stage.
+def report_budget(
+    snapshot: Snapshot,
+    agent: Agent,
+    policy: AgentPolicy,
+    bindings: Iterable[MCPBinding],
+    environment: str,
+    now: datetime,
+) -> BudgetReport:
+    """Return the report for the environment of one placement.
 
     Args:
         snapshot: The snapshot.
-        policy: The agent's policy.
+        agent: The Agent, as it holds for the placement's revision.
+        policy: Its policy, likewise.
+        bindings: Its bindings, likewise.
         environment: The environment.
         now: The time.
     """
-    agent = snapshot.agent
-    if not costs_money(agent, snapshot.bindings) and policy.spec.rate_limits is None:
+    if not costs_money(agent, bindings) and policy.spec.rate_limits is None:
         message = "the agent calls no model, and no tool that has a cost"
         return BudgetReport(Finding(_CONDITION, "False", AgentReason.NO_BUDGET, message))
     budget = budget_of(agent, policy, environment, snapshot.spending.day_seconds)

@@ -12,6 +12,22 @@ class EventReason(StrEnum):
 
     STAGE_ENTERED = "StageEntered"
     """The agent entered a stage of its rollout."""
+    ROLLOUT_STARTED = "RolloutStarted"
+    """A new revision began in its first stage."""
+    REVISION_GOOD = "RevisionGood"
+    """A revision was Ready in its last stage, and is the last good one now."""
+    ROLLOUT_STOPPED = "RolloutStopped"
+    """The newest revision was aborted, rolled back, or breached a gate."""
+    ROLLED_BACK = "RolledBack"
+    """A command went back to an earlier revision."""
+    PROMOTED = "Promoted"
+    """A command promoted the newest revision."""
+    COMMAND_VOID = "CommandVoid"
+    """A command about a rollout has no effect. The message says why."""
+    SERVING_CHANGED = "ServingChanged"
+    """Another placement serves, or one drains."""
+    STATUS_REFUSED = "StatusRefused"
+    """The status records a revision that the operator does not believe."""
     SOAK_RESTARTED = "SoakRestarted"
     """The agent's container ended by itself too often, so the soak of the stage started again."""
     KILLED = "Killed"
@@ -98,7 +114,7 @@ def _stage_note(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNo
     if new is None or (old is not None and (old.name, old.entered_at) == (new.name, new.entered_at)):
         return ()
     limits = "; ".join(f"{limit.dimension} {', '.join(limit.values)}" for limit in new.scope) or "everywhere"
-    text = f"entered stage {new.name} ({new.environment}, {limits}) with revision {new.revision}"
+    text = f"entered stage {new.name} ({new.environment}, {limits}) with revision {new.revision_name or new.revision}"
     return (EventNote("Normal", EventReason.STAGE_ENTERED, text),)
 
 

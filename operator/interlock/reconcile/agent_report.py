@@ -1,40 +1,18 @@
 """The report on one Agent from which its status is built, and sentences that several of its conditions share."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from interlock.api.agent import Agent
-from interlock.deployment.observed.enforcement import Enforcement
-from interlock.deployment.observed.readiness import Readiness
-from interlock.deployment.plan import WritePlan
-from interlock.deployment.revision import Revision
-from interlock.orchestration.soak import StageDecision
-from interlock.reconcile.agent_budget import BudgetReport
+from interlock.deployment.names import key_of, name_of, workload_names
+from interlock.deployment.plan import WORKLOAD, WritePlan
+from interlock.orchestration.rollout_decision import RolloutDecision
+from interlock.orchestration.rollout_state import PlacementKey, RolloutFacts
 from interlock.reconcile.conditions import printable
-from interlock.reconcile.egress import Egress, egress_of
 from interlock.reconcile.layers import Verdict
+from interlock.reconcile.placements import RunningPlacement
+from interlock.reconcile.revisions import Revisions
 from interlock.reconcile.snapshot import Snapshot
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The progress of a rollout.
-
-    Attributes:
-        decision: The current stage.
-        readiness: The readiness of the Deployments of the recorded stage.
-        revision: The revision that the stage runs.
-        held_because: Why no later stage is entered although it is due; empty otherwise.
-    """
-
-    decision: StageDecision
-    readiness: Readiness
-    revision: Revision
-    held_because: str = ""
-
-    @property
-    def is_ready(self) -> bool:
-        """Return True if the pods of the current stage are ready. Those of a stage that was just entered cannot be."""
-        return self.readiness.is_ready and self.decision.facts.ready_since is not None
 
 
 @dataclass(frozen=True)
@@ -43,29 +21,88 @@ class AgentReport:
 
     Attributes:
         snapshot: The snapshot.
-        verdict: The verdict of the layers.
+        revisions: The revisions of the agent, with the verdict of the layers on what is described today.
         killed: The value of the kill switch while the agent is killed, else None.
-        progress: The progress of its rollout, None where a layer refused.
-        plan: The writes of this reconcile, None where a layer refused.
-        enforcement: The self-tests of its guards, None where a layer refused.
-        collisions: The collision count of its placement's names.
-        budget: Its budget, None where a layer refused.
+        decision: The decision on its rollout.
+        placements: The placements that must exist, the most important first.
+        plan: The writes of this reconcile.
+        collisions: The recorded collision counts of placements' names.
     """
 
     snapshot: Snapshot
-    verdict: Verdict
+    revisions: Revisions
     killed: str | None
-    progress: Progress | None = None
-    plan: WritePlan | None = None
-    enforcement: Enforcement | None = None
-    collisions: int = 0
-    budget: BudgetReport | None = None
+    decision: RolloutDecision
+    placements: tuple[RunningPlacement, ...] = ()
+    plan: WritePlan = field(default_factory=WritePlan)
+    collisions: Mapping[PlacementKey, int] = field(default_factory=dict)
 
     @property
-    def wanted(self) -> int:
-        """How many pods the agent has: none while its budget has stopped it."""
-        is_stopped = self.budget is not None and self.budget.is_stopped
-        return 0 if is_stopped else self.snapshot.agent.spec.replicas
+    def verdict(self) -> Verdict:
+        """The verdict of the layers on what is described today."""
+        return self.revisions.verdict
+
+    @property
+    def facts(self) -> RolloutFacts:
+        """The facts of the rollout after the decision."""
+        return self.decision.facts
+
+    @property
+    def agent(self) -> Agent:
+        """The Agent."""
+        return self.snapshot.agent
+
+    @property
+    def current(self) -> RunningPlacement | None:
+        """The newest revision's placement, or the public one if that has none."""
+        return self.find(self.facts.key) or self.find(self.decision.public)
+
+    @property
+    def lasting(self) -> tuple[RunningPlacement, ...]:
+        """The placements that are not on their way out."""
+        return tuple(one for one in self.placements if not one.desired.is_draining)
+
+    @property
+    def serving(self) -> tuple[RunningPlacement, ...]:
+        """The placements that serve, or the current one if none does."""
+        found = tuple(one for one in self.placements if one.desired.is_serving)
+        return found or ((self.current,) if self.current is not None else ())
+
+    def find(self, key: PlacementKey | None) -> RunningPlacement | None:
+        """Return the placement with this key."""
+        return next((one for one in self.placements if one.key == key), None)
+
+    def rolls(self, one: RunningPlacement) -> bool:
+        """Return True if the plan writes Deployments of a placement."""
+        names = _workloads(one)
+        return any(key_of(manifest).name in names for manifest in self.plan.workloads)
+
+    def is_held(self, one: RunningPlacement) -> bool:
+        """Return True if Deployments of a placement are held back, since no new pod may start."""
+        names = _workloads(one)
+        return any(key.kind == WORKLOAD and key.name in names for key in self.plan.held)
+
+    def is_ready(self, one: RunningPlacement) -> bool:
+        """Return True if all pods of a placement are ready. Those of a stage that was just entered cannot be."""
+        if not one.readiness.is_ready or self.rolls(one) or self.is_held(one):
+            return False
+        stage = self.facts.stage
+        return one.key != self.facts.key or (stage is not None and stage.ready_since is not None)
+
+    def ready_pods(self, one: RunningPlacement) -> int:
+        """Return how many pods of a placement are ready. Their own word may be newer than that of Deployments."""
+        # The counts of a Deployment that has just been written are those of its earlier spec.
+        if not one.readiness.is_current or self.rolls(one) or self.killed is not None:
+            return 0
+        replicas = self.agent.spec.replicas
+        if self.is_ready(one):
+            return replicas
+        pods = self.snapshot.pods.ready_count(one.key.stage, one.key.revision, one.placement.isolation)
+        return min(one.readiness.available, replicas, pods)
+
+
+def _workloads(one: RunningPlacement) -> tuple[str, ...]:
+    return workload_names(name_of(one.placement), one.placement.isolation)
 
 
 def killed_message(agent: Agent, reason: str) -> str:
@@ -74,17 +111,3 @@ def killed_message(agent: Agent, reason: str) -> str:
         f"killed: {printable(reason[:200])}; to release, run: kubectl -n {agent.metadata.namespace} "
         f"annotate agents.interlock.dev {agent.metadata.name} interlock.dev/kill-switch=off --overwrite"
     )
-
-
-def current_egress(report: AgentReport) -> Egress | None:
-    """Return the egress finding of the current stage, None where a layer refused."""
-    if report.progress is None:
-        return None
-    facts = report.progress.decision.facts
-    return egress_of(report.snapshot, facts, wanted=report.wanted, is_killed=report.killed is not None)
-
-
-def open_network(report: AgentReport) -> Egress | None:
-    """Return the egress finding if it keeps the agent from starting, else None."""
-    found = current_egress(report)
-    return found if found is not None and found.refuses else None

@@ -1,31 +1,27 @@
-"""The status of an Agent: its conditions in layer order, with messages for people, its stage and its enforcement."""
+"""The status of an Agent: its conditions in layer order, with messages for people, its rollout and its enforcement."""
 
+import functools
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from interlock.api.agent import Agent
+from interlock.api.budget_status import BudgetStatus
 from interlock.api.refusals import Refusal
-from interlock.api.status import (
-    MAX_HISTORY,
-    MAX_SOAKED_SECONDS,
-    AgentReason,
-    AgentStatus,
-    Condition,
-    ConditionType,
-    EnforcementStatus,
-    EnteredStage,
-    RestartedPod,
-    StageLabel,
-    StageStatus,
-)
+from interlock.api.rollout_status import PlacementStatus
+from interlock.api.status import AgentReason, AgentStatus, Condition, ConditionType, EnforcementStatus, StageStatus
 from interlock.deployment.names import ChildKey
-from interlock.deployment.observed.enforcement import Enforcement
 from interlock.deployment.plan import ENFORCEMENT_BOUND
-from interlock.reconcile.agent_report import AgentReport, Progress, current_egress, killed_message, open_network
+from interlock.orchestration.soak import StageFacts
+from interlock.reconcile.agent_report import AgentReport, killed_message
 from interlock.reconcile.conditions import Finding, build_condition
+from interlock.reconcile.egress import egress_of, open_network
 from interlock.reconcile.layers import Verdict
-from interlock.reconcile.promotion import pending_promotion
-from interlock.reconcile.ready_condition import count_ready, ready_finding, rolls
+from interlock.reconcile.placements import RunningPlacement
+from interlock.reconcile.promotion import promotion_finding
+from interlock.reconcile.ready_condition import ready_finding
+from interlock.reconcile.rollout_conditions import describe_work, rollout_findings
+from interlock.reconcile.rollout_history import history_of
+from interlock.reconcile.rollout_status import RolloutRecord, write_rollout, write_stage
 
 _LAYERS = (ConditionType.GOVERNED, ConditionType.ORCHESTRATED, ConditionType.ACTIONS_BOUND, ConditionType.DEPLOYED)
 _WAITING = {
@@ -44,6 +40,7 @@ _SATISFIED = {
 _OF_DEPLOYMENT = (
     AgentReason.PODS_READY,
     AgentReason.PODS_NOT_READY,
+    AgentReason.NEW_REVISION_STARTING,
     AgentReason.SCALED_TO_ZERO,
     AgentReason.WAITING_FOR_DEPLOYMENT,
     AgentReason.WAITING_FOR_OPERATOR,
@@ -55,7 +52,7 @@ _OF_DEPLOYMENT = (
 
 def build_status(report: AgentReport, now: datetime) -> AgentStatus:
     """Return the status. It leaves `status.kill` out, which belongs to the kill controller."""
-    agent = report.snapshot.agent
+    agent, current = report.agent, report.current
     enforced = _enforced(report)
     findings = (
         *_layers(report.verdict),
@@ -65,20 +62,50 @@ def build_status(report: AgentReport, now: datetime) -> AgentStatus:
         enforced,
         _egress(report),
         _promotion(report),
+        *rollout_findings(report),
         _budget(report),
     )
-    stage = _stage(report)
-    ready = count_ready(report)
+    ready = report.ready_pods(current) if current is not None else 0
     return AgentStatus(
         observed_generation=agent.metadata.generation,
         conditions=tuple(_condition(agent, finding, now) for finding in findings),
         ready_replicas=ready,
         ready_summary=f"{ready}/{agent.spec.replicas}",
-        stage=stage,
-        history=_history(agent, stage),
+        stage=_stage(report),
+        rollout=None if report.revisions.is_unstored else write_rollout(_record(report), _sources(report)),
+        placements=tuple(map(functools.partial(_placement, report), report.placements)),
+        history=history_of(agent, report.decision, now),
         enforcement=_enforcement(report) if enforced.status == "True" else None,
-        budget=report.budget.status if report.budget is not None else agent.status.budget if agent.status else None,
+        budget=_budget_status(report),
     )
+
+
+def _record(report: AgentReport) -> RolloutRecord:
+    collisions = {**report.collisions, **{one.key: one.collisions for one in report.placements}}
+    return RolloutRecord(report.facts, collisions, report.revisions.content_digests)
+
+
+def _sources(report: AgentReport) -> tuple[str, ...]:
+    return tuple(sorted({use.source for one in report.placements for use in one.placement.agent.spec.bindings}))
+
+
+def _placement(report: AgentReport, one: RunningPlacement) -> PlacementStatus:
+    wanted = 0 if report.killed is not None else one.placement.replicas
+    return PlacementStatus(
+        revision=one.desired.ref.name,
+        stage=one.key.stage,
+        environment=one.desired.stage.environment,
+        serves=describe_work(one),
+        ready=min(report.ready_pods(one), wanted),
+        wanted=wanted,
+    )
+
+
+def _budget_status(report: AgentReport) -> BudgetStatus | None:
+    """Return the budget of the current placement's environment, or what is recorded while there is none."""
+    if report.current is not None:
+        return report.current.budget.status
+    return report.agent.status.budget if report.agent.status else None
 
 
 def with_failure(
@@ -180,76 +207,88 @@ def _killed(report: AgentReport) -> Finding:
 
 
 def _enforced(report: AgentReport) -> Finding:
-    """Return whether all guards have passed the self-test of the bundle; guards of unready pods do not count."""
-    kind, enforcement = ConditionType.POLICY_ENFORCED, report.enforcement
+    """Return whether all guards have passed the self-test of their bundle; guards of unready pods do not count."""
+    kind = ConditionType.POLICY_ENFORCED
     if report.killed is not None:
         return Finding(kind, "Unknown", AgentReason.KILL_SWITCH, "killed: no guard runs")
-    if enforcement is None or report.progress is None:
-        layer = report.verdict.layer or ConditionType.GOVERNED
-        return Finding(kind, "Unknown", _WAITING[layer], f"waiting for {layer}")
-    wanted = report.wanted
-    if wanted == 0:
-        why = "spec.replicas is 0" if report.snapshot.agent.spec.replicas == 0 else "the budget is exhausted"
+    if not report.lasting:
+        return _waiting(report, kind)
+    running = [one for one in report.lasting if one.wanted > 0]
+    if not running:
+        why = "spec.replicas is 0" if report.agent.spec.replicas == 0 else "the budget is exhausted"
         return Finding(kind, "Unknown", AgentReason.NO_GUARD, f"{why}: no guard runs")
-    if enforcement.flaw:
-        return Finding(
-            kind, "False", AgentReason.SELF_TEST_FAILED, f"{enforcement.flaw}; this guard refuses every request"
-        )
-    passed = _passed(report, enforcement)
+    flaws = (one.enforcement.flaw for one in report.placements if one.enforcement is not None)
+    flaw = next((one for one in flaws if one), "")
+    if flaw:
+        return Finding(kind, "False", AgentReason.SELF_TEST_FAILED, f"{flaw}; this guard refuses every request")
+    wanted = sum(one.wanted for one in running)
+    passed = sum(_passed(report, one) for one in running)
     if passed < wanted:
         message = f"{passed} of {wanted} guards have passed the self-test of the current policy"
         return Finding(kind, "False", AgentReason.SELF_TEST_PENDING, message)
-    message = f"{wanted} of {wanted} guards have passed the self-test of bundle {enforcement.bundle[:12]}"
+    bundles = " and ".join(dict.fromkeys(one.enforcement.bundle[:12] for one in running if one.enforcement is not None))
+    message = f"{wanted} of {wanted} guards have passed the self-test of bundle {bundles}"
     return Finding(kind, "True", AgentReason.SELF_TEST_PASSED, message)
 
 
-def _passed(report: AgentReport, enforcement: Enforcement) -> int:
+def _passed(report: AgentReport, one: RunningPlacement) -> int:
     """Return how many guards of pods that are ready have passed the self-test."""
-    is_ready = report.progress is not None and report.progress.is_ready and not rolls(report.plan)
-    return min(enforcement.guards, report.snapshot.agent.spec.replicas) if is_ready else 0
+    is_ready = report.is_ready(one) and one.enforcement is not None
+    return min(one.enforcement.guards, one.wanted) if is_ready and one.enforcement is not None else 0
 
 
 def _egress(report: AgentReport) -> Finding:
     kind = ConditionType.EGRESS_ENFORCED
-    found = current_egress(report)
-    if found is None:
-        layer = report.verdict.layer or ConditionType.GOVERNED
-        return Finding(kind, "Unknown", _WAITING[layer], f"waiting for {layer}")
-    return Finding(kind, found.status, found.reason, found.message)
+    found = egress_of(report)
+    return _waiting(report, kind) if found is None else Finding(kind, found.status, found.reason, found.message)
 
 
 def _enforcement(report: AgentReport) -> EnforcementStatus | None:
-    enforcement = report.enforcement
-    if enforcement is None:
+    current = report.current
+    if current is None or current.enforcement is None:
         return None
-    generation = report.snapshot.agent.metadata.generation
     return EnforcementStatus(
-        bundle_digest=enforcement.bundle, generation=generation, guards=report.snapshot.agent.spec.replicas
+        bundle_digest=current.enforcement.bundle,
+        generation=report.agent.metadata.generation,
+        guards=report.agent.spec.replicas,
     )
 
 
 def _promotion(report: AgentReport) -> Finding:
-    pending = ConditionType.PROMOTION_PENDING
-    stages = report.snapshot.agent.spec.stages
-    progress = report.progress
-    if progress is None:
-        layer = report.verdict.layer or ConditionType.GOVERNED
-        return Finding(pending, "Unknown", _WAITING[layer], f"waiting for {layer}")
-    following = progress.decision.index + 1
-    if following >= len(stages):
-        return Finding(pending, "False", AgentReason.LAST_STAGE, "this is the last stage")
-    if progress.held_because:
-        return Finding(pending, "True", AgentReason.MINIMUM_NOT_REACHED, progress.held_because)
-    return Finding(
-        pending, "True", *pending_promotion(report.snapshot.agent, progress.decision, stages[following].name)
-    )
+    if report.verdict.layer is not None:
+        return _waiting(report, ConditionType.PROMOTION_PENDING)
+    return promotion_finding(report)
 
 
 def _budget(report: AgentReport) -> Finding:
-    if report.budget is not None:
-        return report.budget.finding
-    layer = report.verdict.layer or ConditionType.GOVERNED
-    return Finding(ConditionType.BUDGET_EXHAUSTED, "Unknown", _WAITING[layer], f"waiting for {layer}")
+    if report.current is not None:
+        return report.current.budget.finding
+    return _waiting(report, ConditionType.BUDGET_EXHAUSTED)
+
+
+def _waiting(report: AgentReport, kind: ConditionType) -> Finding:
+    """Return a condition that waits for the layer that refuses, or for a first placement."""
+    layer = report.verdict.layer
+    if layer is None:
+        return Finding(kind, "Unknown", AgentReason.NO_GUARD, "no revision runs")
+    return Finding(kind, "Unknown", _WAITING[layer], f"waiting for {layer}")
+
+
+def _stage(report: AgentReport) -> StageStatus | None:
+    """Return the stage of the newest revision. Once that was stopped, it is that of the last good one."""
+    facts, collisions = report.facts, _record(report).collisions
+    if facts.stage is not None and facts.newest is not None and facts.key is not None:
+        if report.revisions.is_unstored and report.agent.status is not None and report.agent.status.stage is not None:
+            return report.agent.status.stage.model_copy(update=_NO_SOAK)
+        stage = write_stage(facts.stage, facts.newest, collisions.get(facts.key, 0))
+        progress = report.decision.progress
+        following = progress.following.name if progress.following is not None else ""
+        return stage.model_copy(update={"next_name": following, "next_at": progress.due_at})
+    good = facts.good
+    if good is None:
+        return None
+    stage_facts = StageFacts(good.stage, good.ref.digest, good.since, ready_since=good.serving_since)
+    return write_stage(stage_facts, good.ref, collisions.get(good.key, 0))
 
 
 _NO_SOAK = {
@@ -262,48 +301,6 @@ _NO_SOAK = {
 }
 
 
-def _stage(report: AgentReport) -> StageStatus | None:
-    if report.progress is not None:
-        return _to_status(report.progress, report.collisions, report.snapshot.agent)
-    # Refused: the agent keeps the stage that it has reached, but its soak starts again once there are pods.
-    recorded = report.snapshot.agent.status.stage if report.snapshot.agent.status else None
-    return recorded and recorded.model_copy(update=_NO_SOAK)
-
-
 def _condition(agent: Agent, finding: Finding, now: datetime) -> Condition:
     known = agent.status.conditions if agent.status else ()
     return build_condition(finding, agent.metadata.generation, known, now)
-
-
-def _history(agent: Agent, stage: StageStatus | None) -> tuple[EnteredStage, ...]:
-    known = agent.status.history if agent.status else ()
-    if stage is None or (known and known[-1].entered_at == stage.entered_at):
-        return known
-    entered = EnteredStage(
-        name=stage.name, environment=stage.environment, revision=stage.revision, entered_at=stage.entered_at
-    )
-    return (*known, entered)[-MAX_HISTORY:]
-
-
-def _to_status(progress: Progress, collisions: int, agent: Agent) -> StageStatus:
-    facts = progress.decision.facts
-    later = agent.spec.stages[progress.decision.index + 1 :]
-    return StageStatus(
-        name=facts.stage.name,
-        environment=facts.stage.environment,
-        scope=facts.stage.scope or (),
-        revision=facts.revision,
-        spec_digest=progress.revision.spec_digest,
-        labels=tuple(StageLabel(key=key, value=value) for key, value in progress.revision.labels),
-        collision_count=collisions,
-        entered_at=facts.entered_at,
-        ready_since=facts.ready_since,
-        soaked_seconds=min(facts.soaked // timedelta(seconds=1), MAX_SOAKED_SECONDS),
-        restarts=facts.restarts,
-        restarted_pods=tuple(RestartedPod(uid=one.uid, restarts=one.ends) for one in facts.counted),
-        soak_restarted_at=facts.restarted_at,
-        passed_staging_seconds=min(facts.passed.staging // timedelta(seconds=1), MAX_SOAKED_SECONDS),
-        passed_limited_seconds=min(facts.passed.limited // timedelta(seconds=1), MAX_SOAKED_SECONDS),
-        next_name=later[0].name if later else "",
-        next_at=progress.decision.next_at,
-    )

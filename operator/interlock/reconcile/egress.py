@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from interlock.api.environments import class_of_name
 from interlock.api.shared_types import EnvironmentClass
 from interlock.api.status import AgentReason
 from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict
-from interlock.deployment.observed.pod_reports import PodReport
 from interlock.deployment.placement import may_start_open
-from interlock.orchestration.soak import StageFacts
-from interlock.reconcile.snapshot import Snapshot
+from interlock.reconcile.agent_report import AgentReport
+from interlock.reconcile.placements import RunningPlacement
 
 
 @dataclass(frozen=True)
@@ -30,54 +28,57 @@ class Egress:
     refuses: bool = False
 
 
-def egress_of(snapshot: Snapshot, facts: StageFacts, *, wanted: int, is_killed: bool) -> Egress:
-    """Return how far egress is enforced for the agent in its current stage. All layers must be satisfied.
+def egress_of(report: AgentReport) -> Egress | None:
+    """Return how far egress is enforced for all placements: what is worst among them; None if there is none."""
+    found = [_of_placement(report, one) for one in report.lasting]
+    return min(found, key=lambda one: _WORST_FIRST.index(one.status), default=None)
 
-    Args:
-        snapshot: The snapshot.
-        facts: The current stage.
-        wanted: How many pods the agent has in it.
-        is_killed: Whether the agent is killed.
-    """
-    class_of = class_of_name if snapshot.policy is None else snapshot.policy.spec.class_of
-    environment_class = class_of(facts.stage.environment)
-    if snapshot.policy is not None and snapshot.policy.spec.isolation_in(facts.stage.environment) == "Shared":
+
+def open_network(report: AgentReport) -> Egress | None:
+    """Return the egress finding that keeps a placement from starting; None if there is none."""
+    found = (_of_placement(report, one) for one in report.lasting)
+    return next((one for one in found if one.refuses), None)
+
+
+_WORST_FIRST = ("False", "Unknown", "True")
+
+
+def _of_placement(report: AgentReport, one: RunningPlacement) -> Egress:
+    stage, policy = one.desired.stage, one.placement.policy
+    environment_class = policy.spec.class_of(stage.environment)
+    if one.placement.isolation == "Shared":
         # A shared pod is the default of development. Elsewhere the policy asks for it.
         is_default = environment_class is EnvironmentClass.DEVELOPMENT
         status: Literal["False", "Unknown"] = "Unknown" if is_default else "False"
-        return Egress(status, AgentReason.SHARED_POD, _shared_message(snapshot.policy.metadata.name, facts))
-    if is_killed:
+        return Egress(status, AgentReason.SHARED_POD, _shared_message(policy.metadata.name, stage.environment))
+    if report.killed is not None:
         return Egress("Unknown", AgentReason.KILL_SWITCH, "killed: no pod runs")
-    if wanted == 0:
-        why = "spec.replicas is 0" if snapshot.agent.spec.replicas == 0 else "the budget is exhausted"
+    if one.wanted == 0:
+        why = "spec.replicas is 0" if report.agent.spec.replicas == 0 else "the budget is exhausted"
         return Egress("Unknown", AgentReason.NO_GUARD, f"{why}: no pod runs")
-    found = _checks_of(snapshot, facts)
-    seen = next((one.message for one in found if one.verdict is EgressCheckVerdict.OPEN), None)
+    found = _checks_of(report, one)
+    seen = next((check.message for check in found if check.verdict is EgressCheckVerdict.OPEN), None)
     if seen is not None:
         goes_on = may_start_open(environment_class)
-        message = _open_message(facts, seen, goes_on=goes_on)
+        message = _open_message(stage.environment, seen, goes_on=goes_on)
         return Egress("False", AgentReason.NETWORK_OPEN, message, refuses=not goes_on)
-    closed = sum(one.verdict is EgressCheckVerdict.CLOSED for one in found)
-    if closed < wanted:
+    closed = sum(check.verdict is EgressCheckVerdict.CLOSED for check in found)
+    if closed < one.wanted:
         return Egress(
             "Unknown",
             AgentReason.EGRESS_CHECK_PENDING,
-            f"{closed} of {wanted} agent pods have finished their egress check",
+            f"{closed} of {one.wanted} agent pods have finished their egress check",
         )
     return Egress("True", AgentReason.EGRESS_CLOSED, "every agent pod can reach only its guard")
 
 
-def _checks_of(snapshot: Snapshot, facts: StageFacts) -> list[EgressCheckReport]:
-    """Return the reports of the stage's separate agent pods."""
-    return [one.egress_check for one in _pods_of(snapshot, facts) if one.egress_check is not None]
+def _checks_of(report: AgentReport, one: RunningPlacement) -> list[EgressCheckReport]:
+    """Return the reports of a placement's separate agent pods."""
+    pods = report.snapshot.pods.of(one.key.stage, one.key.revision)
+    return [pod.egress_check for pod in pods if pod.egress_check is not None]
 
 
-def _pods_of(snapshot: Snapshot, facts: StageFacts) -> tuple[PodReport, ...]:
-    return snapshot.pods.of(facts.stage.name, facts.revision)
-
-
-def _shared_message(policy: str, facts: StageFacts) -> str:
-    environment = facts.stage.environment
+def _shared_message(policy: str, environment: str) -> str:
     return (
         "the agent can open connections past the guard, which neither authorizes nor records these, because both "
         "share a pod and its network; to give each a separate pod, "
@@ -85,8 +86,7 @@ def _shared_message(policy: str, facts: StageFacts) -> str:
     )
 
 
-def _open_message(facts: StageFacts, seen: str, *, goes_on: bool) -> str:
-    environment = facts.stage.environment
+def _open_message(environment: str, seen: str, *, goes_on: bool) -> str:
     what = f": {seen}" if seen else ""
     follows = (
         f"in {environment} it runs nevertheless"

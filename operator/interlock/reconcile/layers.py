@@ -6,6 +6,7 @@ from interlock.action.actions_bound import check_action
 from interlock.api.agent import Agent
 from interlock.api.refusals import Refusal
 from interlock.api.status import AgentReason, ConditionType
+from interlock.governance.budgets import ModelPrices
 from interlock.governance.governed import check_governance
 from interlock.orchestration.orchestrated import check_orchestration
 from interlock.reconcile.snapshot import Snapshot, Unreadable
@@ -43,7 +44,7 @@ def check_layers(snapshot: Snapshot, current: int | None) -> Verdict:
         _being_deleted(snapshot.agent)
         or _unreadable_agent(snapshot)
         or _unreadable_policy(snapshot)
-        or check_governance(snapshot.agent, snapshot.policy, snapshot.spending.prices)
+        or check_governance(snapshot.agent, snapshot.policy, _prices(snapshot))
     )
     if refusal is not None or snapshot.policy is None:
         return Verdict(ConditionType.GOVERNED, refusal)
@@ -54,6 +55,20 @@ def check_layers(snapshot: Snapshot, current: int | None) -> Verdict:
     if refusal is not None:
         return Verdict(ConditionType.ACTIONS_BOUND, refusal)
     return Verdict()
+
+
+def refuses_all(snapshot: Snapshot) -> Refusal | None:
+    """Return why no revision at all may run, whatever it was reviewed with; None if some may."""
+    return (
+        _being_deleted(snapshot.agent)
+        or _unreadable_agent(snapshot)
+        or _unreadable_policy(snapshot)
+        or _unreadable_binding(snapshot)
+    )
+
+
+def _prices(snapshot: Snapshot) -> ModelPrices | None:
+    return None if snapshot.policy is None else snapshot.spending.find_prices(snapshot.agent, snapshot.policy)
 
 
 def _being_deleted(agent: Agent) -> Refusal | None:

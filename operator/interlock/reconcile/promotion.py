@@ -1,36 +1,80 @@
-"""The message of PromotionPending: how far the soak of the current stage is, and what it waits for."""
+"""The condition PromotionPending: what the rollout waits for before it enters its next stage."""
+
+from datetime import datetime
 
 from interlock.api.agent import Agent
 from interlock.api.shared_types import format_duration
-from interlock.api.status import AgentReason
+from interlock.api.status import AgentReason, ConditionType
 from interlock.orchestration.orchestrated import soak_of
-from interlock.orchestration.soak import StageDecision, StageFacts
+from interlock.orchestration.rollout_decision import RolloutProgress, RolloutState
+from interlock.orchestration.soak import StageFacts
+from interlock.reconcile.agent_report import AgentReport
+from interlock.reconcile.conditions import Finding
+from interlock.reconcile.rollout_commands import STOP_REASONS, annotate, approval_command
 from interlock_contract.clock import write_time
+from interlock_contract.names import PAUSE
+
+_PENDING = ConditionType.PROMOTION_PENDING
 
 
-def pending_promotion(agent: Agent, decision: StageDecision, following: str) -> tuple[AgentReason, str]:
-    """Return why the following stage is not entered yet, where no minimum forbids it."""
-    facts = decision.facts
+def promotion_finding(report: AgentReport) -> Finding:
+    """Return the condition PromotionPending. The layers must be satisfied."""
+    facts, progress = report.facts, report.decision.progress
+    if facts.stopped is not None:
+        message = f"revision {facts.stopped.ref.name} was stopped, so it enters no stage"
+        return Finding(_PENDING, "False", STOP_REASONS[facts.stopped.why], message)
+    held = _held(report, progress)
+    if held is not None:
+        return Finding(_PENDING, "True", *held)
+    if progress.following is None or facts.stage is None:
+        return Finding(_PENDING, "False", AgentReason.LAST_STAGE, "this is the last stage")
+    reason, message = _of_soak(facts.stage, progress.following.name, progress.due_at)
+    return Finding(_PENDING, "True", reason, f"{message}{_restart_message(report.agent, facts.stage)}")
+
+
+def _held(report: AgentReport, progress: RolloutProgress) -> tuple[AgentReason, str] | None:
+    """Return what holds the rollout besides its soak, with the command that goes on; None if nothing does."""
+    goal = f"stage {progress.following.name}" if progress.following is not None else "the end of the last stage"
+    message = progress.message
+    held: dict[RolloutState, tuple[AgentReason, str]] = {
+        RolloutState.MINIMUM: (AgentReason.MINIMUM_NOT_REACHED, message),
+        RolloutState.BLOCKED: (AgentReason.KILL_CONTROLLER_AWAY, f"{goal} waits: {message}"),
+        RolloutState.APPROVAL: (
+            AgentReason.APPROVAL_REQUIRED,
+            f"{goal} waits for an approval; {approval_command(report)}",
+        ),
+        RolloutState.PAUSED: (
+            AgentReason.ROLLOUT_PAUSED,
+            f"{goal} waits for the end of the pause; {annotate(report, PAUSE, '')}",
+        ),
+        RolloutState.GATE_PENDING: (AgentReason.GATE_PENDING, f"{goal} waits for a gate: {message}"),
+        RolloutState.NO_VERDICT: (
+            AgentReason.GATE_WITHOUT_VERDICT,
+            f"{goal} waits for a gate without a verdict: {message or 'not judged yet'}; {approval_command(report)}",
+        ),
+        RolloutState.BREACHED: (AgentReason.GATE_BREACHED, f"{goal} is held by a breached gate: {message}"),
+    }
+    return held.get(progress.state)
+
+
+def _of_soak(facts: StageFacts, following: str, due_at: datetime | None) -> tuple[AgentReason, str]:
     current, needed = facts.stage.name, soak_of(facts.stage)
     if facts.ready_since is not None:
-        at = f" at {write_time(decision.next_at, 'seconds')}" if decision.next_at is not None else ""
+        at = f" at {write_time(due_at, 'seconds')}" if due_at is not None else ""
         message = f"{following} follows{at} if {current} stays Ready, once it was Ready for {format_duration(needed)}"
-        found = AgentReason.SOAKING, message
-    elif facts.soaked and facts.soaked >= needed:
-        found = (
+        return AgentReason.SOAKING, message
+    if facts.soaked and facts.soaked >= needed:
+        return (
             AgentReason.WAITING_FOR_READY,
             f"the soak is over: {following} follows once {current} is Ready again",
         )
-    elif facts.soaked:
+    if facts.soaked:
         so_far = f"{format_duration(facts.soaked)} of {format_duration(needed)}"
-        found = (
+        return (
             AgentReason.WAITING_FOR_READY,
             f"the soak before {following} is paused at {so_far} until {current} is Ready again",
         )
-    else:
-        found = AgentReason.WAITING_FOR_READY, f"the soak before {following} starts once Ready"
-    reason, message = found
-    return reason, f"{message}{_restart_message(agent, facts)}"
+    return AgentReason.WAITING_FOR_READY, f"the soak before {following} starts once Ready"
 
 
 def _restart_message(agent: Agent, facts: StageFacts) -> str:

@@ -1,84 +1,93 @@
-"""The condition Ready of an Agent, and the number of its pods that are ready."""
+"""The condition Ready of an Agent."""
 
 from interlock.api.status import AgentReason, ConditionType
-from interlock.deployment.observed.readiness import Readiness
-from interlock.deployment.plan import WritePlan
-from interlock.reconcile.agent_report import AgentReport, killed_message, open_network
+from interlock.reconcile.agent_report import AgentReport, killed_message
 from interlock.reconcile.conditions import Finding
+from interlock.reconcile.egress import open_network
+from interlock.reconcile.placements import RunningPlacement
 from interlock_contract.names import KILL_LEASE, KILL_LEASE_SECONDS, OPERATOR_NAMESPACE
 
-
-def ready_finding(report: AgentReport) -> Finding:
-    """Return the condition Ready."""
-    ready = ConditionType.READY
-    agent = report.snapshot.agent
-    if report.killed is not None:
-        return Finding(ready, "False", AgentReason.KILL_SWITCH, killed_message(agent, report.killed))
-    if report.verdict.refusal is not None:
-        return Finding(ready, "False", report.verdict.refusal.reason, report.verdict.refusal.message)
-    if (refused := open_network(report)) is not None:
-        return Finding(ready, "False", refused.reason, refused.message)
-    if (without_pods := _without_pods(report)) is not None:
-        return without_pods
-    is_held = report.plan is not None and bool(report.plan.held)
-    if report.progress is not None and report.progress.is_ready and not rolls(report.plan) and not is_held:
-        count = agent.spec.replicas
-        return Finding(ready, "True", AgentReason.PODS_READY, f"{count} of {count} pods ready")
-    reason = AgentReason.KILL_CONTROLLER_AWAY if is_held else AgentReason.PODS_NOT_READY
-    return Finding(ready, "False", reason, _AWAY_MESSAGE if is_held else _not_ready_message(report))
-
-
-def _without_pods(report: AgentReport) -> Finding | None:
-    """Return Ready of an agent that wants no pods, or whose budget lets it have none; None for any other."""
-    budget = report.budget
-    if report.snapshot.agent.spec.replicas == 0:
-        message = "0 pods ready because spec.replicas is 0"
-        return Finding(ConditionType.READY, "True", AgentReason.SCALED_TO_ZERO, message)
-    if budget is not None and budget.is_stopped:
-        return Finding(ConditionType.READY, "False", AgentReason.BUDGET_EXHAUSTED, budget.finding.message)
-    if budget is None or not budget.missing:
-        return None
-    names = ", ".join(identity.name for identity in budget.missing)
-    message = f"no pod starts before its spend can be counted: waiting for BudgetLedger {names}"
-    return Finding(ConditionType.READY, "False", AgentReason.WAITING_FOR_DEPLOYMENT, message)
-
-
+_READY = ConditionType.READY
 _AWAY_MESSAGE = (
     f"no new pod starts: the kill controller has not renewed its Lease {KILL_LEASE} for {KILL_LEASE_SECONDS} s, "
     f"so no kill would end pods; run: kubectl -n {OPERATOR_NAMESPACE} describe deployment interlock-kill"
 )
 
 
-def rolls(plan: WritePlan | None) -> bool:
-    """Return True if a plan writes Deployments."""
-    return plan is not None and bool(plan.workloads)
+def ready_finding(report: AgentReport) -> Finding:
+    """Return the condition Ready: what is described today was Ready once, and all that serves is ready."""
+    if report.killed is not None:
+        return Finding(_READY, "False", AgentReason.KILL_SWITCH, killed_message(report.agent, report.killed))
+    refusal = report.verdict.refusal
+    if refusal is not None:
+        return Finding(_READY, "False", refusal.reason, refusal.message)
+    refused = open_network(report)
+    if refused is not None:
+        return Finding(_READY, "False", refused.reason, refused.message)
+    return _without_pods(report) or _not_started(report) or _of_pods(report)
 
 
-def _not_ready_message(report: AgentReport) -> str:
-    metadata, wanted = report.snapshot.agent.metadata, report.snapshot.agent.spec.replicas
-    readiness = report.progress.readiness if report.progress else Readiness()
-    ready = count_ready(report)
-    facts = report.progress.decision.facts if report.progress else None
-    said = report.snapshot.pods.cause(facts.stage.name, facts.revision) if facts else ""
-    trouble = "; ".join(one for one in (said, readiness.refused) if one) or readiness.stuck
+def _without_pods(report: AgentReport) -> Finding | None:
+    """Return Ready of an agent that wants no pods, or whose budget lets it have none; None for any other."""
+    if report.agent.spec.replicas == 0:
+        message = "0 pods ready because spec.replicas is 0"
+        return Finding(_READY, "True", AgentReason.SCALED_TO_ZERO, message)
+    current = report.current
+    if current is not None and current.budget.is_stopped:
+        return Finding(_READY, "False", AgentReason.BUDGET_EXHAUSTED, current.budget.finding.message)
+    missing = dict.fromkeys(one.name for placement in report.placements for one in placement.budget.missing)
+    if not missing:
+        return None
+    message = f"no pod starts before its spend can be counted: waiting for BudgetLedger {', '.join(missing)}"
+    return Finding(_READY, "False", AgentReason.WAITING_FOR_DEPLOYMENT, message)
+
+
+def _not_started(report: AgentReport) -> Finding | None:
+    """Return Ready while what is described today has no pods yet; None once it has, or was stopped.
+
+    A rollout that the policy began and that waits for those of other agents leaves an agent as ready as it was.
+    """
+    progress, facts = report.decision.progress, report.facts
+    if progress.waiting and progress.waiting != report.snapshot.may_start:
+        message = f"the new revision waits: {progress.waiting}"
+        return Finding(_READY, "False", AgentReason.NEW_REVISION_STARTING, message)
+    if facts.newest is None or facts.stage is not None or facts.stopped is not None:
+        return None
+    message = f"revision {facts.newest.name} has no pods yet: its first stage is not entered"
+    return Finding(_READY, "False", AgentReason.NEW_REVISION_STARTING, message)
+
+
+def _of_pods(report: AgentReport) -> Finding:
+    facts = report.facts
+    newest = report.find(facts.key)
+    if newest is not None and not facts.was_ready:
+        is_first = len(report.placements) == 1
+        reason = AgentReason.PODS_NOT_READY if is_first else AgentReason.NEW_REVISION_STARTING
+        return _not_ready(report, newest, reason)
+    failing = next((one for one in report.serving if not report.is_ready(one)), None)
+    if failing is not None:
+        return _not_ready(report, failing, AgentReason.PODS_NOT_READY)
+    if not report.serving:
+        return Finding(_READY, "False", AgentReason.PODS_NOT_READY, "no revision runs")
+    count = sum(one.wanted for one in report.serving)
+    return Finding(_READY, "True", AgentReason.PODS_READY, f"{count} of {count} pods ready")
+
+
+def _not_ready(report: AgentReport, one: RunningPlacement, reason: AgentReason) -> Finding:
+    if report.is_held(one):
+        return Finding(_READY, "False", AgentReason.KILL_CONTROLLER_AWAY, _AWAY_MESSAGE)
+    return Finding(_READY, "False", reason, not_ready_message(report, one))
+
+
+def not_ready_message(report: AgentReport, one: RunningPlacement) -> str:
+    """Return why a placement is not ready, with the command that says more."""
+    metadata = report.agent.metadata
+    said = report.snapshot.pods.cause(one.key.stage, one.key.revision)
+    trouble = "; ".join(text for text in (said, one.readiness.refused) if text) or one.readiness.stuck
+    where = f" of revision {one.desired.ref.name} in stage {one.key.stage}" if len(report.placements) > 1 else ""
     # A Deployment that has just been written has the same message: another one would cost another write.
     return (
-        f"{ready} of {wanted} pods ready{': ' + trouble if trouble else ''}; "
+        f"{report.ready_pods(one)} of {report.agent.spec.replicas} pods ready{where}"
+        f"{': ' + trouble if trouble else ''}; "
         f"run: kubectl -n {metadata.namespace} describe pods -l interlock.dev/agent={metadata.name}"
     )
-
-
-def count_ready(report: AgentReport) -> int:
-    """Return how many pods are ready. Their own word may be newer than that of their Deployments."""
-    policy, progress, wanted = report.snapshot.policy, report.progress, report.snapshot.agent.spec.replicas
-    # The counts of a Deployment that has just been written are those of its earlier spec.
-    if policy is None or progress is None or not progress.readiness.is_current or rolls(report.plan):
-        return 0
-    if report.killed is not None:
-        return 0
-    if progress.is_ready:
-        return wanted
-    facts = progress.decision.facts
-    isolation = policy.spec.isolation_in(facts.stage.environment)
-    pods = report.snapshot.pods.ready_count(facts.stage.name, facts.revision, isolation)
-    return min(progress.readiness.available, wanted, pods)

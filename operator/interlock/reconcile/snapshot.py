@@ -1,6 +1,6 @@
 """The snapshot of one Agent: everything in the cluster that its reconcile depends on, read once and frozen."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -9,12 +9,14 @@ from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
 from interlock.api.status import Condition
+from interlock.deployment.content import Content
 from interlock.deployment.names import ChildKey
 from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import LiveChild
 from interlock.governance.budgets import ModelPrices
+from interlock.orchestration.rollout_state import RolloutCommands
 from interlock.reconcile.managed_objects import read_applied
 from interlock_contract.budget.ledger import Ledger
 
@@ -25,13 +27,32 @@ class BudgetSnapshot:
 
     Attributes:
         ledgers: The ledgers of the Agent and the total of its policy, by name. A text says why one cannot be read.
-        prices: The prices of its models.
+        find_prices: Returns the prices of an Agent's models under a policy.
         day_seconds: Length of a day of a budget in tests and examples, None for calendar days.
     """
 
     ledgers: Mapping[str, Ledger | str] = field(default_factory=dict)
-    prices: ModelPrices = field(default_factory=ModelPrices)
+    find_prices: Callable[[Agent, AgentPolicy], ModelPrices] = lambda _agent, _policy: ModelPrices()
     day_seconds: int | None = None
+
+
+@dataclass(frozen=True)
+class KnownRevision:
+    """A revision of the agent as it is stored, or as it would be.
+
+    Attributes:
+        content: What it was reviewed with.
+        stored: The content as the JSON that is stored; None if nothing is stored yet. A later version may write the
+            same content otherwise, and its digest is that of the stored text.
+    """
+
+    content: Content
+    stored: Mapping[str, Any] | None = None
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The content as JSON."""
+        return self.content.to_kubernetes() if self.stored is None else self.stored
 
 
 @dataclass(frozen=True)
@@ -54,6 +75,13 @@ class Snapshot:
         operator_key: The key from which the keys of agents are derived.
         spending: Its ledgers, and the prices of its models.
         secret_created_at: When this operator last created the agent's Secret, or found that it exists; None before.
+        revisions: The revisions that were read, by their digests.
+        lost_revisions: Why revisions cannot be read, by their digests.
+        commands: The commands about the rollout that stand on the Agent.
+        may_start: Why a rollout that the policy or a binding begins must wait for those of other agents; empty if it
+            need not.
+        are_authors_checked: Whether the API server checks who is named as the author of a spec.
+        last_number: The highest number of its stored revisions, if its status does not say so.
     """
 
     agent: Agent
@@ -70,6 +98,12 @@ class Snapshot:
     operator_key: bytes = field(default=b"", repr=False)
     spending: BudgetSnapshot = field(default_factory=BudgetSnapshot)
     secret_created_at: datetime | None = None
+    revisions: Mapping[str, KnownRevision] = field(default_factory=dict)
+    lost_revisions: Mapping[str, str] = field(default_factory=dict)
+    commands: RolloutCommands = field(default_factory=RolloutCommands)
+    may_start: str = ""
+    are_authors_checked: bool = False
+    last_number: int = 0
 
     @property
     def applied(self) -> AppliedObjects:
@@ -82,6 +116,14 @@ def sources_in(raw: Mapping[str, Any]) -> tuple[str, ...]:
     spec = raw.get("spec")
     uses = spec.get("bindings") if isinstance(spec, Mapping) else None
     return tuple(str(use.get("source")) for use in uses if isinstance(use, Mapping)) if isinstance(uses, list) else ()
+
+
+def running_sources_in(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the sources of an Agent's revisions that run, which its spec may not name any more."""
+    status = raw.get("status")
+    rollout = status.get("rollout") if isinstance(status, Mapping) else None
+    found = rollout.get("sources") if isinstance(rollout, Mapping) else None
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 @dataclass(frozen=True)

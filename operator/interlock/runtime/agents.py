@@ -3,38 +3,30 @@
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from interlock.api.agent import Agent, AgentSpec, Template
-from interlock.api.binding import MCPBinding
-from interlock.api.policy import AgentPolicy
+from interlock.api.agent import Agent
 from interlock.api.shared_types import ObjectMeta
 from interlock.api.status import MAX_MANAGED_OBJECTS, AgentReason, AgentStatus
-from interlock.api.stored_status import read_agent_status
 from interlock.cluster.applier import Applier, ApplyFailed
-from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.kept_metadata import with_needed_metadata
-from interlock.cluster.resource_cache import ResourceCache, parse_agent
+from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.names import ChildKey
 from interlock.deployment.observed.enforcement import drifts_of
-from interlock.deployment.observed.pod_reports import AgentPods
-from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import ENFORCEMENT_BOUND, SECRET, unrestored, workloads_of
-from interlock.governance.budgets import addressee_of
-from interlock.reconcile.agent import ReconcileResult, reconcile
-from interlock.reconcile.agent_events import transitions
+from interlock.reconcile.agent import ReconcileResult
+from interlock.reconcile.agent_events import EventNote, transitions
 from interlock.reconcile.agent_status import enforcement_lost_message, with_failure
 from interlock.reconcile.managed_objects import record_applied
-from interlock.reconcile.snapshot import BudgetSnapshot, Snapshot, Unreadable
+from interlock.reconcile.snapshot import Snapshot
+from interlock.runtime.agent_decision import AgentDecider
 from interlock.runtime.denial_events import DenialEvents
-from interlock.settings import OperatorSettings
 from interlock.telemetry import AGENTS, ENFORCEMENT_LOST
-from interlock_contract.kill import KillLatch, observe
 from interlock_kube.client import Json
 from interlock_kube.resource_types import Key
 
@@ -43,94 +35,6 @@ _log = logging.getLogger(__name__)
 SETTLE_SECONDS = 1.0
 POD_END_SECONDS = 5.0
 """Seconds until the next attempt to delete NetworkPolicies of which pods are left."""
-
-
-class SnapshotReader:
-    """Builds snapshots of Agents.
-
-    Args:
-        cache: The objects that users apply.
-        children: The children of Agents.
-        settings: The operator's settings.
-        operator_key: The key from which the keys of agents are derived.
-        kill_seen: Returns the switch's value where the second watch has seen it engaged.
-        starts_pods: Returns whether new pods may start.
-        pods: Returns the reports of an Agent's pods, and when they were Ready since a moment.
-        api_server: Returns the addresses of the API server.
-    """
-
-    def __init__(
-        self,
-        cache: ResourceCache,
-        children: ChildCache,
-        settings: OperatorSettings,
-        *,
-        operator_key: bytes,
-        kill_seen: Callable[[Key], str | None],
-        starts_pods: Callable[[], bool] = lambda: True,
-        pods: Callable[[Key, datetime | None], AgentPods] = lambda *_: AgentPods(),
-        api_server: Callable[[], ApiServerAddress] = ApiServerAddress,
-    ) -> None:
-        self._cache = cache
-        self._children = children
-        self._settings = settings
-        self._operator_key = operator_key
-        self._kill_seen = kill_seen
-        self._starts_pods = starts_pods
-        self._pods = pods
-        self._api_server = api_server
-        self.spending_of: Callable[[Agent, AgentPolicy], BudgetSnapshot] = lambda *_: BudgetSnapshot()
-        """Returns the ledgers that an Agent may spend from, and the prices of its models under its policy."""
-
-    def may_start_pods(self, key: Key, uid: str) -> bool:
-        """Return True unless the Agent was killed, or deleted, or the kill controller was lost since its snapshot.
-
-        Args:
-            key: The Agent.
-            uid: Its uid. Another Agent may have its name by now.
-        """
-        raw = self._cache.agent(key)
-        if raw is None or raw["metadata"]["uid"] != uid or raw["metadata"].get("deletionTimestamp"):
-            return False
-        if self._kill_seen(key) is not None or not self._starts_pods():
-            return False
-        return observe(KillLatch(), raw["metadata"].get("annotations"), raw.get("status")).message is None
-
-    def read(self, key: Key, *, secret_created_at: datetime | None = None) -> Snapshot | None:
-        """Return the snapshot of an Agent; None where there is no such Agent.
-
-        Args:
-            key: The Agent.
-            secret_created_at: See `Snapshot`.
-        """
-        raw = self._cache.agent(key)
-        if raw is None:
-            return None
-        parsed = parse_agent(raw)
-        agent = _placeholder(raw) if isinstance(parsed, Unreadable) else parsed
-        sources = {use.source for use in agent.spec.bindings}
-        bindings = tuple(
-            one for one in self._cache.bindings(key[0]) if isinstance(one, Unreadable) or one.spec.source in sources
-        )
-        policy_ref = agent.spec.policy_ref
-        policy = self._cache.policy((key[0], policy_ref.name)) if policy_ref else None
-        problems = (parsed, policy, *bindings)
-        return Snapshot(
-            agent=agent,
-            policy=None if isinstance(policy, Unreadable) else policy,
-            bindings=tuple(binding for binding in bindings if isinstance(binding, MCPBinding)),
-            children=self._children.of(key, agent.metadata.uid),
-            guard_image=self._settings.guard_image,
-            audit_url=self._settings.audit_url,
-            unreadable=tuple(problem for problem in problems if isinstance(problem, Unreadable)),
-            kill_seen=self._kill_seen(key),
-            starts_pods=self._starts_pods(),
-            api_server=self._api_server(),
-            pods=self._pods(key, _ready_since(agent)),
-            operator_key=self._operator_key,
-            spending=self.spending_of(agent, policy) if isinstance(policy, AgentPolicy) else BudgetSnapshot(),
-            secret_created_at=secret_created_at,
-        )
 
 
 @dataclass(slots=True)
@@ -153,7 +57,7 @@ class AgentReconciler:
 
     Args:
         cache: The objects that users apply.
-        reader: Builds the snapshot of an Agent.
+        decider: Decides what has to be done.
         applier: Writes children.
         writer: Writes the status.
         events: Posts Events.
@@ -166,7 +70,7 @@ class AgentReconciler:
         self,
         *,
         cache: ResourceCache,
-        reader: SnapshotReader,
+        decider: AgentDecider,
         applier: Applier,
         writer: StatusWriter,
         events: EventPoster,
@@ -175,7 +79,7 @@ class AgentReconciler:
         report_drift: Callable[[Key, datetime], None] = lambda _key, _at: None,
     ) -> None:
         self._cache = cache
-        self._reader = reader
+        self._decider = decider
         self._applier = applier
         self._writer = writer
         self._events = events
@@ -198,37 +102,31 @@ class AgentReconciler:
             ApiError: The API server refused the status.
         """
         AGENTS.set(self._cache.agent_count())
-        snapshot = self._reader.read(key, secret_created_at=self._secrets.get(key))
-        if snapshot is None:
+        now = self._clock()
+        decided = await self._decider.decide(key, now, self._secrets.get(key))
+        if decided is None:
             self._forget_failures(key)
             self._secrets.pop(key, None)
             self._denials.forget(key)
             return None
+        snapshot, result = decided.snapshot, decided.result
         agent = snapshot.agent
-        now = self._clock()
         for binding, seen_at in drifts_of(snapshot.children, snapshot.bindings, now).items():
             self._report_drift((agent.metadata.namespace, binding), seen_at)
         self._denials.post(agent, snapshot.children, now)
-        result = reconcile(snapshot, now)
-        missing: ApplyFailed | None = None
-        if result.missing_ledgers:
-            try:
-                await self._applier.create_ledgers(key[0], result.missing_ledgers, addressee_of(agent))
-            except ApplyFailed as failure:
-                missing = failure
-            else:
-                snapshot = self._reader.read(key, secret_created_at=self._secrets.get(key)) or snapshot
-                agent, result = snapshot.agent, reconcile(snapshot, now)
-        agent = await self._announce(key, agent, result)
+        if decided.is_unrecorded and decided.failure is not None:
+            await self._report_unrecorded(key, agent, result, decided.failure, now)
+            raise decided.failure
+        agent, is_recorded = await self._announce(key, agent, result)
         try:
-            if missing is not None:
-                raise missing
+            if decided.failure is not None:
+                raise decided.failure
             written = await self._applier.carry_out(
                 result.plan,
                 agent.metadata.namespace,
                 agent.metadata.name,
                 snapshot.applied,
-                may_start_pods=functools.partial(self._reader.may_start_pods, key, agent.metadata.uid),
+                may_start_pods=functools.partial(self._decider.may_start_pods, key, agent.metadata.uid),
             )
         except ApplyFailed as failure:
             await self._handle_failure(key, agent, snapshot, result, failure)
@@ -238,32 +136,52 @@ class AgentReconciler:
             self._secrets[key] = now
         managed = record_applied(result.managed, snapshot.applied, written)
         await self._report(key, agent, result.status.model_copy(update={"managed_objects": managed}))
+        if not is_recorded:
+            self._post(key, agent, result.events)
         due = [] if result.requeue_at is None else [(result.requeue_at - self._clock()).total_seconds()]
-        if not result.plan.is_empty or not _is_same_stage(agent, result.status):
+        if not result.plan.is_empty or not _is_same_rollout(agent, result.status):
             # The next reconcile comes even without an event. Children may have been ready before the stage was recorded
             # (a crash between the two), or have changed in a field whose change no other controller reports.
             due.append(POD_END_SECONDS if result.plan.waits_for_pods else SETTLE_SECONDS)
         return min(due, default=None)
 
-    async def _announce(self, key: Key, agent: Agent, result: ReconcileResult) -> Agent:
-        """Let the status name a new bundle or stage before the plan is carried out; return the Agent with it.
+    async def _announce(self, key: Key, agent: Agent, result: ReconcileResult) -> tuple[Agent, bool]:
+        """Let the status name new bundles, and what the rollout has decided, before the plan is carried out.
 
         The guards of a new Agent have no pod yet, so the status that follows the plan is early enough for them. The
-        plan of a new stage ends the pods of the one before. Only these show how long it was Ready, so after a crash it
-        would have to soak again.
+        plan of a new stage ends pods of the one before. Only these show how long it was Ready, so after a crash it
+        would have to soak again. A revision's number, an abort and a drain are likewise recorded before they are seen.
+
+        Returns:
+            The Agent, and whether its status has what the rollout has decided.
         """
         status, update = agent.status, dict[str, Any]()
         if status is None:
-            return agent
+            return agent, False
         if status.bundle_digests and not set(result.announced) <= set(status.bundle_digests):
             update["bundle_digests"] = result.announced
-        if status.stage is not None and not _is_same_stage(agent, result.status):
-            update["stage"] = result.status.stage
+        changes_objects = not result.plan.is_empty and status.stage is not None
+        is_recorded = changes_objects and not _is_same_rollout(agent, result.status)
+        if is_recorded:
+            update |= {name: getattr(result.status, name) for name in ("stage", "rollout", "history")}
         if not update:
-            return agent
+            return agent, False
         status = status.model_copy(update=update)
         await self._report(key, agent, status)
-        return agent.model_copy(update={"status": status})
+        if is_recorded:
+            self._post(key, agent, result.events)
+        return agent.model_copy(update={"status": status}), is_recorded
+
+    async def _report_unrecorded(
+        self, key: Key, agent: Agent, result: ReconcileResult, failure: ApplyFailed, now: datetime
+    ) -> None:
+        """Report that a revision could not be stored. The status names no revision that is not stored."""
+        known = agent.status or AgentStatus()
+        status = with_failure(
+            result.status, failure.reason, str(failure), known.conditions, agent.metadata.generation, now
+        )
+        kept = ("stage", "rollout", "placements", "history", "bundle_digests", "managed_objects", "enforcement")
+        await self._report(key, agent, status.model_copy(update={name: getattr(known, name) for name in kept}))
 
     async def _handle_failure(
         self, key: Key, agent: Agent, snapshot: Snapshot, result: ReconcileResult, failure: ApplyFailed
@@ -324,7 +242,10 @@ class AgentReconciler:
             self._cache.put_agent(written)
         if _has_changed(agent, written):
             self._enqueue(key)  # the watch event will have the version that is cached now, so it enqueues nothing
-        for note in transitions(agent.status, status):
+        self._post(key, agent, transitions(agent.status, status))
+
+    def _post(self, key: Key, agent: Agent, notes: Iterable[EventNote]) -> None:
+        for note in notes:
             _log.info(note.message, extra={"agent": "/".join(key), "reason": note.reason})
             self._events.post(agent, note)
 
@@ -334,14 +255,11 @@ def _is_over(since: datetime, now: datetime) -> bool:
     return not timedelta() <= now - since < ENFORCEMENT_BOUND
 
 
-def _ready_since(agent: Agent) -> datetime | None:
-    return agent.status.stage.ready_since if agent.status and agent.status.stage else None
-
-
-def _is_same_stage(agent: Agent, status: AgentStatus) -> bool:
-    """Return True if the agent was in this very stage before."""
-    before, after = agent.status.stage if agent.status else None, status.stage
-    return before == after or (before is not None and after is not None and before.entered_at == after.entered_at)
+def _is_same_rollout(agent: Agent, status: AgentStatus) -> bool:
+    """Return True if the agent was in this very stage before, and its rollout has come to the same."""
+    before = agent.status or AgentStatus()
+    entered = [one.stage and (one.stage.number, one.stage.entered_at) for one in (before, status)]
+    return entered[0] == entered[1] and before.rollout == status.rollout
 
 
 def _has_changed(agent: Agent, written: Json) -> bool:
@@ -352,13 +270,4 @@ def _has_changed(agent: Agent, written: Json) -> bool:
         now.labels,
         now.annotations,
         now.deletion_timestamp,
-    )
-
-
-def _placeholder(raw: Json) -> Agent:
-    """Return a substitute for an Agent that cannot be read: it has no children and is refused."""
-    return Agent(
-        metadata=ObjectMeta.model_validate(raw["metadata"]),
-        spec=AgentSpec(template=Template(image="unreadable")),
-        status=read_agent_status(raw.get("status")),
     )

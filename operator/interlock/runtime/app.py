@@ -24,10 +24,12 @@ from interlock.cluster.kill_lease import KillLease
 from interlock.cluster.ledger_store import LedgerStore, environments_of
 from interlock.cluster.operator_key import obtain_operator_key
 from interlock.cluster.resource_cache import ResourceCache
+from interlock.cluster.revision_store import RevisionStore
 from interlock.cluster.selective_watch import PAGE, PAGE_BYTES
 from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.placement import ApiServerAddress
-from interlock.runtime.agents import AgentReconciler, SnapshotReader
+from interlock.runtime.agent_decision import AgentDecider
+from interlock.runtime.agents import AgentReconciler
 from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader, DriftReports
 from interlock.runtime.child_watch import ChildWatch
 from interlock.runtime.dead_holders import DeadHolders
@@ -40,6 +42,7 @@ from interlock.runtime.policies import NotifierApplier, PolicyReconciler
 from interlock.runtime.price_file import read_price_book
 from interlock.runtime.router import Event, Router
 from interlock.runtime.second_watch import SecondWatch
+from interlock.runtime.snapshot_reader import SnapshotReader
 from interlock.runtime.spending import SpendingReader
 from interlock.runtime.worker_process import Compute, WorkerProcess
 from interlock.settings import OperatorSettings
@@ -203,15 +206,8 @@ class App:
             api_server=lambda: api_server.found,
         )
         reader.spending_of = SpendingReader(ledger_store, self.prices, self.settings.budget_day_seconds).read
-        agents = AgentReconciler(
-            cache=self._cache,
-            reader=reader,
-            applier=Applier(client, agent_children, ledger_store),
-            writer=writer,
-            events=events,
-            clock=utc_now,
-            enqueue=self._agents.add,
-            report_drift=drifts.report,
+        agents = self._agent_reconciler(
+            client, reader, Applier(client, agent_children, ledger_store), writer, events, drifts
         )
         worker = WorkerProcess()
         self._opened.push_async_callback(worker.close)
@@ -238,6 +234,28 @@ class App:
         ledgers = self._ledger_reconciler(client, ledger_store, agent_pods, events)
         self._start_workers(agents, bindings, policies, ledgers, failures)
         _log.info("operator started", extra={"kubernetes": version, "agents": self._cache.agent_count()})
+
+    def _agent_reconciler(
+        self,
+        client: KubeClient,
+        reader: SnapshotReader,
+        applier: Applier,
+        writer: StatusWriter,
+        events: EventPoster,
+        drifts: DriftReports,
+    ) -> AgentReconciler:
+        revisions = RevisionStore(client)
+        reader.revisions_of = revisions.known
+        return AgentReconciler(
+            cache=self._cache,
+            decider=AgentDecider(reader, applier, revisions, InstalledPolicies(client, monotonic)),
+            applier=applier,
+            writer=writer,
+            events=events,
+            clock=utc_now,
+            enqueue=self._agents.add,
+            report_drift=drifts.report,
+        )
 
     def _open_ledger_store(self, client: KubeClient) -> LedgerStore:
         """Return the store of ledgers, which hears of owners from now on."""

@@ -1,5 +1,7 @@
 """What the snapshot of an Agent holds of money: its ledgers and the prices of its models."""
 
+import functools
+
 from interlock.api.agent import Agent
 from interlock.api.policy import AgentPolicy
 from interlock.cluster.ledger_store import LedgerStore
@@ -25,6 +27,6 @@ class SpendingReader:
         key = agent.metadata.namespace, agent.metadata.name
         return BudgetSnapshot(
             ledgers=self._store.read_for(key, policy.metadata.name),
-            prices=find_prices(agent, policy, self._book),
+            find_prices=functools.partial(find_prices, book=self._book),
             day_seconds=self._day_seconds,
         )

@@ -131,8 +131,8 @@ def test_events_report_a_transition_once(operator: OperatorProcess, sandbox: San
         events = sandbox.api.listed("events", sandbox.namespace)
         return sorted(event["reason"] for event in events if event["regarding"]["kind"] == "Agent")
 
-    eventually(lambda: len(reasons()) >= 2, "the Events are posted")
-    assert reasons() == ["PodsReady", "StageEntered"]
+    eventually(lambda: len(reasons()) >= 3, "the Events are posted")
+    assert reasons() == ["PodsReady", "RevisionGood", "StageEntered"]
 
 
 def test_kubectl_wait_and_get_read_the_truth(

@@ -12,7 +12,6 @@ from interlock.deployment.name_collisions import without_collisions
 from interlock.deployment.names import ChildKey, key_of, name_of
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import LiveChild, desired_children
-from interlock.deployment.revision import Revision
 from interlock_contract.names import PLACEMENT_DIGEST
 from tests.requirements import requirement
 from tests.support.builders import a_placement, a_separate_placement, a_snapshot, an_agent
@@ -74,8 +73,8 @@ def test_an_object_that_lost_its_annotation_is_another_placements() -> None:
 def test_the_collision_is_recorded_and_the_names_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     revisions = {"example/agent:1": ONE, "example/agent:2": OTHER}
     monkeypatch.setattr(
-        "interlock.reconcile.agent.revision_of",
-        lambda agent, _: Revision(revisions[agent.spec.template.image], "", ()),
+        "interlock.reconcile.revisions.described_digest",
+        lambda _known, agent, *_: revisions[agent.spec.template.image],
     )
     simulation = Simulation(a_snapshot())
     simulation.run()

@@ -107,7 +107,7 @@ def test_nothing_takes_a_tests_pod_for_one_of_the_agents_but_the_kill(build: Any
     assert labels["interlock.dev/agent"] == "triage"  # by which a kill ends it, and admission refuses it
     for workload in build_workloads(placement):
         assert not workload["spec"]["selector"]["matchLabels"].items() <= labels.items()
-    assert not build_public_service(placement.agent)["spec"]["selector"].items() <= labels.items()
+    assert not build_public_service(placement)["spec"]["selector"].items() <= labels.items()
     waiting = {"name": "test", "state": {"waiting": {"reason": "ImagePullBackOff"}}}
     pod = {"metadata": {"uid": "u", "labels": labels}, "status": {"containerStatuses": [waiting]}}
     pods = AgentPods((read_pod(pod),))

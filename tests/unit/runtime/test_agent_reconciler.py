@@ -15,8 +15,9 @@ from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.observed.pod_reports import AgentPods, PodReport
-from interlock.runtime.agents import POD_END_SECONDS, SETTLE_SECONDS, AgentReconciler, SnapshotReader
+from interlock.runtime.agents import POD_END_SECONDS, SETTLE_SECONDS, AgentReconciler
 from interlock.runtime.failure_report import FailureReporter
+from interlock.runtime.snapshot_reader import SnapshotReader
 from interlock.settings import OperatorSettings
 from interlock.telemetry import ENFORCEMENT_LOST
 from interlock_contract.bundle import digest
@@ -36,6 +37,7 @@ from tests.support.builders import (
     hours,
     seconds,
 )
+from tests.support.deciders import a_decider
 from tests.support.fake_client import FakeClient
 from tests.support.keys import OPERATOR_KEY
 from tests.support.simulation import group_of
@@ -46,7 +48,7 @@ PATH = "/apis/interlock.dev/v1alpha1/namespaces/agents/agents/triage"
 PODS = "/api/v1/namespaces/agents/pods"
 STAGED = an_agent().with_stages(a_stage("staging", lasting="1h"), a_stage("everywhere", "production"))
 
-PROMOTION_WRITES = 25  # the status, the new placement, the old placement with its ReplicaSets and pods, the status
+PROMOTION_WRITES = 13  # the status, the new placement next to the old one, the status
 
 
 class Operator:
@@ -61,17 +63,19 @@ class Operator:
         client: Any = self.client
         self.events = EventPoster(client, "operator-1", lambda: self.now)
         writer = StatusWriter(client)
+        reader = SnapshotReader(
+            self.resources,
+            self.children,
+            OperatorSettings(guard_image=GUARD_IMAGE),
+            operator_key=OPERATOR_KEY,
+            kill_seen={}.get,
+            pods=lambda *_: self.pods(),
+        )
+        applier = Applier(client, self.children)
         self.reconciler = AgentReconciler(
             cache=self.resources,
-            reader=SnapshotReader(
-                self.resources,
-                self.children,
-                OperatorSettings(guard_image=GUARD_IMAGE),
-                operator_key=OPERATOR_KEY,
-                kill_seen={}.get,
-                pods=lambda *_: self.pods(),
-            ),
-            applier=Applier(client, self.children),
+            decider=a_decider(client, reader, applier),
+            applier=applier,
             writer=writer,
             events=self.events,
             clock=lambda: self.now,
@@ -177,7 +181,7 @@ async def test_a_new_agent_costs_its_children_and_two_writes_of_its_status() -> 
 
     writes = operator.client.writes()
     assert [method for method, path in writes if path == f"{PATH}/status"] == ["PATCH", "PATCH"]
-    assert len([path for method, path in writes if method == "POST" and "/events/" not in path]) == 11
+    assert len([path for method, path in writes if method == "POST" and "/events/" not in path]) == 12
     assert [method for method, _ in writes if method == "DELETE"] == []
 
 
@@ -188,7 +192,11 @@ async def test_a_restart_writes_nothing() -> None:
 
     assert await operator.reconcile_agent()
 
-    assert operator.client.requests == []
+    assert writes_of(operator.client) == []
+    read = [path for _, path in operator.client.requests]
+    assert [path.rpartition("/")[0] for path in read] == ["/apis/apps/v1/namespaces/agents/controllerrevisions"]
+    assert await operator.reconcile_agent()
+    assert len(operator.client.requests) == 1, "a revision is read once"
 
 
 @requirement("rollout.restart", "rollout.requeue")
@@ -258,12 +266,12 @@ async def all_writes(agent: AgentBuilder) -> list[tuple[str, str]]:
 
 
 @requirement("operator.converges")
-@pytest.mark.parametrize("nth", range(11))
+@pytest.mark.parametrize("nth", range(12))
 @pytest.mark.parametrize("error", [ApiError(500, "storage is away"), TimeoutError()], ids=["refused", "lost"])
 async def test_whichever_first_write_fails_the_next_reconciles_reach_the_same_end(nth: int, error: Exception) -> None:
     undisturbed = await a_ready_agent(an_agent())
     writes = await all_writes(an_agent())
-    assert len(writes) == 12
+    assert len(writes) == 13
     operator = Operator()
     operator.apply(an_agent())
     method, path = writes[nth]

@@ -17,11 +17,12 @@ from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.placement import ApiServerAddress
-from interlock.runtime import agents, bindings, policies
-from interlock.runtime.agents import AgentReconciler, SnapshotReader
+from interlock.runtime import agent_decision, bindings, policies
+from interlock.runtime.agents import AgentReconciler
 from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader
 from interlock.runtime.failure_report import FailureReporter
 from interlock.runtime.policies import NotifierApplier, PolicyReconciler
+from interlock.runtime.snapshot_reader import SnapshotReader
 from interlock.settings import OperatorSettings
 from interlock_kube.client import ApiError
 from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
@@ -30,6 +31,7 @@ from interlock_process.metrics import PrometheusLoopMetrics
 from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, NOW, a_binding, a_policy, an_agent
 from tests.support.computing import compute
+from tests.support.deciders import a_decider
 from tests.support.fake_client import FakeClient
 from tests.support.keys import OPERATOR_KEY
 
@@ -50,7 +52,14 @@ class Kind:
 
 
 KINDS = [
-    Kind("Agent", "agents", agents, "reconcile", lambda found, *_: found.agent.metadata.name, ("Deployed", "False")),
+    Kind(
+        "Agent",
+        "agents",
+        agent_decision,
+        "reconcile",
+        lambda found, *_: found.agent.metadata.name,
+        ("Deployed", "False"),
+    ),
     Kind(
         "AgentPolicy",
         "agentpolicies",
@@ -86,10 +95,12 @@ class Operator:
         reconciler: AgentReconciler | PolicyReconciler | BindingReconciler
         if kind.kind == "Agent":
             settings = OperatorSettings(guard_image=GUARD_IMAGE)
+            reader = SnapshotReader(self.cache, children, settings, operator_key=OPERATOR_KEY, kill_seen={}.get)
+            applier = Applier(client, children)
             reconciler = AgentReconciler(
                 cache=self.cache,
-                reader=SnapshotReader(self.cache, children, settings, operator_key=OPERATOR_KEY, kill_seen={}.get),
-                applier=Applier(client, children),
+                decider=a_decider(client, reader, applier),
+                applier=applier,
                 writer=writer,
                 events=self.events,
                 clock=lambda: NOW,

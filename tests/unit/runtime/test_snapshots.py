@@ -6,7 +6,7 @@ from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.reconcile.agent import reconcile
 from interlock.reconcile.snapshot import Snapshot
-from interlock.runtime.agents import SnapshotReader
+from interlock.runtime.snapshot_reader import SnapshotReader
 from interlock.settings import OperatorSettings
 from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, NOW, a_binding, a_policy, an_agent

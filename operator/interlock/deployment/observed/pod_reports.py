@@ -74,6 +74,7 @@ class PodReport:
         is_last_lost: The last of these ends came with the end of the node or of the container runtime.
         cause: Why it is not ready.
         egress_check: The report of the egress check, None where the pod has none.
+        name: The pod's name.
     """
 
     uid: str
@@ -84,6 +85,7 @@ class PodReport:
     is_last_lost: bool = False
     cause: PodCause = _NO_CAUSE
     egress_check: EgressCheckReport | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,11 @@ class AgentPods:
         """Return how many pods of each of a placement's Deployments are Ready."""
         return min(len(moments) for moments in self._ready_moments(stage, revision, isolation))
 
+    def ready_guards(self, stage: str, revision: str, isolation: Isolation) -> tuple[str, ...]:
+        """Return the names of the Ready pods of a placement that a guard runs in."""
+        group = PodGroup(stage, revision_label(revision), isolation, _COMPONENTS[isolation][-1])
+        return tuple(sorted(one.name for one in self.reports if one.group == group and one.ready_since))
+
     def _ready_moments(self, stage: str, revision: str, isolation: Isolation) -> list[list[datetime]]:
         """Return for each Deployment since when its Ready pods are so, the first one first."""
         label = revision_label(revision)
@@ -205,6 +212,7 @@ def read_pod(pod: Manifest) -> PodReport:
         is_last_lost=is_last_lost,
         cause=_NO_CAUSE if is_ready else find_cause(pod),
         egress_check=read_egress_check(pod) if has_check else None,
+        name=metadata.get("name", ""),
     )
 
 

@@ -1,0 +1,248 @@
+"""The rollout in the status of an Agent: its revisions, what each placement serves, and what has happened.
+
+All that the operator remembers about a rollout is in `RolloutStatus`. The other types are for people.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+from pydantic import ConfigDict, Field, model_validator
+
+from interlock.api.markers import kube
+from interlock.api.shared_types import ApiModel, ScopeDimension, Timestamp
+from interlock.api.text import EnvironmentName
+
+MAX_PASSED: Final = 64
+"""Most revisions that a rollback can name."""
+MAX_LEAVING: Final = 4
+"""Most placements on their way out that are recorded, more than there can be."""
+MAX_EXCLUDED: Final = 4
+"""Most parts of the work that one placement leaves to others."""
+MAX_APPROVED: Final = 16
+"""Most approvals that are recorded: one for each stage."""
+MAX_COMMANDS: Final = 8
+"""Most commands that are recorded, more than there are."""
+MAX_PLACEMENT_STATUS: Final = 8
+"""Most placements that are shown, more than there can be."""
+MAX_SOURCES: Final = 128
+"""Most sources of all placements: 32 of each."""
+MAX_EVENTS: Final = 32
+"""Most entries of the timeline."""
+_USER: Final = 1024
+
+
+class _Recorded(ApiModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class RevisionStatus(_Recorded):
+    """One run of a revision through the stages."""
+
+    number: int = Field(ge=1, json_schema_extra=kube(format="int32"))
+    """Its number. An Agent never uses one twice; a retry and a rollback have numbers of their own."""
+
+    digest: str = Field(min_length=1, max_length=64)
+    """SHA-256 of its content in hex."""
+
+    content_digest: str = Field(default="", max_length=64)
+    """SHA-256 of the stored content if it is not the digest: the revision began under an earlier version."""
+
+
+class StoredScope(_Recorded):
+    """A part of the work. Without dimensions it is all of the work."""
+
+    scope: tuple[ScopeDimension, ...] = Field(default=(), max_length=8, json_schema_extra=kube(keys=("dimension",)))
+    """The values of each dimension."""
+
+
+class StoredPlacement(_Recorded):
+    """A placement in the stage as it was entered."""
+
+    number: int = Field(ge=1, json_schema_extra=kube(format="int32"))
+    """Number of its revision."""
+
+    digest: str = Field(min_length=1, max_length=64)
+    """Digest of its revision."""
+
+    stage: str = Field(max_length=63)
+    """Name of its stage."""
+
+    environment: EnvironmentName
+    """Environment of its stage."""
+
+    scope: tuple[ScopeDimension, ...] = Field(default=(), max_length=8, json_schema_extra=kube(keys=("dimension",)))
+    """Scope of its stage; empty without limits."""
+
+    collision_count: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
+    """How often the names of its objects were those of another placement's objects. It is part of the names."""
+
+
+class GoodStatus(StoredPlacement):
+    """The last good revision: the last one that was Ready in its last stage."""
+
+    since: Timestamp
+    """When it became good."""
+
+    serving_since: Timestamp | None = None
+    """Since when it serves. Absent while it has no pods, or while they start."""
+
+
+class LeavingStatus(StoredPlacement):
+    """A placement that is on its way out."""
+
+    draining_since: Timestamp | None = None
+    """Since when it takes no new work. Absent while it serves until its successor is Ready."""
+
+    excluded: tuple[StoredScope, ...] = Field(
+        default=(), max_length=MAX_EXCLUDED, json_schema_extra={"x-kubernetes-list-type": "atomic"}
+    )
+    """What it did not serve when it began to drain."""
+
+
+class StoppedStatus(_Recorded):
+    """Why the newest revision does not run."""
+
+    at: Timestamp
+    """When it was stopped."""
+
+    reason: str = Field(max_length=63)
+    """Aborted, RolledBack or Breached."""
+
+    by: str = Field(default="", max_length=_USER)
+    """Who commanded it; empty for a breach."""
+
+    message: str = Field(default="", max_length=_USER)
+    """More about it."""
+
+
+class ApprovalStatus(_Recorded):
+    """A promotion that a command named, until its stage is entered."""
+
+    stage: str = Field(default="", max_length=63)
+    """The stage to enter. Empty for the gates of the last stage."""
+
+    by: str = Field(default="", max_length=_USER)
+    """Who."""
+
+    is_vouched: bool = False
+    """The API server wrote or checked the name."""
+
+    may_override_gates: bool = False
+    """It goes past a gate that was breached, too."""
+
+
+class RolloutStatus(_Recorded):
+    """What the operator remembers about the rollout, besides the current stage in `status.stage`."""
+
+    newest: RevisionStatus | None = None
+    """The revision that spec, policy and bindings describe."""
+
+    serving_since: Timestamp | None = None
+    """Since when its placement in the current stage serves. Absent while it starts."""
+
+    was_ready: bool = False
+    """It was Ready once since it began."""
+
+    good: GoodStatus | None = None
+    """The last good revision; absent before the first. It is the newest one once that is good."""
+
+    passed: tuple[RevisionStatus, ...] = Field(
+        default=(), max_length=MAX_PASSED, json_schema_extra={"x-kubernetes-list-type": "atomic"}
+    )
+    """The revisions that a rollback can name, the newest last."""
+
+    leaving: tuple[LeavingStatus, ...] = Field(
+        default=(), max_length=MAX_LEAVING, json_schema_extra={"x-kubernetes-list-type": "atomic"}
+    )
+    """The placements on their way out."""
+
+    stopped: StoppedStatus | None = None
+    """Why the newest revision does not run, if it was stopped."""
+
+    approved: tuple[ApprovalStatus, ...] = Field(
+        default=(), max_length=MAX_APPROVED, json_schema_extra={"x-kubernetes-list-type": "atomic"}
+    )
+    """The promotions of the newest revision whose stages were not entered yet."""
+
+    last_number: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
+    """The highest number that was ever given."""
+
+    sources: tuple[Annotated[str, Field(max_length=63)], ...] = Field(
+        default=(), max_length=MAX_SOURCES, json_schema_extra={"x-kubernetes-list-type": "atomic"}
+    )
+    """The sources of the revisions that have placements: their MCPBindings matter to the Agent."""
+
+    looked_at: tuple[Annotated[str, Field(max_length=256)], ...] = Field(
+        default=(), max_length=MAX_COMMANDS, json_schema_extra={"x-kubernetes-list-type": "atomic"}
+    )
+    """The commands abort, retry and rollback that stand and were looked at, so that none is carried out twice."""
+
+
+class PlacementStatus(_Recorded):
+    """One placement, for people."""
+
+    revision: str = Field(max_length=63)
+    """Name of its revision, such as 7-3f2a91c04b."""
+
+    stage: str = Field(max_length=63)
+    """Its stage."""
+
+    environment: EnvironmentName
+    """Its environment."""
+
+    serves: str = Field(max_length=32768)
+    """What it serves: all, region=eu-west, all but region=eu-west, nothing yet, or nothing new while it drains."""
+
+    ready: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
+    """Number of its pods that are ready."""
+
+    wanted: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
+    """Number of pods that it must have."""
+
+
+class HistoryEvent(StrEnum):
+    """What an entry of the timeline is about."""
+
+    STAGE_ENTERED = "StageEntered"
+    """A revision entered a stage."""
+    GOOD = "Good"
+    """A revision became the last good one."""
+    ABORTED = "Aborted"
+    """A command aborted the newest revision."""
+    ROLLED_BACK = "RolledBack"
+    """A command went back to an earlier revision."""
+    BREACHED = "Breached"
+    """The newest revision breached a gate."""
+
+
+class HistoryEntry(_Recorded):
+    """One entry of the timeline."""
+
+    event: HistoryEvent = HistoryEvent.STAGE_ENTERED
+    """What has happened."""
+
+    at: Timestamp
+    """When."""
+
+    revision: str = Field(max_length=64)
+    """The revision, as its name such as 7-3f2a91c04b. Entries of earlier versions have its digest."""
+
+    stage: str = Field(default="", max_length=63)
+    """The stage; empty if it is about none."""
+
+    environment: EnvironmentName | None = None
+    """The stage's environment."""
+
+    by: str = Field(default="", max_length=_USER)
+    """Who commanded it; empty if no command did."""
+
+    message: str = Field(default="", max_length=_USER)
+    """More about it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_earlier(cls, value: Any) -> Any:
+        """Read an entry of a version whose history had entered stages alone."""
+        if isinstance(value, dict) and "enteredAt" in value and "at" not in value:
+            return {**value, "at": value["enteredAt"], "stage": value.get("name", "")}
+        return value

@@ -1,0 +1,146 @@
+"""What is seen of an agent's placements: their Deployments say whether they are Ready, their pods since when."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from interlock.api.agent import Stage
+from interlock.api.environments import Isolation
+from interlock.deployment.names import ChildKey, placement_digest, placement_name, workload_names
+from interlock.deployment.observed.readiness import Readiness, readiness_of_all
+from interlock.deployment.plan import WORKLOAD
+from interlock.orchestration.rollout_state import PlacementKey, PlacementSeen, RolloutObservation
+from interlock.orchestration.soak import PodEnds, StageFacts
+from interlock.reconcile.revisions import Revisions
+from interlock.reconcile.rollout_status import RolloutRecord
+from interlock.reconcile.snapshot import Snapshot
+from interlock_contract.bundle import BUNDLE_KEY, digest
+from interlock_contract.drain_report import is_drained, read_drains
+from interlock_contract.names import PLACEMENT_DIGEST
+
+
+@dataclass(frozen=True)
+class SeenPlacement:
+    """A recorded placement that has objects.
+
+    Attributes:
+        seen: What the rollout is decided by.
+        readiness: The readiness of its Deployments.
+    """
+
+    seen: PlacementSeen
+    readiness: Readiness
+
+
+def observe(
+    snapshot: Snapshot, record: RolloutRecord, revisions: Revisions, now: datetime, *, is_killed: bool
+) -> tuple[RolloutObservation, Mapping[PlacementKey, SeenPlacement]]:
+    """Return what is seen of the agent, and of each of its placements.
+
+    Args:
+        snapshot: The snapshot.
+        record: What the status records.
+        revisions: The revisions of the agent.
+        now: The time.
+        is_killed: Whether the agent is killed.
+    """
+    spec = snapshot.agent.spec
+    is_running = not is_killed and spec.replicas > 0
+    found = {
+        key: _see(snapshot, record, revisions, key, stage, now, is_running=is_running)
+        for key, stage in _recorded_stages(record).items()
+        if _has_objects(snapshot, key)
+    }
+    observation = RolloutObservation(
+        wanted=revisions.wanted,
+        is_running=is_running,
+        placements={key: one.seen for key, one in found.items()},
+        max_restarts=spec.rollout.max_restarts if spec.rollout else 0,
+        may_start=revisions.waiting,
+        may_enter="" if snapshot.starts_pods else "no new pod starts while the kill controller is away",
+        allowed=revisions.allowed,
+    )
+    return observation, found
+
+
+def _recorded_stages(record: RolloutRecord) -> dict[PlacementKey, Stage]:
+    facts = record.facts
+    found = {one.key: one.stage for one in facts.leaving}
+    if facts.good is not None:
+        found[facts.good.key] = facts.good.stage
+    if facts.key is not None and facts.stage is not None:
+        found[facts.key] = facts.stage.stage
+    return found
+
+
+def _has_objects(snapshot: Snapshot, key: PlacementKey) -> bool:
+    wanted = placement_digest(snapshot.agent.metadata, key.stage, key.revision)
+    annotations = (child.manifest["metadata"].get("annotations") or {} for child in snapshot.children.values())
+    return any(one.get(PLACEMENT_DIGEST) == wanted for one in annotations)
+
+
+def _see(
+    snapshot: Snapshot,
+    record: RolloutRecord,
+    revisions: Revisions,
+    key: PlacementKey,
+    stage: Stage,
+    now: datetime,
+    *,
+    is_running: bool,
+) -> SeenPlacement:
+    name = placement_name(snapshot.agent.metadata, key.stage, key.revision, record.collisions.get(key, 0))
+    isolation = _isolation(snapshot, revisions, key, stage)
+    found = (snapshot.children.get(ChildKey(WORKLOAD, one)) for one in workload_names(name, isolation))
+    readiness = readiness_of_all(child.manifest if child else None for child in found)
+    if not is_running:
+        return SeenPlacement(PlacementSeen(is_drained=True), readiness)
+    replicas, pods = snapshot.agent.spec.replicas, snapshot.pods
+    wanted = min(readiness.wanted, replicas) or replicas
+    since = pods.ready_since(key.stage, key.revision, isolation, wanted) if readiness.is_ready else None
+    seen = PlacementSeen(
+        is_ready=since is not None,
+        ready_since=since,
+        pods=tuple(PodEnds(one.uid, one.ends, one.is_last_lost) for one in pods.of(key.stage, key.revision)),
+        is_drained=_is_drained(snapshot, key, name, isolation),
+    )
+    facts = record.facts
+    if key == facts.key and facts.stage is not None:
+        seen = replace(seen, broken_at=_broken_at(snapshot, facts.stage, readiness, since, now))
+    return SeenPlacement(seen, readiness)
+
+
+def _isolation(snapshot: Snapshot, revisions: Revisions, key: PlacementKey, stage: Stage) -> Isolation:
+    found = revisions.effective(snapshot, key.revision, stage)
+    policy = found.policy if found is not None else snapshot.policy
+    return "Separate" if policy is None else policy.spec.isolation_in(stage.environment)
+
+
+def _broken_at(
+    snapshot: Snapshot, facts: StageFacts, readiness: Readiness, since: datetime | None, now: datetime
+) -> datetime | None:
+    """Return until when the current stage was Ready since the recorded moment, None if it still is."""
+    if facts.ready_since is None:
+        return None
+    replicas = snapshot.agent.spec.replicas
+    wanted = min(readiness.wanted, replicas) or replicas
+    until = snapshot.pods.ready_until(facts.stage.name, facts.revision, facts.ready_since, wanted, now)
+    # Once more pods are wanted, fewer of them go back so far: the time until now is added first.
+    is_scaled = readiness.wanted != replicas
+    return until if since is None or until < now or is_scaled else None
+
+
+def _is_drained(snapshot: Snapshot, key: PlacementKey, name: str, isolation: Isolation) -> bool:
+    """Return True if nothing is under way in a placement that drains: its guards say so, or none of them is Ready.
+
+    An agent without a port for tasks has none under way.
+    """
+    if snapshot.agent.spec.tasks is None:
+        return True
+    guards = snapshot.pods.ready_guards(key.stage, key.revision, isolation)
+    bundle, lease = (snapshot.children.get(ChildKey(kind, name)) for kind in ("ConfigMap", "Lease"))
+    if bundle is None or lease is None or not guards:
+        return not guards
+    reports = read_drains(lease.manifest["metadata"].get("annotations") or {})
+    text = digest((bundle.manifest.get("data") or {}).get(BUNDLE_KEY, ""))
+    return all(is_drained(reports, guard, text) for guard in guards)

@@ -1,0 +1,161 @@
+"""The placements of an agent, each built from what holds for its revision."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from interlock.deployment.children.services import addresses_of
+from interlock.deployment.names import ChildKey, Manifest, guard_service, name_of, placement_digest
+from interlock.deployment.observed.enforcement import Enforcement, enforcement_of
+from interlock.deployment.observed.readiness import Readiness
+from interlock.deployment.peers import id_of, named, with_peers
+from interlock.deployment.placement import Placement, bound_sources
+from interlock.deployment.plan import desired_children
+from interlock.orchestration.rollout_decision import DesiredPlacement, RolloutDecision
+from interlock.orchestration.rollout_state import PlacementKey
+from interlock.reconcile.agent_budget import BudgetReport, report_budget
+from interlock.reconcile.observation import SeenPlacement
+from interlock.reconcile.revisions import Revisions
+from interlock.reconcile.rollout_status import RolloutRecord
+from interlock.reconcile.snapshot import Snapshot
+from interlock_contract.agent_key import derive_agent_key
+from interlock_contract.bundle import BUNDLE_KEY, digest
+
+
+@dataclass(frozen=True)
+class RunningPlacement:
+    """A placement that must exist, with what is seen of it.
+
+    Attributes:
+        desired: What the rollout decided.
+        placement: What its objects are built from.
+        budget: The budget of its environment.
+        readiness: The readiness of its Deployments.
+        enforcement: The self-tests of its guards for its present bundle.
+    """
+
+    desired: DesiredPlacement
+    placement: Placement
+    budget: BudgetReport
+    readiness: Readiness
+    enforcement: Enforcement | None = None
+
+    @property
+    def key(self) -> PlacementKey:
+        """Its key."""
+        return self.desired.key
+
+    @property
+    def collisions(self) -> int:
+        """The collision count of its names."""
+        return self.placement.collisions
+
+    @property
+    def wanted(self) -> int:
+        """How many pods it must have while the agent is not killed."""
+        return 0 if self.budget.is_stopped else self.placement.agent.spec.replicas
+
+
+def build_placements(
+    snapshot: Snapshot,
+    record: RolloutRecord,
+    revisions: Revisions,
+    decision: RolloutDecision,
+    seen: Mapping[PlacementKey, SeenPlacement],
+    now: datetime,
+    *,
+    drain_timeout: timedelta,
+) -> tuple[RunningPlacement, ...]:
+    """Return the placements that must exist, the most important first.
+
+    Args:
+        snapshot: The snapshot.
+        record: What the status records.
+        revisions: The revisions of the agent.
+        decision: The decision on the rollout.
+        seen: What is seen of the recorded placements.
+        now: The time.
+        drain_timeout: How long a placement drains at most.
+    """
+    built: list[tuple[DesiredPlacement, BudgetReport, Placement]] = []
+    for desired in decision.placements:
+        found = revisions.effective(snapshot, desired.ref.digest, desired.stage)
+        if found is None:  # nothing runs by a guess
+            continue
+        environment = desired.stage.environment
+        budget = report_budget(snapshot, found.agent, found.policy, found.bindings, environment, now)
+        replicas = found.agent.spec.replicas if desired.replicas is None else desired.replicas
+        agent_key = placement_digest(found.agent.metadata, desired.stage.name, desired.ref.digest)
+        placement = Placement(
+            agent=found.agent,
+            policy=found.policy,
+            stage=desired.stage,
+            revision=desired.ref.digest,
+            sources=bound_sources(found.agent, found.bindings, environment),
+            replicas=0 if budget.is_stopped else replicas,
+            guard_image=snapshot.guard_image,
+            audit_url=snapshot.audit_url,
+            api_server=snapshot.api_server,
+            budget=budget.budget,
+            prices=snapshot.spending.find_prices(found.agent, found.policy),
+            agent_key=derive_agent_key(snapshot.operator_key, agent_key),
+            is_serving=desired.is_serving or desired.is_draining,
+            excluded=desired.excluded,
+            is_draining=desired.is_draining,
+            drain_seconds=max(1, drain_timeout // timedelta(seconds=1)),
+        )
+        built.append((desired, budget, placement))
+    collisions = {(key.stage, key.revision): count for key, count in record.collisions.items()}
+    placements = with_peers(
+        tuple(
+            _with_addresses(one, snapshot)
+            for one in named(tuple(one for _, _, one in built), collisions, snapshot.children)
+        )
+    )
+    return tuple(
+        _running(desired, placement, budget, seen)
+        for (desired, budget, _), placement in zip(built, placements, strict=True)
+    )
+
+
+def _with_addresses(placement: Placement, snapshot: Snapshot) -> Placement:
+    service = snapshot.children.get(ChildKey("Service", guard_service(placement)))
+    return replace(placement, guard_addresses=addresses_of(service.manifest if service else None))
+
+
+def _running(
+    desired: DesiredPlacement,
+    placement: Placement,
+    budget: BudgetReport,
+    seen: Mapping[PlacementKey, SeenPlacement],
+) -> RunningPlacement:
+    known = seen.get(desired.key)
+    return RunningPlacement(desired, placement, budget, known.readiness if known else Readiness())
+
+
+def children_of(placements: Iterable[RunningPlacement], public: PlacementKey | None) -> tuple[Manifest, ...]:
+    """Return every object that the placements need.
+
+    Args:
+        placements: The placements.
+        public: The one that the agent's public Service selects.
+    """
+    found = tuple(one.placement for one in placements)
+    chosen = next((one for one in found if public is not None and id_of(one) == (public.stage, public.revision)), None)
+    return desired_children(*found, public=chosen)
+
+
+def with_enforcement(
+    placements: Iterable[RunningPlacement], desired: Iterable[Manifest], snapshot: Snapshot
+) -> tuple[RunningPlacement, ...]:
+    """Return the placements with the self-tests of the guards for exactly the bundles that are desired now."""
+    bundles = {
+        one["metadata"]["name"]: one["data"][BUNDLE_KEY] for one in desired if BUNDLE_KEY in (one.get("data") or {})
+    }
+    found = []
+    for one in placements:
+        name = name_of(one.placement)
+        lease = snapshot.children.get(ChildKey("Lease", name))
+        enforcement = enforcement_of(lease.manifest if lease else None, digest(bundles[name]))
+        found.append(replace(one, enforcement=enforcement))
+    return tuple(found)

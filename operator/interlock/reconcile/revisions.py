@@ -1,0 +1,236 @@
+"""The revisions of an agent now: which one is described, what each was reviewed with, and which may run."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from interlock.action.actions_bound import check_action
+from interlock.api.agent import Agent, Stage
+from interlock.api.binding import MCPBinding
+from interlock.api.refusals import Refusal
+from interlock.api.status import AgentReason, ConditionType
+from interlock.api.verification import BindingCondition
+from interlock.deployment.children.revisions import read_revision, revision_object_name
+from interlock.deployment.content import Content, content_of, content_size_refusal
+from interlock.deployment.effective import Effective, described_digest, effective
+from interlock.governance.governed import check_governance
+from interlock.orchestration.rollout_state import PlacementKey, RevisionRef, RolloutCommands, RolloutFacts
+from interlock.orchestration.soak import position
+from interlock.reconcile.layers import Verdict, check_layers, refuses_all
+from interlock.reconcile.rollout_status import RolloutRecord
+from interlock.reconcile.snapshot import KnownRevision, Snapshot
+from interlock_contract.revisions import RevisionUnreadableError
+
+
+@dataclass(frozen=True)
+class Revisions:
+    """The revisions of an agent now.
+
+    Attributes:
+        verdict: The verdict of the layers on what is described today.
+        wanted: Digest of what is described today; None while a layer refuses it.
+        known: What is known of each revision, by its digest.
+        allowed: Digests of the revisions that today's policy and bindings allow to run.
+        content_digests: Digests of stored contents that are not those of their revisions, by the latter.
+        is_unstored: The status is one of an earlier version, and the content of its revision is not known.
+        waiting: Why a new revision must wait; empty if it need not.
+    """
+
+    verdict: Verdict
+    wanted: str | None = None
+    known: Mapping[str, KnownRevision] = field(default_factory=dict)
+    allowed: frozenset[str] = frozenset()
+    content_digests: Mapping[str, str] = field(default_factory=dict)
+    is_unstored: bool = False
+    waiting: str = ""
+
+    def effective(self, snapshot: Snapshot, digest: str, stage: Stage) -> Effective | None:
+        """Return what holds for a revision in a stage; None where its content is not known."""
+        found = self.known.get(digest)
+        if found is None or snapshot.policy is None:
+            return None
+        return effective(found.content, snapshot.agent, snapshot.policy, snapshot.bindings, stage=stage)
+
+
+def needed_revisions(facts: RolloutFacts, commands: RolloutCommands) -> tuple[RevisionRef, ...]:
+    """Return the revisions whose contents a reconcile needs: those with placements, and that a rollback names."""
+    named = [*_candidates(facts), *(one.ref for one in facts.leaving)]
+    if commands.rollback is not None:
+        named += [one for one in facts.passed if one.name == commands.rollback.revision]
+    return tuple(dict.fromkeys(named))
+
+
+def _candidates(facts: RolloutFacts) -> list[RevisionRef]:
+    """Return the newest revision and the last good one: what is described today may be one of them."""
+    return [ref for ref in (facts.newest, facts.good.ref if facts.good is not None else None) if ref is not None]
+
+
+@dataclass(frozen=True)
+class MissingRevision:
+    """A revision that must be read.
+
+    Attributes:
+        digest: Its digest.
+        stored_digest: The digest of its content as it is stored.
+        name: The name of its ControllerRevision.
+    """
+
+    digest: str
+    stored_digest: str
+    name: str
+
+
+def missing_revisions(snapshot: Snapshot, record: RolloutRecord) -> tuple[MissingRevision, ...]:
+    """Return the needed revisions that were not read yet. A status of an earlier version has none to read."""
+    if record.is_earlier:
+        return ()
+    known = snapshot.revisions.keys() | snapshot.lost_revisions.keys()
+    missing = (ref for ref in needed_revisions(record.facts, snapshot.commands) if ref.digest not in known)
+    return tuple(_missing(snapshot, record, ref) for ref in missing)
+
+
+def _missing(snapshot: Snapshot, record: RolloutRecord, ref: RevisionRef) -> MissingRevision:
+    stored = record.content_digests.get(ref.digest, ref.digest)
+    return MissingRevision(ref.digest, stored, revision_object_name(snapshot.agent.metadata.name, ref.number, stored))
+
+
+def read_known(found: Mapping[str, Any], agent: Agent, missing: MissingRevision) -> KnownRevision:
+    """Read a ControllerRevision as the API server has it.
+
+    Raises:
+        RevisionUnreadableError: It is not what the status records, or this version cannot read it.
+    """
+    stored, content = read_revision(found, agent)
+    if stored.digest != missing.stored_digest:
+        raise RevisionUnreadableError(f"ControllerRevision {missing.name} has another content than the status records")
+    return KnownRevision(content, stored.data)
+
+
+def find_revisions(snapshot: Snapshot, record: RolloutRecord) -> Revisions:
+    """Return the revisions of the agent. Those that `missing_revisions` names must have been read.
+
+    Args:
+        snapshot: The snapshot.
+        record: What the status records.
+    """
+    facts, policy = record.facts, snapshot.policy
+    if policy is None or refuses_all(snapshot) is not None:
+        verdict = check_layers(snapshot, _current(snapshot.agent, facts, None))
+        return Revisions(verdict, known=snapshot.revisions, is_unstored=record.is_earlier)
+    today = content_of(snapshot.agent, policy, snapshot.bindings)
+    known, content_digests = dict(snapshot.revisions), dict(record.content_digests)
+    is_unstored = record.is_earlier
+    if record.is_earlier and facts.newest is not None and _is_unchanged(snapshot.agent):
+        known[facts.newest.digest] = KnownRevision(today)
+        content_digests[facts.newest.digest] = today.digest
+    candidates = dict.fromkeys(ref.digest for ref in _candidates(facts))
+    returned_to = {digest: known[digest].content for digest in candidates if digest in known}
+    described = described_digest(returned_to, snapshot.agent, policy, snapshot.bindings, today)
+    known.setdefault(described, KnownRevision(today))
+    verdict = check_layers(snapshot, _current(snapshot.agent, facts, described))
+    if verdict.layer is None and (refusal := _too_large(known[described].content)) is not None:
+        verdict = refusal
+    if verdict.layer is None:
+        is_unstored = False
+    found = Revisions(
+        verdict,
+        wanted=described if verdict.layer is None else None,
+        known=known,
+        content_digests=content_digests,
+        is_unstored=is_unstored,
+        waiting=_waiting(snapshot, known, facts, today) if _begins(facts, described) else "",
+    )
+    return replace(found, allowed=frozenset(_allowed(snapshot, facts, found)))
+
+
+def _begins(facts: RolloutFacts, described: str) -> bool:
+    return facts.newest is None or facts.newest.digest != described
+
+
+def _is_unchanged(agent: Agent) -> bool:
+    """Return True if the status is about today's spec, so that today's content is that of its revision."""
+    return agent.status is not None and agent.status.observed_generation == agent.metadata.generation
+
+
+def _current(agent: Agent, facts: RolloutFacts, described: str | None) -> int | None:
+    """Return the index of the stage that what is described has entered, None before its first."""
+    digest = described if described is not None else facts.newest.digest if facts.newest else ""
+    if facts.newest is None or facts.newest.digest != digest:
+        return None
+    return position(agent.spec.stages, facts.stage, digest)
+
+
+def _allowed(snapshot: Snapshot, facts: RolloutFacts, revisions: Revisions) -> Iterator[str]:
+    """Yield the digests of known revisions that no layer refuses in any stage that they may run in."""
+    stages = _stages_by_digest(facts)
+    for digest in revisions.known:
+        found = stages.get(digest, ()) or snapshot.agent.spec.stages[-1:]
+        if digest != revisions.wanted and all(_refusal(snapshot, revisions, digest, one) is None for one in found):
+            yield digest
+
+
+def _stages_by_digest(facts: RolloutFacts) -> dict[str, tuple[Stage, ...]]:
+    found: dict[str, tuple[Stage, ...]] = {}
+    entered: Iterable[tuple[PlacementKey | None, Stage | None]] = (
+        (facts.key, facts.stage.stage if facts.stage is not None else None),
+        *(((facts.good.key, facts.good.stage),) if facts.good is not None else ()),
+        *((one.key, one.stage) for one in facts.leaving),
+    )
+    for key, stage in entered:
+        if key is not None and stage is not None:
+            found[key.revision] = (*found.get(key.revision, ()), stage)
+    return found
+
+
+def _refusal(snapshot: Snapshot, revisions: Revisions, digest: str, stage: Stage) -> Refusal | None:
+    """Return why today's policy and bindings refuse a revision in a stage, or None."""
+    found = revisions.effective(snapshot, digest, stage)
+    if found is None:
+        return None
+    agent = in_stage(found.agent, stage)
+    # Rows must match the labels that it was reviewed with, and today's.
+    today = agent.model_copy(update={"metadata": snapshot.agent.metadata})
+    prices = snapshot.spending.find_prices(agent, found.policy)
+    governance = check_governance(agent, found.policy, prices) or check_governance(today, found.policy, prices)
+    return governance or check_action(agent, found.policy, found.bindings, is_attached=True)
+
+
+def in_stage(agent: Agent, stage: Stage) -> Agent:
+    """Return an Agent whose only stage is this one: its other stages are no reason to refuse it there."""
+    if agent.spec.rollout is None:
+        spec = agent.spec.model_copy(update={"environment": stage.environment})
+    else:
+        rollout = agent.spec.rollout.model_copy(update={"stages": (stage,)})
+        spec = agent.spec.model_copy(update={"rollout": rollout})
+    return agent.model_copy(update={"spec": spec})
+
+
+def _too_large(content: Content) -> Verdict | None:
+    sentence = content_size_refusal(content)
+    if sentence is None:
+        return None
+    return Verdict(ConditionType.ORCHESTRATED, Refusal(AgentReason.REVISION_TOO_LARGE, sentence))
+
+
+def _waiting(snapshot: Snapshot, revisions: Mapping[str, KnownRevision], facts: RolloutFacts, today: Content) -> str:
+    """Return why a new revision must wait, empty if it need not.
+
+    One that begins while the server of a binding is verified would begin twice: what was verified is part of it. One
+    that the Agent's own spec begins does not wait for those of other agents.
+    """
+    if facts.newest is None:
+        return ""
+    pending = next((one for one in snapshot.bindings if _is_being_verified(one)), None)
+    if pending is not None:
+        return f"MCPBinding {pending.metadata.name} is being verified"
+    before = revisions.get(facts.newest.digest)
+    is_own = before is None or (before.content.agent, before.content.labels) != (today.agent, today.labels)
+    return "" if is_own else snapshot.may_start
+
+
+def _is_being_verified(binding: MCPBinding) -> bool:
+    """Return True if the operator has not judged this spec of a binding yet, or its server is being verified."""
+    if binding.status is None or binding.status.observed_generation < binding.metadata.generation:
+        return True
+    condition = binding.status.condition(BindingCondition.VERIFIED)
+    return condition is None or condition.status == "Unknown"

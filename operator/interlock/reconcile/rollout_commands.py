@@ -1,0 +1,34 @@
+"""The commands about a rollout, as messages write them for people to run, and what they did to the newest revision."""
+
+from interlock.api.status import AgentReason
+from interlock.orchestration.rollout_state import StopReason
+from interlock.reconcile.agent_report import AgentReport
+from interlock_contract.names import PROMOTE, RETRY
+
+
+def annotate(report: AgentReport, annotation: str, value: str) -> str:
+    """Return the sentence with the command that sets an annotation, or removes it if the value is empty."""
+    metadata = report.agent.metadata
+    change = f"{annotation}={value} --overwrite" if value else f"{annotation}-"
+    return f"run: kubectl -n {metadata.namespace} annotate agents.interlock.dev {metadata.name} {change}"
+
+
+def approval_command(report: AgentReport) -> str:
+    """Return the sentence with the command that promotes the newest revision to its next stage."""
+    newest, following = report.facts.newest, report.decision.progress.following
+    name = newest.name if newest is not None else ""
+    return annotate(report, PROMOTE, f"{name}/{following.name}" if following is not None else name)
+
+
+def retry_command(report: AgentReport) -> str:
+    """Return the sentence with the command that starts the newest revision again."""
+    newest = report.facts.newest
+    return annotate(report, RETRY, newest.name if newest is not None else "")
+
+
+STOP_REASONS = {
+    StopReason.ABORTED: AgentReason.ABORTED,
+    StopReason.ROLLED_BACK: AgentReason.ROLLED_BACK,
+    StopReason.BREACHED: AgentReason.GATE_BREACHED,
+}
+"""The reasons of conditions about a revision that was stopped."""

@@ -1,0 +1,310 @@
+"""The facts about a rollout, read from the status of an Agent and written to it.
+
+The status is no trusted memory: an older version may have written it, or a user edited it. What cannot be read of it
+counts as absent, so that the rollout of that part begins again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from pydantic import ValidationError
+
+from interlock.api.agent import Agent, Stage
+from interlock.api.rollout_status import (
+    MAX_APPROVED,
+    MAX_COMMANDS,
+    MAX_EXCLUDED,
+    MAX_LEAVING,
+    MAX_PASSED,
+    MAX_SOURCES,
+    ApprovalStatus,
+    GoodStatus,
+    LeavingStatus,
+    RevisionStatus,
+    RolloutStatus,
+    StoppedStatus,
+    StoredPlacement,
+    StoredScope,
+)
+from interlock.api.shared_types import ScopeDimension
+from interlock.api.status import MAX_SOAKED_SECONDS, AgentStatus, RestartedPod, StageStatus
+from interlock.orchestration.orchestrated import PassedTime
+from interlock.orchestration.rollout_state import (
+    Approval,
+    GoodRevision,
+    LeavingPlacement,
+    PlacementKey,
+    RevisionRef,
+    RolloutFacts,
+    StoppedRevision,
+    StopReason,
+)
+from interlock.orchestration.soak import PodEnds, StageFacts, position
+
+_SECOND = timedelta(seconds=1)
+_MOST_TEXT = 1024
+
+
+@dataclass(frozen=True)
+class RolloutRecord:
+    """What the status records of a rollout.
+
+    Attributes:
+        facts: The facts.
+        collisions: The collision counts of placements' names.
+        content_digests: Digests of stored contents that are not the digests of their revisions, by the latter.
+        is_earlier: A version wrote it that stored no contents.
+    """
+
+    facts: RolloutFacts = field(default_factory=RolloutFacts)
+    collisions: Mapping[PlacementKey, int] = field(default_factory=dict)
+    content_digests: Mapping[str, str] = field(default_factory=dict)
+    is_earlier: bool = False
+
+    @property
+    def refs(self) -> tuple[RevisionRef, ...]:
+        """The revisions that the record names, each once."""
+        return refs_of(self.facts)
+
+
+def refs_of(facts: RolloutFacts) -> tuple[RevisionRef, ...]:
+    """Return the revisions that facts name, each once, the newest first."""
+    good = facts.good.ref if facts.good is not None else None
+    named = (facts.newest, good, *(one.ref for one in facts.leaving), *facts.passed[::-1])
+    return tuple(dict.fromkeys(ref for ref in named if ref is not None))
+
+
+def read_record(agent: Agent, *, last_number: int = 0) -> RolloutRecord:
+    """Return what an Agent's status records.
+
+    Args:
+        agent: The Agent.
+        last_number: The highest number that is known from elsewhere.
+    """
+    record = _read_record(agent)
+    highest = max(last_number, record.facts.last_number)
+    return replace(record, facts=replace(record.facts, last_number=highest))
+
+
+def _read_record(agent: Agent) -> RolloutRecord:
+    status = agent.status
+    if status is None:
+        return RolloutRecord()
+    if status.rollout is None:
+        return _read_earlier(agent, status)
+    return _read(status, status.rollout)
+
+
+def _read(status: AgentStatus, rollout: RolloutStatus) -> RolloutRecord:
+    newest = _ref(rollout.newest)
+    stopped = _read_stopped(rollout.stopped, newest)
+    stage = None if stopped is not None or newest is None else read_stage(status.stage, newest.digest)
+    good = _read_good(rollout.good)
+    leaving = tuple(one for stored in rollout.leaving if (one := _read_leaving(stored)) is not None)
+    passed = tuple(ref for one in rollout.passed if (ref := _ref(one)) is not None)
+    approved = tuple(Approval(one.stage, one.by, one.is_vouched, one.may_override_gates) for one in rollout.approved)
+    facts = RolloutFacts(
+        newest=newest,
+        stage=stage,
+        serving_since=rollout.serving_since if stage is not None else None,
+        was_ready=rollout.was_ready,
+        good=good,
+        passed=passed,
+        leaving=leaving,
+        stopped=stopped,
+        approved=approved,
+        last_number=rollout.last_number,
+        looked_at=rollout.looked_at,
+    )
+    stored = (rollout.newest, *rollout.passed)
+    digests = {one.digest: one.content_digest for one in stored if one is not None and one.content_digest}
+    return RolloutRecord(facts, _read_collisions(status, rollout, facts), digests)
+
+
+def _read_collisions(status: AgentStatus, rollout: RolloutStatus, facts: RolloutFacts) -> dict[PlacementKey, int]:
+    stored = (*rollout.leaving, *((rollout.good,) if rollout.good is not None else ()))
+    found = {PlacementKey(one.stage, one.digest): one.collision_count for one in stored}
+    if facts.key is not None and status.stage is not None:
+        found[facts.key] = status.stage.collision_count
+    return found
+
+
+def _read_earlier(agent: Agent, status: AgentStatus) -> RolloutRecord:
+    """Read a status of a version that knew one revision at a time: it is the first one, and it served.
+
+    It is good if it was Ready in its last stage. Its digest stays, so that its pods stay.
+    """
+    stage = read_stage(status.stage, status.stage.revision) if status.stage is not None else None
+    if status.stage is None or stage is None:
+        return RolloutRecord()
+    ref = RevisionRef(1, stage.revision)
+    stages = agent.spec.stages
+    is_last = bool(stages) and position(stages, stage, stage.revision) == len(stages) - 1
+    good = None
+    if is_last and stage.ready_since is not None:
+        good = GoodRevision(ref, stage.stage, stage.ready_since, stage.ready_since)
+    facts = RolloutFacts(
+        newest=ref,
+        stage=stage,
+        serving_since=stage.ready_since or stage.entered_at,
+        was_ready=stage.ready_since is not None or stage.soaked > timedelta() or stage.passed != PassedTime(),
+        good=good,
+        passed=(ref,) if good is not None else (),
+        last_number=1,
+    )
+    key = PlacementKey(stage.stage.name, stage.revision)
+    return RolloutRecord(facts, {key: status.stage.collision_count}, is_earlier=True)
+
+
+def read_stage(stored: StageStatus | None, revision: str) -> StageFacts | None:
+    """Return the facts about a recorded stage; None where another revision is in it, or it cannot be read."""
+    if stored is None or stored.revision != revision:
+        return None
+    stage = _stage(stored.name, stored.environment, stored.scope)
+    if stage is None:
+        return None
+    return StageFacts(
+        stage=stage,
+        revision=stored.revision,
+        entered_at=stored.entered_at,
+        ready_since=stored.ready_since,
+        soaked=timedelta(seconds=stored.soaked_seconds),
+        restarts=stored.restarts,
+        counted=tuple(PodEnds(one.uid, one.restarts) for one in stored.restarted_pods),
+        restarted_at=stored.soak_restarted_at,
+        passed=PassedTime(
+            staging=timedelta(seconds=stored.passed_staging_seconds),
+            limited=timedelta(seconds=stored.passed_limited_seconds),
+        ),
+    )
+
+
+def _stage(name: str, environment: str, scope: tuple[ScopeDimension, ...]) -> Stage | None:
+    try:
+        return Stage(name=name, environment=environment, scope=scope or None)
+    except ValidationError:
+        return None  # no stage of a spec may have this name
+
+
+def _ref(stored: RevisionStatus | StoredPlacement | None) -> RevisionRef | None:
+    return None if stored is None else RevisionRef(stored.number, stored.digest)
+
+
+def _read_stopped(stored: StoppedStatus | None, newest: RevisionRef | None) -> StoppedRevision | None:
+    """A stop that cannot be read is a stop nevertheless: what was stopped does not start again by itself."""
+    if stored is None or newest is None:
+        return None
+    known = {reason.value: reason for reason in StopReason}
+    return StoppedRevision(newest, stored.at, known.get(stored.reason, StopReason.ABORTED), stored.by, stored.message)
+
+
+def _read_good(stored: GoodStatus | None) -> GoodRevision | None:
+    if stored is None or (stage := _stage(stored.stage, stored.environment, stored.scope)) is None:
+        return None
+    return GoodRevision(RevisionRef(stored.number, stored.digest), stage, stored.since, stored.serving_since)
+
+
+def _read_leaving(stored: LeavingStatus) -> LeavingPlacement | None:
+    stage = _stage(stored.stage, stored.environment, stored.scope)
+    if stage is None:
+        return None
+    excluded = tuple(one.scope for one in stored.excluded)
+    return LeavingPlacement(RevisionRef(stored.number, stored.digest), stage, stored.draining_since, excluded)
+
+
+def write_rollout(record: RolloutRecord, sources: tuple[str, ...] = ()) -> RolloutStatus:
+    """Return what the status must record, besides the current stage.
+
+    Args:
+        record: The facts, and what belongs to them.
+        sources: The sources of the revisions that have placements.
+    """
+    facts, collisions, digests = record.facts, record.collisions, record.content_digests
+    return RolloutStatus(
+        newest=_write_ref(facts.newest, digests) if facts.newest is not None else None,
+        serving_since=facts.serving_since,
+        was_ready=facts.was_ready,
+        good=_write_good(facts.good, collisions) if facts.good is not None else None,
+        passed=tuple(_write_ref(ref, digests) for ref in facts.passed[-MAX_PASSED:]),
+        leaving=tuple(_write_leaving(one, collisions) for one in facts.leaving[:MAX_LEAVING]),
+        stopped=_write_stopped(facts.stopped) if facts.stopped is not None else None,
+        approved=tuple(
+            ApprovalStatus(
+                stage=one.stage,
+                by=one.by[:_MOST_TEXT],
+                is_vouched=one.is_vouched,
+                may_override_gates=one.may_override_gates,
+            )
+            for one in facts.approved[-MAX_APPROVED:]
+        ),
+        last_number=facts.last_number,
+        sources=sources[:MAX_SOURCES],
+        looked_at=tuple(one[:256] for one in facts.looked_at[:MAX_COMMANDS]),
+    )
+
+
+def write_stage(facts: StageFacts, ref: RevisionRef, collisions: int) -> StageStatus:
+    """Return the status of a stage, without what follows it.
+
+    Args:
+        facts: The facts about it.
+        ref: The revision that is in it.
+        collisions: The collision count of the placement's names.
+    """
+    return StageStatus(
+        name=facts.stage.name,
+        environment=facts.stage.environment,
+        scope=facts.stage.scope or (),
+        number=ref.number,
+        revision=facts.revision,
+        revision_name=ref.name,
+        collision_count=collisions,
+        entered_at=facts.entered_at,
+        ready_since=facts.ready_since,
+        soaked_seconds=min(facts.soaked // _SECOND, MAX_SOAKED_SECONDS),
+        restarts=facts.restarts,
+        restarted_pods=tuple(RestartedPod(uid=one.uid, restarts=one.ends) for one in facts.counted),
+        soak_restarted_at=facts.restarted_at,
+        passed_staging_seconds=min(facts.passed.staging // _SECOND, MAX_SOAKED_SECONDS),
+        passed_limited_seconds=min(facts.passed.limited // _SECOND, MAX_SOAKED_SECONDS),
+    )
+
+
+def _write_ref(ref: RevisionRef, digests: Mapping[str, str]) -> RevisionStatus:
+    return RevisionStatus(number=ref.number, digest=ref.digest, content_digest=digests.get(ref.digest, ""))
+
+
+def _write_good(good: GoodRevision, collisions: Mapping[PlacementKey, int]) -> GoodStatus:
+    return GoodStatus(
+        number=good.ref.number,
+        digest=good.ref.digest,
+        stage=good.stage.name,
+        environment=good.stage.environment,
+        scope=good.stage.scope or (),
+        collision_count=collisions.get(good.key, 0),
+        since=good.since,
+        serving_since=good.serving_since,
+    )
+
+
+def _write_leaving(one: LeavingPlacement, collisions: Mapping[PlacementKey, int]) -> LeavingStatus:
+    return LeavingStatus(
+        number=one.ref.number,
+        digest=one.ref.digest,
+        stage=one.stage.name,
+        environment=one.stage.environment,
+        scope=one.stage.scope or (),
+        collision_count=collisions.get(one.key, 0),
+        draining_since=one.draining_since,
+        excluded=tuple(StoredScope(scope=scope) for scope in one.excluded[:MAX_EXCLUDED]),
+    )
+
+
+def _write_stopped(stopped: StoppedRevision) -> StoppedStatus:
+    return StoppedStatus(
+        at=stopped.at,
+        reason=stopped.why.value,
+        by=stopped.by[:_MOST_TEXT],
+        message=stopped.message[:_MOST_TEXT],
+    )

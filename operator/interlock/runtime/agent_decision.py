@@ -1,0 +1,118 @@
+"""The decision on one Agent with all that it needs: revisions that are read, ledgers and revisions that are created."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from interlock.api.agent import Agent
+from interlock.cluster.applier import Applier, ApplyFailed
+from interlock.cluster.revision_store import RevisionStore
+from interlock.governance.authors import AUTHOR_POLICY
+from interlock.governance.budgets import addressee_of
+from interlock.orchestration.commands import COMMANDS_POLICY
+from interlock.reconcile.agent import ReconcileResult, reconcile
+from interlock.reconcile.snapshot import Snapshot
+from interlock.runtime.snapshot_reader import SnapshotReader, Turn
+from interlock_contract.names import ROLLOUT_COMMANDS
+from interlock_kube.installed_policies import InstalledPolicies
+from interlock_kube.resource_types import Key
+
+HISTORY: Final = 10
+"""How many revisions of an agent are kept."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a reconcile has decided.
+
+    Attributes:
+        snapshot: The snapshot.
+        result: What has to be done.
+        failure: What keeps it from being done; None if nothing does.
+        is_unrecorded: Its revisions could not be stored, so that the status must not name them.
+    """
+
+    snapshot: Snapshot
+    result: ReconcileResult
+    failure: ApplyFailed | None = None
+    is_unrecorded: bool = False
+
+
+class AgentDecider:
+    """Decides on Agents.
+
+    Args:
+        reader: Builds the snapshot of an Agent.
+        applier: Creates ledgers.
+        revisions: Reads and creates revisions.
+        policies: Tells whether admission policies are installed.
+    """
+
+    def __init__(
+        self, reader: SnapshotReader, applier: Applier, revisions: RevisionStore, policies: InstalledPolicies
+    ) -> None:
+        self._reader = reader
+        self._applier = applier
+        self._revisions = revisions
+        self._policies = policies
+
+    def may_start_pods(self, key: Key, uid: str) -> bool:
+        """Return True unless the Agent was killed, or deleted, or the kill controller was lost since its snapshot."""
+        return self._reader.may_start_pods(key, uid)
+
+    async def decide(self, key: Key, now: datetime, secret_created_at: datetime | None) -> Decided | None:
+        """Return what has to be done for an Agent; None where there is none.
+
+        Raises:
+            ApiError: The API server gives no answer about a revision.
+        """
+        agent = self._reader.agent(key)
+        if agent is None:
+            return None
+        turn = Turn(
+            secret_created_at,
+            are_commands_checked=await self._are_commands_checked(agent),
+            last_number=await self._last_number(agent),
+        )
+        snapshot = self._reader.read(key, turn)
+        if snapshot is None:
+            return None
+        result = reconcile(snapshot, now)
+        if result.missing_revisions:
+            turn = replace(turn, lost_revisions=await self._revisions.read(snapshot.agent, result.missing_revisions))
+            snapshot = self._reader.read(key, turn) or snapshot
+            result = reconcile(snapshot, now)
+        if result.new_revisions and await self._policies.is_validating(AUTHOR_POLICY):
+            turn = replace(turn, are_authors_checked=True)
+            snapshot = self._reader.read(key, turn) or snapshot
+            result = reconcile(snapshot, now)
+        return await self._prepare(key, snapshot, result, turn, now)
+
+    async def _prepare(
+        self, key: Key, snapshot: Snapshot, result: ReconcileResult, turn: Turn, now: datetime
+    ) -> Decided:
+        """Create what must exist before anything else is done."""
+        if result.missing_ledgers:
+            try:
+                await self._applier.create_ledgers(key[0], result.missing_ledgers, addressee_of(snapshot.agent))
+            except ApplyFailed as failure:
+                return Decided(snapshot, result, failure, is_unrecorded=bool(result.new_revisions))
+            snapshot = self._reader.read(key, turn) or snapshot
+            result = reconcile(snapshot, now)
+        if result.new_revisions:
+            try:
+                await self._revisions.create(snapshot.agent, result.new_revisions)
+            except ApplyFailed as failure:
+                return Decided(snapshot, result, failure, is_unrecorded=True)
+            needed = {one.number for one in result.revisions}
+            await self._revisions.prune(snapshot.agent, needed, now, count=HISTORY)
+        return Decided(snapshot, result)
+
+    async def _are_commands_checked(self, agent: Agent) -> bool:
+        stands = any(name in agent.metadata.annotations for name in ROLLOUT_COMMANDS)
+        return stands and await self._policies.is_validating(COMMANDS_POLICY)
+
+    async def _last_number(self, agent: Agent) -> int:
+        """Return the highest number of stored revisions where no status says it: a number is never given twice."""
+        is_known = agent.status is not None and (agent.status.rollout is not None or agent.status.stage is not None)
+        return 0 if is_known else await self._revisions.highest_number(agent)

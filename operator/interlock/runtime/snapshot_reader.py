@@ -1,0 +1,163 @@
+"""The reader of snapshots of Agents, from the caches of the operator."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from interlock.api.agent import Agent, AgentSpec, Template
+from interlock.api.binding import MCPBinding
+from interlock.api.policy import AgentPolicy
+from interlock.api.shared_types import ObjectMeta
+from interlock.api.stored_status import read_agent_status
+from interlock.cluster.child_cache import ChildCache
+from interlock.cluster.resource_cache import ResourceCache, parse_agent
+from interlock.deployment.observed.pod_reports import AgentPods
+from interlock.deployment.placement import ApiServerAddress
+from interlock.orchestration.commands import read_commands
+from interlock.reconcile.revisions import needed_revisions
+from interlock.reconcile.rollout_status import read_record
+from interlock.reconcile.snapshot import BudgetSnapshot, KnownRevision, Snapshot, Unreadable
+from interlock.settings import OperatorSettings
+from interlock_contract.kill import KillLatch, observe
+from interlock_kube.client import Json
+from interlock_kube.resource_types import Key
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one reconcile has found out besides what the caches hold.
+
+    Attributes:
+        secret_created_at: See `Snapshot`.
+        lost_revisions: See `Snapshot`.
+        are_commands_checked: Whether the API server checks who gives commands.
+        are_authors_checked: See `Snapshot`.
+        last_number: The highest number of the agent's stored revisions, if its status has no rollout.
+    """
+
+    secret_created_at: datetime | None = None
+    lost_revisions: Mapping[str, str] = field(default_factory=dict)
+    are_commands_checked: bool = False
+    are_authors_checked: bool = False
+    last_number: int = 0
+
+
+class SnapshotReader:
+    """Builds snapshots of Agents.
+
+    Args:
+        cache: The objects that users apply.
+        children: The children of Agents.
+        settings: The operator's settings.
+        operator_key: The key from which the keys of agents are derived.
+        kill_seen: Returns the switch's value where the second watch has seen it engaged.
+        starts_pods: Returns whether new pods may start.
+        pods: Returns the reports of an Agent's pods, and when they were Ready since a moment.
+        api_server: Returns the addresses of the API server.
+    """
+
+    def __init__(
+        self,
+        cache: ResourceCache,
+        children: ChildCache,
+        settings: OperatorSettings,
+        *,
+        operator_key: bytes,
+        kill_seen: Callable[[Key], str | None],
+        starts_pods: Callable[[], bool] = lambda: True,
+        pods: Callable[[Key, datetime | None], AgentPods] = lambda *_: AgentPods(),
+        api_server: Callable[[], ApiServerAddress] = ApiServerAddress,
+    ) -> None:
+        self._cache = cache
+        self._children = children
+        self._settings = settings
+        self._operator_key = operator_key
+        self._kill_seen = kill_seen
+        self._starts_pods = starts_pods
+        self._pods = pods
+        self._api_server = api_server
+        self.spending_of: Callable[[Agent, AgentPolicy], BudgetSnapshot] = lambda *_: BudgetSnapshot()
+        """Returns the ledgers that an Agent may spend from, and the prices of its models under its policy."""
+        self.revisions_of: Callable[[Agent, Iterable[str]], Mapping[str, KnownRevision]] = lambda *_: {}
+        """Returns those of an Agent's revisions with these digests that are kept."""
+
+    def may_start_pods(self, key: Key, uid: str) -> bool:
+        """Return True unless the Agent was killed, or deleted, or the kill controller was lost since its snapshot.
+
+        Args:
+            key: The Agent.
+            uid: Its uid. Another Agent may have its name by now.
+        """
+        raw = self._cache.agent(key)
+        if raw is None or raw["metadata"]["uid"] != uid or raw["metadata"].get("deletionTimestamp"):
+            return False
+        if self._kill_seen(key) is not None or not self._starts_pods():
+            return False
+        return observe(KillLatch(), raw["metadata"].get("annotations"), raw.get("status")).message is None
+
+    def agent(self, key: Key) -> Agent | None:
+        """Return an Agent, or a substitute for one that cannot be read; None where there is none."""
+        raw = self._cache.agent(key)
+        if raw is None:
+            return None
+        parsed = parse_agent(raw)
+        return _placeholder(raw) if isinstance(parsed, Unreadable) else parsed
+
+    def read(self, key: Key, turn: Turn | None = None) -> Snapshot | None:
+        """Return the snapshot of an Agent; None where there is no such Agent.
+
+        Args:
+            key: The Agent.
+            turn: What this reconcile has found out besides; None for nothing.
+        """
+        raw = self._cache.agent(key)
+        if raw is None:
+            return None
+        turn = turn or Turn()
+        parsed = parse_agent(raw)
+        agent = _placeholder(raw) if isinstance(parsed, Unreadable) else parsed
+        commands = read_commands(agent.metadata.annotations, is_checked=turn.are_commands_checked)
+        needed = needed_revisions(read_record(agent).facts, commands)
+        revisions = self.revisions_of(agent, [ref.digest for ref in needed])
+        sources = {use.source for use in agent.spec.bindings}
+        sources |= {source for known in revisions.values() for source in known.content.sources}
+        bindings = tuple(
+            one for one in self._cache.bindings(key[0]) if isinstance(one, Unreadable) or one.spec.source in sources
+        )
+        policy_ref = agent.spec.policy_ref
+        policy = self._cache.policy((key[0], policy_ref.name)) if policy_ref else None
+        problems = (parsed, policy, *bindings)
+        return Snapshot(
+            agent=agent,
+            policy=None if isinstance(policy, Unreadable) else policy,
+            bindings=tuple(binding for binding in bindings if isinstance(binding, MCPBinding)),
+            children=self._children.of(key, agent.metadata.uid),
+            guard_image=self._settings.guard_image,
+            audit_url=self._settings.audit_url,
+            unreadable=tuple(problem for problem in problems if isinstance(problem, Unreadable)),
+            kill_seen=self._kill_seen(key),
+            starts_pods=self._starts_pods(),
+            api_server=self._api_server(),
+            pods=self._pods(key, _ready_since(agent)),
+            operator_key=self._operator_key,
+            spending=self.spending_of(agent, policy) if isinstance(policy, AgentPolicy) else BudgetSnapshot(),
+            secret_created_at=turn.secret_created_at,
+            revisions=revisions,
+            lost_revisions=turn.lost_revisions,
+            commands=commands,
+            are_authors_checked=turn.are_authors_checked,
+            last_number=turn.last_number,
+        )
+
+
+def _ready_since(agent: Agent) -> datetime | None:
+    return agent.status.stage.ready_since if agent.status and agent.status.stage else None
+
+
+def _placeholder(raw: Json) -> Agent:
+    """Return a substitute for an Agent that cannot be read: it has no children and is refused."""
+    return Agent(
+        metadata=ObjectMeta.model_validate(raw["metadata"]),
+        spec=AgentSpec(template=Template(image="unreadable")),
+        status=read_agent_status(raw.get("status")),
+    )

@@ -1,0 +1,292 @@
+"""Rollouts of an agent that serves already: the last good revision serves what the new one does not, all the way."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from interlock.api.status import ConditionType
+from interlock.deployment.names import Manifest
+from interlock.orchestration.rollout_state import Command, RolloutCommands
+from interlock_contract.bundle import BUNDLE_KEY, Bundle, parse_bundle
+from tests.requirements import requirement
+from tests.support.builders import AgentBuilder, a_binding, a_policy, a_snapshot, a_stage, an_agent, hours, seconds
+from tests.support.simulation import Simulation
+
+REGION = {"region": ["eu-west"]}
+STAGES = (
+    a_stage("staging", lasting="168h"),
+    a_stage("region", "production", scope=REGION, lasting="48h"),
+    a_stage("everywhere", "production"),
+)
+AGENT = an_agent().with_stages(*STAGES)
+CHANGED = AGENT.with_template(image="example/agent:2")
+
+
+def a_served_agent(agent: AgentBuilder = AGENT) -> Simulation:
+    """Return an agent whose first revision has passed all stages."""
+    simulation = Simulation(a_snapshot().of(agent).with_policy(a_policy()).with_bindings(a_binding()))
+    pass_stages(simulation)
+    simulation.wait(seconds(30))
+    simulation.run()
+    assert simulation.condition(ConditionType.PROGRESSING).reason == "RolloutComplete"
+    return simulation
+
+
+def pass_stages(simulation: Simulation) -> None:
+    for span in (seconds(0), hours(168), hours(48)):
+        simulation.wait(span)
+        simulation.run()
+
+
+def workloads(simulation: Simulation) -> dict[str, Manifest]:
+    """Return the Deployments by stage and image."""
+    found = (child.manifest for key, child in simulation.snapshot.children.items() if key.kind == "Deployment")
+    return {_placement(one): one for one in found}
+
+
+def _placement(workload: Manifest) -> str:
+    labels = workload["spec"]["template"]["metadata"]["labels"]
+    [agent] = [one for one in workload["spec"]["template"]["spec"]["containers"] if one["name"] == "agent"]
+    return f"{labels['interlock.dev/stage']} {agent['image'].rpartition(':')[2]}"
+
+
+def bundles(simulation: Simulation) -> list[Bundle]:
+    texts = (child.manifest.get("data") or {} for child in simulation.snapshot.children.values())
+    return [parse_bundle(data[BUNDLE_KEY]) for data in texts if BUNDLE_KEY in data]
+
+
+def serves(simulation: Simulation) -> list[tuple[str, str]]:
+    """Return what each placement serves, as the status says it."""
+    return [(one.stage, one.serves) for one in simulation.status.placements]
+
+
+def command(simulation: Simulation, verb: str, revision: str, stage: str = "") -> None:
+    """Let one command stand on the Agent."""
+    given = RolloutCommands(**{verb: Command(revision, stage, by="ada@example.com", is_vouched=True)})
+    simulation.snapshot = replace(simulation.snapshot, commands=given)
+
+
+def newest_name(simulation: Simulation) -> str:
+    rollout = simulation.status.rollout
+    assert rollout is not None
+    assert rollout.newest is not None
+    return f"{rollout.newest.number}-{rollout.newest.digest[:10]}"
+
+
+def test_the_last_good_revision_serves_all_that_the_new_one_does_not_and_is_never_restarted() -> None:
+    simulation = a_served_agent()
+    template = workloads(simulation)["everywhere 1"]["spec"]["template"]
+
+    simulation.apply(CHANGED)
+    simulation.run()
+    assert serves(simulation) == [("staging", "all"), ("everywhere", "all")]
+    assert workloads(simulation)["everywhere 1"]["spec"]["template"] == template
+
+    simulation.wait(hours(168))
+    simulation.run()
+    assert serves(simulation) == [("region", "region=eu-west"), ("everywhere", "all but region=eu-west")]
+    [rest] = [one for one in bundles(simulation) if one.stage == "everywhere"]
+    assert [[(limit.dimension, limit.values) for limit in scope] for scope in rest.excluded] == [
+        [("region", ("eu-west",))]
+    ]
+    assert workloads(simulation)["everywhere 1"]["spec"]["template"] == template
+    assert simulation.condition(ConditionType.SERVING).status == "True"
+
+    simulation.wait(hours(48))
+    simulation.run()
+    assert serves(simulation) == [("everywhere", "all")]
+    assert set(workloads(simulation)) == {"everywhere 2"}
+    assert simulation.condition(ConditionType.PROGRESSING).reason == "RolloutComplete"
+
+
+def test_ready_is_false_until_the_new_revision_was_ready_once() -> None:
+    simulation = a_served_agent()
+
+    simulation.apply(CHANGED)
+    simulation.settle()
+
+    ready = simulation.condition(ConditionType.READY)
+    assert (ready.status, ready.reason) == ("False", "NewRevisionStarting")
+    assert simulation.condition(ConditionType.SERVING).status == "True"
+    simulation.run()
+    assert simulation.condition(ConditionType.READY).status == "True"
+    progressing = simulation.condition(ConditionType.PROGRESSING)
+    assert (progressing.status, progressing.reason) == ("True", "Soaking")
+
+
+def test_a_spec_that_a_layer_refuses_leaves_the_last_good_revision_running() -> None:
+    simulation = a_served_agent()
+    before = workloads(simulation)
+
+    simulation.apply(AGENT.using("crm", "mail"))
+    simulation.run()
+
+    ready = simulation.condition(ConditionType.READY)
+    assert (ready.status, ready.reason) == ("False", "DataAccessMissing")
+    assert workloads(simulation) == before
+    assert simulation.condition(ConditionType.SERVING).status == "True"
+
+
+def test_a_policy_that_takes_a_row_away_ends_the_last_good_revision_too() -> None:
+    simulation = a_served_agent()
+    simulation.apply(CHANGED)
+    simulation.run()
+
+    simulation.find_policy(a_policy().giving_nothing())
+    simulation.run()
+
+    assert simulation.snapshot.children == {}
+    assert simulation.condition(ConditionType.SERVING).status == "False"
+
+
+@pytest.mark.parametrize("spans", [(), (hours(168),)], ids=["in staging", "in one region"])
+def test_an_abort_ends_the_pods_of_the_new_revision_and_the_good_one_serves_all(spans: tuple[timedelta, ...]) -> None:
+    simulation = a_served_agent()
+    simulation.apply(CHANGED)
+    simulation.run()
+    for span in spans:
+        simulation.wait(span)
+        simulation.run()
+    aborted = newest_name(simulation)
+
+    command(simulation, "abort", aborted)
+    simulation.run()
+
+    assert set(workloads(simulation)) == {"everywhere 1"}
+    assert serves(simulation) == [("everywhere", "all")]
+    assert simulation.condition(ConditionType.READY).status == "True"
+    degraded = simulation.condition(ConditionType.DEGRADED)
+    assert (degraded.status, degraded.reason) == ("True", "Aborted")
+    assert simulation.status.history[-1].by == "ada@example.com"
+    simulation.wait(hours(999))
+    simulation.forget()
+    simulation.run()
+    assert set(workloads(simulation)) == {"everywhere 1"}, "nothing retries by itself"
+
+
+def test_a_retry_names_the_aborted_revision_and_runs_it_under_a_new_number() -> None:
+    simulation = a_served_agent()
+    simulation.apply(CHANGED)
+    simulation.run()
+    aborted = newest_name(simulation)
+    command(simulation, "abort", aborted)
+    simulation.run()
+
+    command(simulation, "retry", aborted)
+    simulation.run()
+
+    assert simulation.stage == "staging"
+    assert newest_name(simulation).partition("-")[2] == aborted.partition("-")[2]
+    assert newest_name(simulation) != aborted
+
+
+def test_a_revision_after_an_aborted_one_is_rolled_out() -> None:
+    simulation = a_served_agent()
+    simulation.apply(CHANGED)
+    simulation.run()
+    command(simulation, "abort", newest_name(simulation))
+    simulation.run()
+
+    simulation.apply(AGENT.with_template(image="example/agent:3"))
+    simulation.run()
+
+    assert set(workloads(simulation)) == {"staging 3", "everywhere 1"}
+
+
+def test_a_rollback_brings_an_earlier_revision_back_before_the_present_one_goes() -> None:
+    simulation = a_served_agent()
+    first = newest_name(simulation)
+    simulation.apply(CHANGED)
+    pass_stages(simulation)
+    assert set(workloads(simulation)) == {"everywhere 2"}
+
+    command(simulation, "rollback", first)
+    simulation.settle()
+    assert set(workloads(simulation)) == {"everywhere 1", "everywhere 2"}, "the new pods are not Ready yet"
+    simulation.run()
+
+    assert set(workloads(simulation)) == {"everywhere 1"}
+    assert simulation.condition(ConditionType.READY).status == "True"
+    assert simulation.condition(ConditionType.DEGRADED).reason == "RolledBack"
+
+
+def test_a_kill_in_mid_rollout_ends_every_pod_and_a_release_brings_both_revisions_back() -> None:
+    simulation = a_served_agent()
+    simulation.apply(CHANGED)
+    simulation.run()
+
+    simulation.kill()
+    simulation.run()
+    assert {one["spec"]["replicas"] for one in workloads(simulation).values()} == {0}
+    assert simulation.condition(ConditionType.SERVING).reason == "KillSwitch"
+
+    simulation.release()
+    simulation.run()
+    assert set(workloads(simulation)) == {"staging 2", "everywhere 1"}
+    assert {one["spec"]["replicas"] for one in workloads(simulation).values()} == {1}
+
+
+def test_a_placement_with_a_port_for_tasks_drains_before_it_is_deleted() -> None:
+    simulation = a_served_agent(AGENT.taking_tasks())
+    simulation.apply(CHANGED.taking_tasks())
+    pass_stages(simulation)
+
+    assert [one.is_draining for one in bundles(simulation)].count(True) == 2
+    assert simulation.peek().requeue_at == simulation.now + seconds(30)
+    simulation.wait(seconds(30))
+    simulation.run()
+    assert set(workloads(simulation)) == {"everywhere 2"}
+
+
+@requirement("revision.contents", "rollout.starts-again")
+def test_another_policy_starts_at_the_first_stage() -> None:
+    simulation = a_served_agent()
+    simulation.find_policy(a_policy("lax"))
+    simulation.apply(AGENT.under("lax"))
+    simulation.run()
+    assert simulation.stage == "staging"
+
+
+def test_a_good_revision_whose_content_is_lost_does_not_run_and_says_so() -> None:
+    simulation = a_served_agent()
+    simulation.apply(CHANGED)
+    simulation.run()
+    simulation.forget()
+    simulation.revisions = {name: one for name, one in simulation.revisions.items() if "-1-" not in name}
+
+    simulation.run()
+
+    assert set(workloads(simulation)) == {"staging 2"}
+    degraded = simulation.condition(ConditionType.DEGRADED)
+    assert (degraded.status, degraded.reason) == ("True", "GoodRevisionLost")
+    assert "triage-1-" in degraded.message
+
+
+def test_a_newest_revision_whose_content_is_lost_is_stored_again() -> None:
+    simulation = a_served_agent()
+    before = workloads(simulation)
+    simulation.forget()
+    kept, simulation.revisions = simulation.revisions, {}
+
+    simulation.run()
+
+    assert simulation.revisions.keys() == kept.keys()
+    assert workloads(simulation) == before
+
+
+def test_a_policy_that_loosens_waits_for_the_rollouts_of_others_and_the_agent_stays_ready() -> None:
+    simulation = a_served_agent()
+    before = workloads(simulation)
+    simulation.snapshot = replace(simulation.snapshot, may_start="3 of 3 rollouts are under way")
+
+    simulation.find_policy(a_policy().giving("triage", "crm", delete=["contacts"]))
+    simulation.run()
+
+    assert workloads(simulation) == before
+    assert simulation.condition(ConditionType.READY).status == "True"
+    progressing = simulation.condition(ConditionType.PROGRESSING)
+    assert (progressing.reason, "3 of 3" in progressing.message) == ("WaitingToStart", True)
+    simulation.snapshot = replace(simulation.snapshot, may_start="")
+    simulation.run()
+    assert simulation.stage == "staging"

@@ -1,0 +1,17 @@
+"""The decider of a reconciler of Agents in tests: it stores revisions through the client of the test."""
+
+from typing import Any
+
+from interlock.cluster.applier import Applier
+from interlock.cluster.revision_store import RevisionStore
+from interlock.runtime.agent_decision import AgentDecider
+from interlock.runtime.snapshot_reader import SnapshotReader
+from interlock_contract.clock import monotonic
+from interlock_kube.installed_policies import InstalledPolicies
+
+
+def a_decider(client: Any, reader: SnapshotReader, applier: Applier) -> AgentDecider:
+    """Return a decider with a store of revisions."""
+    revisions = RevisionStore(client)
+    reader.revisions_of = revisions.known
+    return AgentDecider(reader, applier, revisions, InstalledPolicies(client, monotonic))
