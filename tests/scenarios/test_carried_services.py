@@ -233,8 +233,10 @@ def test_a_placement_with_a_port_for_tasks_drains_before_it_is_deleted() -> None
     pass_stages(simulation)
 
     assert [one.is_draining for one in bundles(simulation)].count(True) == 2
-    assert simulation.peek().requeue_at == simulation.now + seconds(30)
-    simulation.wait(seconds(30))
+    assert simulation.peek().requeue_at == simulation.now + seconds(10), "the least time, in which nodes learn of it"
+    simulation.wait(seconds(10))
+    assert simulation.peek().requeue_at == simulation.now + seconds(20)
+    simulation.wait(seconds(20))
     simulation.run()
     assert set(workloads(simulation)) == {"everywhere 2"}
 

@@ -116,9 +116,9 @@ def _left(
 
 
 def _is_drained(one: LeavingPlacement, context: Context) -> bool:
-    return (
-        one.key not in context.seen.placements
-        or context.of(one.key).is_drained
-        or one.draining_since is None
-        or context.now - one.draining_since >= context.rules.drain_timeout
-    )
+    if one.key not in context.seen.placements or one.draining_since is None:
+        return True
+    drained_for = context.now - one.draining_since
+    if drained_for >= context.rules.drain_timeout:
+        return True
+    return drained_for >= context.rules.least_drain and context.of(one.key).is_drained

@@ -90,6 +90,7 @@ def _describe(facts: RolloutFacts, context: Context) -> tuple[RolloutFacts, str]
 
 
 def _next_at(facts: RolloutFacts, progress: RolloutProgress, context: Context) -> datetime | None:
-    drains = (one.draining_since + context.rules.drain_timeout for one in facts.leaving if one.draining_since)
+    spans = (context.rules.least_drain, context.rules.drain_timeout)
+    drains = (one.draining_since + span for one in facts.leaving if one.draining_since for span in spans)
     times = [*drains, *([progress.due_at] if progress.due_at is not None else [])]
     return min((time for time in times if time > context.now), default=None)

@@ -297,6 +297,7 @@ class RolloutRules:
         gated: Names of the stages that have gates, so that a verdict that is missing is none.
         on_breach: What a breached gate does.
         drain_timeout: How long a placement drains at most.
+        least_drain: How long it drains at least, until no node sends new tasks to it any more.
         history: How many revisions can be rolled back to, at least one.
         class_of: The classes of environments under the agent's policy.
         hold_before: The policy's minimums, see `interlock.orchestration.orchestrated.hold_before`.
@@ -306,6 +307,7 @@ class RolloutRules:
     gated: frozenset[str] = frozenset()
     on_breach: OnBreach = OnBreach.HOLD
     drain_timeout: timedelta = timedelta(seconds=30)
+    least_drain: timedelta = timedelta(0)
     history: int = 10
     class_of: ClassOf = class_of_name
     hold_before: HoldBefore = _hold_nothing

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Final
 
 from interlock.api.agent import Agent, Stage
 from interlock.api.environments import class_of_name
@@ -99,11 +100,17 @@ def _stages(agent: Agent, record: RolloutRecord) -> tuple[Stage, ...]:
     return agent.spec.stages or tuple(known[:1])
 
 
+LEAST_DRAIN: Final = timedelta(seconds=10)
+"""How long a placement that took tasks drains at least. Nothing tells when all nodes have learned that a Service leads
+to other pods: until then they send it tasks, which its guard passes on."""
+
+
 def _rules(snapshot: Snapshot) -> RolloutRules:
     policy = snapshot.policy
     if policy is None:
         return RolloutRules(class_of=class_of_name)
     return RolloutRules(
+        least_drain=timedelta(0) if snapshot.agent.spec.tasks is None else LEAST_DRAIN,
         approvals=stages_to_approve(snapshot.agent, policy),
         class_of=policy.spec.class_of,
         hold_before=functools.partial(hold_before, snapshot.agent, policy),

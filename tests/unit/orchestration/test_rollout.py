@@ -297,6 +297,21 @@ def test_a_placement_that_is_wanted_again_no_longer_drains(mid_way: StagedAgent)
     assert mid_way.placements == {"3/region": "serving", "1/everywhere": "serving"}
 
 
+def test_a_placement_with_nothing_under_way_drains_until_no_node_sends_it_tasks(mid_way: StagedAgent) -> None:
+    mid_way.rules = rules(least_drain=seconds(10))
+    mid_way.command(abort=name(2, "b"))
+
+    assert mid_way.wait(9.9).placements == {"2/region": "draining", "1/everywhere": "serving"}
+    assert mid_way.decision.next_at == mid_way.now + seconds(0.1)
+    assert mid_way.wait(0.1).placements == {"1/everywhere": "serving"}
+
+
+def test_a_kill_waits_for_no_drain(mid_way: StagedAgent) -> None:
+    mid_way.rules = rules(least_drain=seconds(10))
+    mid_way.command(abort=name(2, "b")).kill()
+    assert mid_way.placements == {"1/everywhere": "serving"}
+
+
 def test_a_placement_drains_no_longer_than_its_timeout_and_the_operator_wakes_then(mid_way: StagedAgent) -> None:
     mid_way.work_on("2/region").command(abort=name(2, "b"))
 
