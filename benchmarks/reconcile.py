@@ -133,17 +133,27 @@ class Cluster:
             user: The name of its user; empty for every user of kopf and of our own client.
         """
         counted: Counter[str] = Counter()
+        for entry in self._entries(user):
+            is_event = entry["objectRef"].get("resource") == "events"
+            is_write = entry["verb"] in WRITES
+            counted["events" if is_event else "writes" if is_write else "reads"] += 1
+        return counted
+
+    def written(self, user: str) -> Counter[str]:
+        """Count what a user has written since the mark besides Events, by verb and resource, such as `patch agents`."""
+        written = (entry for entry in self._entries(user) if entry["verb"] in WRITES)
+        counted = Counter(f"{entry['verb']} {entry['objectRef'].get('resource')}" for entry in written)
+        return Counter({what: number for what, number in counted.items() if not what.endswith(" events")})
+
+    def _entries(self, user: str) -> Iterator[Json]:
+        """Yield the requests about Agents since the mark; `user` as in `requests`."""
         with self._log.open("rb") as log:
             log.seek(self._offset)
             for line in log:
                 entry = json.loads(line)
-                target = entry.get("objectRef", {})
                 is_asked = entry["user"]["username"] == user if user else _is_our_client(entry)
-                if is_asked and target.get("namespace") != OPERATOR_NAMESPACE:
-                    is_event = target.get("resource") == "events"
-                    is_write = entry["verb"] in WRITES
-                    counted["events" if is_event else "writes" if is_write else "reads"] += 1
-        return counted
+                if is_asked and entry.setdefault("objectRef", {}).get("namespace") != OPERATOR_NAMESPACE:
+                    yield entry
 
     def processor_times(self) -> dict[str, float]:
         """Return the CPU seconds of every part of the cluster by now."""
