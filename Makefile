@@ -1,6 +1,6 @@
 # Two commands matter to a newcomer: `make demo` and `make test`. Each does all of its set-up.
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-all unit verify prices crds members policies docs demo demo-down cluster-up cluster-down images release bench-reconcile bench-kill bench-guard bench-misbehaviour bench-budget
+.PHONY: help venv test test-all unit verify prices crds members policies docs demo demo-down cluster-up cluster-down images release bench-reconcile bench-rollout bench-kill bench-guard bench-misbehaviour bench-budget
 
 VENV := .venv
 PYTHON := python3
@@ -45,6 +45,7 @@ verify: venv ## lint, types, layer order, generated files
 	$(PY) -m tools.model_members --check
 	$(PY) -m tools.admission --check
 	$(PY) -m tools.access --check
+	$(PY) -m tools.rollout_picture --check
 	$(PY) -m tools.reference --check
 	$(PY) -m tools.words
 
@@ -57,8 +58,9 @@ members: venv ## write the members of bodies for models, from the types of the p
 policies: venv ## write the digests of manifests/admission, which the operator compares with what the API server has
 	$(PY) -m tools.admission
 
-docs: venv ## write the access tables in the examples' pages, and the generated pages of docs/reference
+docs: venv ## write the access tables in the examples' pages, the picture of a rollout, and the generated pages of docs/reference
 	$(PY) -m tools.access
+	$(PY) -m tools.rollout_picture
 	$(PY) -m tools.reference
 
 demo: venv ## a real cluster, and an agent in it from its first stage to the kill switch
@@ -81,6 +83,9 @@ release: venv ## push our images to REGISTRY, sign them with cosign's KEY, and p
 
 bench-reconcile: venv prices ## measure Agents per second to Ready, and a bare kopf handler for comparison, JSON on the last line
 	$(PY) -m benchmarks.reconcile
+
+bench-rollout: venv prices ## measure 1 000 agents in the middle of a rollout, and 1 000 promotions due at once, JSON on the last line
+	$(PY) -m benchmarks.rollout
 
 bench-kill: venv prices ## measure the time to kill, quiet and under a flood, and for 1 000 pods, JSON on the last line
 	$(PY) -m benchmarks.kill

@@ -111,6 +111,12 @@ REQUIREMENTS: dict[str, Requirement] = {
     "rollout.replaced": Requirement("what a change replaces ends, also if what replaces it is refused"),
     "rollout.one-placement": Requirement("one placement at a time: entering a stage prunes the one before"),
     "rollout.soak-on-a-cluster": Requirement("an agent that keeps ending is not promoted on real pods", "kind"),
+    "rollout.service-on-a-cluster": Requirement(
+        "a second revision passes all stages beside the good one, and no task fails meanwhile", "kind"
+    ),
+    "rollout.back-on-a-cluster": Requirement(
+        "a bad revision is aborted while the good one never stops, and a rollback brings an earlier one back", "kind"
+    ),
     "rollout.on-a-cluster": Requirement("staging, one region, everywhere by soaks, across a restart", "kind"),
     # Layer 3: action
     "action.one-binding": Requirement("exactly one MCPBinding serves each source in each stage, checked at the start"),
@@ -499,6 +505,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     # The images
     "supply.no-public-registry": Requirement("no image of the manifests and examples has a public registry's name"),
     "pages.examples-apply": Requirement("after the installation each example is applied in one command", "api"),
+    "pages.rollout-picture": Requirement("the picture of a rollout is drawn from what the operator decides"),
     "pages.commands": Requirement("every command of the pages works as printed, in order, on one cluster", "kind"),
     "supply.released-by-digest": Requirement("a release pins the digests that it pushed, and pulls give that", "api"),
     "supply.signed": Requirement("images and SBOMs of a release are signed, and no other key verifies them", "api"),

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +63,27 @@ def shared(operator: Live) -> Iterator[Live]:
     """The cluster, seen from a namespace of the module, for tests that only read what runs in it."""
     with a_namespace(operator) as here:
         yield here
+
+
+def audit_reader(live: Live, name: str, folder: Path) -> Path:
+    """Make a ServiceAccount; return a file with a token of it for the collector."""
+    live.kubectl("-n", live.namespace, "create", "serviceaccount", name)
+    token = live.kubectl("-n", live.namespace, "create", "token", name, "--audience", "interlock-audit")
+    (folder / name).write_text(token)
+    return folder / name
+
+
+@pytest.fixture
+def auditor(live: Live, tmp_path: Path) -> Path:
+    """A file with a token that may read the records of the test's namespace."""
+    token = audit_reader(live, "auditor", tmp_path)
+    account = f"--serviceaccount={live.namespace}:auditor"
+    live.kubectl("-n", live.namespace, "create", "rolebinding", "auditor", "--clusterrole=interlock-auditor", account)
+    return token
+
+
+@pytest.fixture
+def collector(live: Live) -> Iterator[str]:
+    """The URL of the collector."""
+    with live.within("interlock-system").forwarded("deployment/interlock-audit", 7420) as url:
+        yield url

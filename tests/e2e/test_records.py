@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from interlock_audit.remote import Remote
 from interlock_audit.stores import all_lines
 from interlock_audit.verify import FOUND, OK, UNREADABLE
+from tests.e2e.conftest import audit_reader
 from tests.e2e.live import ROOT, Live, eventually
 from tests.requirements import requirement
 from tests.support.examples import example_objects
@@ -34,14 +34,6 @@ print(*one)
 """
 
 
-def reader(live: Live, name: str, folder: Path) -> Path:
-    """Make a ServiceAccount; return a file with a token of it for the collector."""
-    live.kubectl("-n", live.namespace, "create", "serviceaccount", name)
-    token = live.kubectl("-n", live.namespace, "create", "token", name, "--audience", "interlock-audit")
-    (folder / name).write_text(token)
-    return folder / name
-
-
 def verify(*arguments: str | Path) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-m", "interlock_audit.verify", *arguments],
@@ -52,20 +44,6 @@ def verify(*arguments: str | Path) -> tuple[int, str]:
         check=False,
     )
     return done.returncode, done.stdout + done.stderr
-
-
-@pytest.fixture
-def auditor(live: Live, tmp_path: Path) -> Path:
-    token = reader(live, "auditor", tmp_path)
-    account = f"--serviceaccount={live.namespace}:auditor"
-    live.kubectl("-n", live.namespace, "create", "rolebinding", "auditor", "--clusterrole=interlock-auditor", account)
-    return token
-
-
-@pytest.fixture
-def collector(live: Live) -> Iterator[str]:
-    with live.within("interlock-system").forwarded("deployment/interlock-audit", 7420) as url:
-        yield url
 
 
 @requirement("records.on-a-cluster")
@@ -88,7 +66,7 @@ def test_records_outlive_their_pod_and_are_whole_and_what_was_changed_is_found(
     code, said = verify(*here, "--token", auditor)
     assert (code, said.rpartition(": ")[2][:8]) == (OK, "complete"), said
 
-    stranger = reader(live, "stranger", tmp_path)
+    stranger = audit_reader(live, "stranger", tmp_path)
     assert verify(*here, "--token", stranger)[0] == UNREADABLE
 
     changed = live.kubectl(*COLLECTOR, "python", "-c", FALSIFY, live.namespace, DATABASE, COPY).split()

@@ -12,10 +12,11 @@ import pytest
 
 from interlock_contract.clock import read_time, utc_now
 from tests.e2e.live import Live, eventually
+from tests.e2e.rollouts import Staged
 from tests.requirements import requirement
 from tests.support.examples import example_objects, find
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(600)]
 
 AGENT, ENDING, PAUSED = "support-triage", "ends-again", "loses-its-pod"
 SOAK = timedelta(seconds=12)
@@ -97,7 +98,28 @@ def test_the_other_region_is_denied_until_everywhere_also_across_an_operator_res
     assert entered >= datetime.fromisoformat(before["readySince"]) + SOAK
     live.until_said(AGENT, "allowed: list_contacts region=us-east: 2 found")
     live.until_ready(AGENT)
-    eventually(lambda: "readySince" in live.stage(AGENT), 60, lambda: str(live.stage(AGENT)))
+    Staged(live, AGENT).until_good(1)
+    _see_a_second_rollout(live)
+
+
+def _see_a_second_rollout(live: Live) -> None:
+    """Change the agent: the second revision serves one region while the first serves the rest, and then everything."""
+    staged = Staged(live, AGENT)
+    good = staged.pods_of("everywhere")
+    staged.change("CALL_INTERVAL", "0.5")
+    _require_limited_scope(live, "1h")  # holds the scope until it was seen
+    staged.until_serves({"2/one-region": "region=eu-west", "1/everywhere": "all but region=eu-west"})
+    rest = {"denied: ServedElsewhere list_contacts region=eu-west", "allowed: list_contacts region=us-east: 2 found"}
+    limited = {"allowed: list_contacts region=eu-west: 3 found", "denied: OutOfScope list_contacts region=us-east"}
+    for stage, texts in (("everywhere", rest), ("one-region", limited)):
+        eventually(
+            lambda stage=stage, texts=texts: all(text in staged.log(stage) for text in texts),
+            60,
+            lambda stage=stage: staged.log(stage)[-3000:],
+        )
+    assert staged.pods_of("everywhere") == good
+    _require_limited_scope(live, f"{SOAK.seconds}s")
+    staged.until_good(2)
 
 
 @requirement("rollout.soak-on-a-cluster")

@@ -229,6 +229,157 @@ KILL = Chapter(
     look_at=_AGENT_STATE,
 )
 
+BACK_EXAMPLE = "examples/10-rollback"
+BACK = "answers"
+_PLACEMENTS = '{range .status.placements[*]}{.revision}{" in "}{.stage}{": "}{.serves}{"\\n"}{end}'
+_BACK_STATE = (
+    f"{KUBECTL} describe agents.interlock.dev {BACK}",
+    f"{KUBECTL} get pods,events",
+    _OPERATOR_LOG,
+)
+_ME = "$(kubectl auth whoami -o jsonpath='{.status.userInfo.username}')"
+_SEND = f"{KUBECTL} exec sender -- sh -c 'python -c \"$SEND\" eu-west us-east none'"
+
+
+def _placements(agent: str) -> str:
+    return f"{KUBECTL} get agents.interlock.dev {agent} -o jsonpath='{_PLACEMENTS}'"
+
+
+def _command(agent: str, verb: str, revision: str) -> str:
+    """Return the command that gives a command about a rollout; `revision` is a JSON path of the Agent, or a filter."""
+    name = f"$({KUBECTL} get agents.interlock.dev {agent} {revision})"
+    by = f"interlock.dev/{verb}-by={_ME}"
+    return f"{KUBECTL} annotate agents.interlock.dev {agent} --overwrite interlock.dev/{verb}={name} {by}"
+
+
+CHANGE = Chapter(
+    "A change in production",
+    (
+        Step(
+            f"kubectl delete --ignore-not-found --timeout=30s -f {BACK_EXAMPLE}/3-agent.yaml",
+            "the agent of an earlier demo, if any, is deleted",
+            succeeds(),
+        ),
+        Step(
+            f"kubectl apply -f {BACK_EXAMPLE}/ -f {BACK_EXAMPLE}/caller/",
+            "a second agent begins its rollout, for the next chapter",
+            succeeds(f"agent.interlock.dev/{BACK}"),
+            within=5,
+        ),
+        Step(
+            f"{KUBECTL} patch agents.interlock.dev {AGENT} --type=merge"
+            """ -p '{"spec": {"template": {"env": [{"name": "CALL_INTERVAL", "value": "2"}]}}}'""",
+            "the first agent is changed while it serves everywhere",
+            succeeds("patched"),
+        ),
+        Step(
+            _placements(AGENT),
+            "revision 2 begins in staging, and revision 1 serves all of production",
+            succeeds("2-", " in staging: all", "1-", " in everywhere: all"),
+            within=60,
+        ),
+        *_stage(
+            "one-region",
+            "revision 2 serves eu-west",
+            "allowed: list_contacts region=eu-west",
+            "denied: OutOfScope list_contacts region=us-east",
+        ),
+        Step(
+            f"{KUBECTL} logs {SELECTOR},{AGENT_POD},interlock.dev/stage=everywhere -c agent --tail=9",
+            "revision 1 serves the rest, in the same pod as before: eu-west is served elsewhere now",
+            succeeds("denied: ServedElsewhere list_contacts region=eu-west", "allowed: list_contacts region=us-east"),
+            within=15,
+        ),
+        Step(
+            _placements(AGENT),
+            "the work of production is shared by two revisions",
+            succeeds(" in one-region: region=eu-west", " in everywhere: all but region=eu-west"),
+            within=5,
+        ),
+        Step(
+            _placements(AGENT),
+            "revision 2 serves everything after its soak",
+            never_says("1-", "2-", " in everywhere: all"),
+            within=90,
+        ),
+    ),
+    look_at=_AGENT_STATE,
+)
+
+ROLLBACK = Chapter(
+    "A bad revision",
+    (
+        Step(
+            f"{KUBECTL} wait agents.interlock.dev/{BACK} --for=condition=Progressing=False --timeout=120s",
+            "the second agent has passed its stages",
+            succeeds("condition met"),
+            timeout=130,
+        ),
+        Step(
+            _SEND,
+            "it answers each task with its version",
+            succeeds('eu-west 200 {"version": "one"}', 'none 200 {"version": "one"}'),
+            within=20,
+        ),
+        Step(
+            f"""sed 's/value: "one"/value: "bad"/' {BACK_EXAMPLE}/3-agent.yaml | kubectl apply -f -""",
+            "a version that fails every task",
+            succeeds("configured"),
+        ),
+        Step(
+            _SEND,
+            "after staging it serves one region, and fails there. The good version serves the rest",
+            succeeds('eu-west 500 {"version": "bad"}', 'us-east 200 {"version": "one"}', 'none 200 {"version": "one"}'),
+            within=90,
+        ),
+        Step(
+            _command(BACK, "abort", "-o jsonpath='{.status.stage.revisionName}'"),
+            "abort: the command names the revision",
+            succeeds("annotated"),
+        ),
+        Step(
+            _SEND,
+            "the good version has its region back, without a new pod",
+            succeeds('eu-west 200 {"version": "one"}', 'us-east 200 {"version": "one"}'),
+            within=15,
+        ),
+        Step(
+            f"""sed 's/value: "one"/value: "two"/' {BACK_EXAMPLE}/3-agent.yaml | kubectl apply -f -""",
+            "the next version ...",
+            succeeds("configured"),
+        ),
+        Step(
+            _SEND,
+            "... passes all stages",
+            succeeds('eu-west 200 {"version": "two"}', 'us-east 200 {"version": "two"}'),
+            within=120,
+        ),
+        Step(
+            _command(
+                BACK,
+                "rollback",
+                "-o json | python3 -c 'import json, sys;"
+                ' one = json.load(sys.stdin)["status"]["rollout"]["passed"][0];'
+                """ print(one["number"], one["digest"][:10], sep="-")'""",
+            ),
+            "rollback: the first version is to serve again",
+            succeeds("annotated"),
+        ),
+        Step(
+            _SEND,
+            "it serves everything as soon as its pods are ready, whole",
+            succeeds('eu-west 200 {"version": "one"}', 'us-east 200 {"version": "one"}'),
+            within=60,
+        ),
+        Step(
+            f"kubectl delete --timeout=30s -f {BACK_EXAMPLE}/3-agent.yaml -f {BACK_EXAMPLE}/caller/",
+            "the second agent goes",
+            succeeds("deleted"),
+        ),
+    ),
+    look_at=_BACK_STATE,
+)
+
 BUDGET_EXAMPLE = "examples/04-budget-stop"
 SPENDER = "spender"
 _SPENDER_LOG = f"{KUBECTL} logs -l interlock.dev/agent={SPENDER},{AGENT_POD} -c agent --tail=3"
@@ -307,7 +458,7 @@ BUDGET = Chapter(
     ),
 )
 
-STORY = (INSTALLATION, REFUSAL, STAGING, ONE_REGION, EVERYWHERE, BUDGET, KILL)
+STORY = (INSTALLATION, REFUSAL, STAGING, ONE_REGION, EVERYWHERE, CHANGE, ROLLBACK, BUDGET, KILL)
 
 NEXT = f"""\
 The cluster keeps running. In your own shell:

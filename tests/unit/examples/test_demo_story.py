@@ -13,6 +13,7 @@ from tools.demo.steps import Answer
 
 ROOT = Path(__file__).parents[3]
 STEPS = [step for chapter in (story.PREPARATION, *story.STORY) for step in chapter.steps]
+FIRST_ROLLOUT = [step for chapter in (story.STAGING, story.ONE_REGION, story.EVERYWHERE) for step in chapter.steps]
 
 
 def test_every_step_says_in_one_line_what_to_see() -> None:
@@ -30,13 +31,14 @@ def test_every_command_that_is_not_answered_at_all_is_wrong() -> None:
 
 def test_files_that_commands_name_exist() -> None:
     named = [name for step in STEPS for name in re.findall(r"(?:-f|-k) (\S+)", step.command)]
-    assert [name for name in named if not (ROOT / name).exists() and not name.startswith("manifests/")] == []
+    files = [name for name in named if name != "-" and not name.startswith("manifests/")]
+    assert [name for name in files if not (ROOT / name).exists()] == []
 
 
 def test_speaks_of_the_example_agent_and_its_stages() -> None:
     agent = yaml.safe_load((ROOT / story.EXAMPLE / "4-agent.yaml").read_text(encoding="utf-8"))
     assert agent["metadata"] == {"name": story.AGENT, "namespace": "agents"}
-    waits = [step.command for step in STEPS if "status.stage.name" in step.command]
+    waits = [step.command for step in FIRST_ROLLOUT if "status.stage.name" in step.command]
     stages = agent["spec"]["rollout"]["stages"]
     assert len(waits) == len(stages)
     for command, stage in zip(waits, stages, strict=True):
@@ -60,14 +62,28 @@ def test_fails_where_a_pod_comes_back_after_the_kill() -> None:
 
 
 def test_fails_where_the_other_region_is_still_denied_at_the_end() -> None:
-    (step,) = [step for step in STEPS if "stage=everywhere" in step.command]
+    (step,) = [step for step in FIRST_ROLLOUT if "stage=everywhere" in step.command]
     allowed = "allowed: list_contacts region=us-east: 2 found\n"
     assert step.expect(Answer(0, allowed)) is None
     assert step.expect(Answer(0, allowed + "denied: OutOfScope list_contacts region=us-east\n")) is not None
 
 
 def test_fails_where_the_other_region_is_allowed_too_early() -> None:
-    (step,) = [step for step in STEPS if "stage=one-region" in step.command and "logs" in step.command]
+    (step,) = [step for step in FIRST_ROLLOUT if "stage=one-region" in step.command and "logs" in step.command]
     own = "allowed: list_contacts region=eu-west: 3 found\n"
     assert step.expect(Answer(0, own + "denied: OutOfScope list_contacts region=us-east: no\n")) is None
     assert step.expect(Answer(0, own + "allowed: list_contacts region=us-east: 2 found\n")) is not None
+
+
+def test_fails_where_an_aborted_version_still_answers() -> None:
+    (step,) = [step for step in story.ROLLBACK.steps if step.see.startswith("the good version has its region back")]
+    good = 'us-east 200 {"version": "one"}\n'
+    assert step.expect(Answer(0, 'eu-west 200 {"version": "one"}\n' + good)) is None
+    assert step.expect(Answer(0, 'eu-west 500 {"version": "bad"}\n' + good)) is not None
+
+
+def test_fails_where_the_good_revision_of_a_change_does_not_leave_the_region() -> None:
+    (step,) = [step for step in story.CHANGE.steps if step.see.startswith("revision 1 serves the rest")]
+    rest = "allowed: list_contacts region=us-east: 2 found\n"
+    assert step.expect(Answer(0, rest + "denied: ServedElsewhere list_contacts region=eu-west: no\n")) is None
+    assert step.expect(Answer(0, rest + "allowed: list_contacts region=eu-west: 3 found\n")) is not None

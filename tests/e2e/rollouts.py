@@ -1,0 +1,154 @@
+"""An agent with stages on a real cluster, and a client that sends it tasks without a pause."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.live import Live, eventually
+from tests.e2e.probes import a_pod
+
+PROGRAM = (Path(__file__).parent / "programs" / "prober.py").read_text()
+REGIONS = ("eu-west", "us-east", "-")
+PROBER = "prober"
+STAGE_SECONDS = 120
+"""In which a stage must be entered: the soak is a part of it, and the pods start within the rest."""
+SEND = (
+    "import json, sys, urllib.request, urllib.error\n"
+    "url, headers, task = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3].encode()\n"
+    "try: print(urllib.request.urlopen(urllib.request.Request(url, task, headers), timeout=30).read().decode())\n"
+    "except urllib.error.HTTPError as error: print(json.dumps({'status': error.code} | json.load(error)))\n"
+)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """An agent with stages, as its user sees it."""
+
+    live: Live
+    agent: str
+
+    @property
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.live.get("agents.interlock.dev", self.agent).get("status", {})
+        return found
+
+    def serves(self) -> dict[str, str]:
+        """Return what each placement serves, by number of its revision and stage, such as 2/one-region."""
+        placements = self.status.get("placements", [])
+        return {f"{one['revision'].partition('-')[0]}/{one['stage']}": one["serves"] for one in placements}
+
+    def until_serves(self, expected: dict[str, str], seconds: float = STAGE_SECONDS) -> None:
+        """Wait until the placements serve exactly this."""
+        eventually(lambda: self.serves() == expected, seconds, self.describe)
+
+    def until_good(self, number: int) -> None:
+        """Wait until the revision with this number is the good one, and alone."""
+
+        def is_good() -> bool:
+            good = self.status.get("rollout", {}).get("good", {})
+            return good.get("number") == number and self.serves() == {f"{number}/everywhere": "all"}
+
+        eventually(is_good, 2 * STAGE_SECONDS, self.describe)
+
+    def describe(self) -> str:
+        """Return what says why the rollout is where it is."""
+        status = self.status
+        said = [f"{one['type']}={one['status']} {one['reason']}: {one['message']}" for one in status["conditions"]]
+        pods = self.live.kubectl("-n", self.live.namespace, "get", "pods", "-o", "wide")
+        return "\n".join([json.dumps(status.get("rollout")), json.dumps(status.get("placements")), *said, pods])
+
+    def revision(self, number: int) -> str:
+        """Return the name of a revision that the status still names."""
+        rollout = self.status["rollout"]
+        known = [rollout.get("newest"), rollout.get("good"), *rollout.get("passed", ())]
+        return next(f"{one['number']}-{one['digest'][:10]}" for one in known if one and one["number"] == number)
+
+    def change(self, variable: str, value: str) -> None:
+        """Change the agent: another value of an environment variable."""
+        agent = self.live.get("agents.interlock.dev", self.agent)
+        env = [one for one in agent["spec"]["template"].get("env", ()) if one["name"] != variable]
+        self._patch({"spec": {"template": {"env": [*env, {"name": variable, "value": value}]}}})
+
+    def log(self, stage: str) -> str:
+        """Return what the agent's pods of a stage have printed."""
+        pods = self.live.items("pods", f"interlock.dev/agent={self.agent},interlock.dev/stage={stage}")
+        names = [pod["metadata"]["name"] for pod in pods if _has(pod, "agent")]
+        return "".join(self.live.reader.log(self.live.namespace, name, "agent") for name in names)
+
+    def command(self, verb: str, value: str | None) -> None:
+        """Give a command about the rollout as the cluster's administrator; None takes it back."""
+        user = self.live.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
+        name = f"interlock.dev/{verb}"
+        by = {f"{name}-by": user if value is not None else None}
+        self._patch({"metadata": {"annotations": {name: value} | by}})
+
+    def _patch(self, change: dict[str, Any]) -> None:
+        where = ("-n", self.live.namespace, "patch", "agents.interlock.dev", self.agent)
+        self.live.kubectl(*where, "--type=merge", "-p", json.dumps(change))
+
+    def condition(self, kind: str) -> tuple[str, str]:
+        """Return status and reason of a condition."""
+        found = self.live.condition(self.agent, kind)
+        return found["status"], found["reason"]
+
+    def pods_of(self, stage: str) -> dict[str, int]:
+        """Return the pods of a stage by uid, with how often their containers were restarted."""
+        selector = f"interlock.dev/agent={self.agent},interlock.dev/stage={stage}"
+        return {
+            pod["metadata"]["uid"]: sum(one["restartCount"] for one in pod["status"].get("containerStatuses", ()))
+            for pod in self.live.items("pods", selector)
+        }
+
+    def send(
+        self, region: str | None, stage: str = "", *, is_forwarded: bool = False, **task: object
+    ) -> dict[str, Any]:
+        """Send one task from the prober's pod to the agent's Service, or to that of a stage; return the answer."""
+        service = f"guard-{self.agent}--{stage}" if stage else f"guard-{self.agent}"
+        headers = {"Content-Type": "application/json"} | ({"X-Region": region} if region else {})
+        headers |= {"Interlock-Forwarded": "1"} if is_forwarded else {}
+        program = ("python", "-c", SEND, f"http://{service}/", json.dumps(headers), json.dumps(task))
+        answer = self.live.kubectl("-n", self.live.namespace, "exec", PROBER, "--", *program)
+        found: dict[str, Any] = json.loads(answer)
+        return found
+
+
+def _has(pod: dict[str, Any], container: str) -> bool:
+    return any(one["name"] == container for one in pod["spec"]["containers"])
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the prober has printed: one answer for each task."""
+
+    lines: tuple[dict[str, Any], ...]
+
+    @property
+    def failures(self) -> list[dict[str, Any]]:
+        return [one for one in self.lines if one["status"] != 200]
+
+    def of(self, region: str) -> list[dict[str, Any]]:
+        """Return the answers to tasks of a region, in the order in which they were sent."""
+        return sorted((one for one in self.lines if one["region"] == region), key=lambda one: one["began"])
+
+    def versions(self, region: str) -> list[str]:
+        """Return the versions that answered tasks of a region, each once for each time that it took over."""
+        answered = [one["version"] for one in self.of(region) if "version" in one]
+        return [one for one, before in zip(answered, [None, *answered], strict=False) if one != before]
+
+
+def start_prober(live: Live, agent: str, regions: Iterable[str] = REGIONS) -> None:
+    """Start the prober, and wait until each region was served."""
+    pod = a_pod(PROBER, 1, live.namespace)
+    [container] = pod["spec"]["containers"]
+    container["command"] = ["python", "-c", PROGRAM, f"http://guard-{agent}/", *regions]
+    del container["readinessProbe"]
+    live.apply(pod)
+    eventually(lambda: {one["region"] for one in answers(live).lines} >= {*regions}, 60, lambda: str(answers(live)))
+
+
+def answers(live: Live) -> Answers:
+    """Return what the prober has printed by now."""
+    lines = live.reader.log(live.namespace, PROBER, "main").splitlines()
+    return Answers(tuple(json.loads(line) for line in lines if line.endswith("}")))
