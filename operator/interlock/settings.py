@@ -1,5 +1,6 @@
 """The operator's settings, read from environment variables that begin with INTERLOCK_ and validated once."""
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
@@ -39,6 +40,10 @@ class OperatorSettings(BaseSettings):
     """The file with the prices of models; without one, prices.json next to the operator's packages, where the image has
     it and `make prices` writes it."""
 
+    prometheus: dict[str, str] = Field(default_factory=dict)
+    """The Prometheus that answers the metric gates of a namespace, as JSON: {"team-a": "http://prom.team-a.svc:9090"}.
+    A query may read all that this Prometheus has, so each team needs one of its own. Other namespaces have none."""
+
     kubeconfig: Path | None = None
     """A kubeconfig file; without one, the ServiceAccount of the operator's pod."""
 
@@ -57,6 +62,18 @@ class OperatorSettings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The lowest level that is logged."""
+
+    @field_validator("prometheus")
+    @classmethod
+    def _are_base_urls(cls, urls: dict[str, str]) -> dict[str, str]:
+        """Refuse a URL with a user, a query or a fragment."""
+        for namespace, url in urls.items():
+            if re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url) is None:
+                raise ValueError(
+                    f"INTERLOCK_PROMETHEUS: {url!r} of namespace {namespace} is not the base URL of a Prometheus: "
+                    "write http://prometheus.team-a.svc:9090, without user, query and fragment"
+                )
+        return urls
 
     @field_validator("audit_url")
     @classmethod

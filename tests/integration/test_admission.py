@@ -19,6 +19,7 @@ from interlock.api.refusals import (
     stage_order_refusals,
     unknown_environment_refusals,
 )
+from interlock.orchestration.gate_limits import gate_refusals
 from tests.integration.kubectl import AGENT, BINDING, POLICY, ROOT, Answer, Api, Cluster, Kubectl, edited, eventually
 from tests.requirements import requirement
 from tests.support.admission import is_unsettled
@@ -99,6 +100,26 @@ def stage(name: str, environment: str, duration: str | None = None, scope: Any =
     return {key: value for key, value in step.items() if value is not None}
 
 
+GATES: dict[str, Any] = {
+    "minTasks": 100,
+    "minCalls": 10,
+    "maxErrorPercent": 5,
+    "maxP95Latency": "10s",
+    "maxDeniedPercent": 2,
+    "maxCostPerTask": "0.5",
+    "onBreach": "Rollback",
+}
+WEAKER: dict[str, Any] = {
+    "minTasks": 99,
+    "minCalls": 9,
+    "maxErrorPercent": 6,
+    "maxP95Latency": "30s",
+    "maxDeniedPercent": 3,
+    "maxCostPerTask": "0.51",
+    "onBreach": "Hold",
+}
+
+
 def python_refusals(agent_manifest: dict[str, Any], policy_manifest: dict[str, Any]) -> list[str]:
     """What the reconciler says about the same two objects."""
     read, required = Agent.model_validate(agent_manifest), AgentPolicy.model_validate(policy_manifest)
@@ -107,6 +128,11 @@ def python_refusals(agent_manifest: dict[str, Any], policy_manifest: dict[str, A
         *unknown_environment_refusals(read.spec, name, required.spec),
         *stage_order_refusals(read.spec.stages, required.spec.class_of),
         *minimum_refusals(read.spec.stages, name, required.spec),
+        *(
+            sentence
+            for one in read.spec.stages
+            for sentence in gate_refusals(one.name, one.gates, required.spec.rollout.gates, name, has_tasks=True)
+        ),
         *row_refusals(read.metadata, read.spec, name, required.spec),
         *model_refusals(read.spec, name, required.spec),
         *budget_refusals(read.spec, name, required.spec),
@@ -150,6 +176,17 @@ BOTH_ANSWER = {
     "staging in two stages, short": (
         policy(),
         agent(stage("s1", "staging", "100h"), stage("s2", "staging", "67h"), *STAGED[1:]),
+    ),
+    "gates weaker than the policy's": (
+        policy(minStaging="0s", requireLimitedScope=False, gates=GATES),
+        edited(
+            agent(stage("s", "staging") | {"gates": WEAKER}, stage("p", "production") | {"gates": {"minTasks": 1}}),
+            spec__tasks={"port": 8080},
+        ),
+    ),
+    "gates stricter than the policy's": (
+        policy(minStaging="0s", requireLimitedScope=False, gates=GATES),
+        edited(agent(stage("s", "staging") | {"gates": GATES}, stage("p", "production")), spec__tasks={"port": 8080}),
     ),
     "staging not required": (policy(minStaging="0s"), agent(*STAGED[1:])),
     "no limited scope": (policy(), agent(STAGED[0], STAGED[2])),

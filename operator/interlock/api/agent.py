@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from interlock.api.budget import AgentBudget
+from interlock.api.gates import MAX_TESTS, StageGates, StageTest
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
 from interlock.api.messages import (
     EMAIL,
@@ -26,6 +27,7 @@ from interlock.api.messages import (
     SCOPE_NARROWER,
     STAGE_RETURNS,
     STAGES_BACKWARDS,
+    TASK_GATE_WITHOUT_TASKS,
     TASK_SCOPE,
     format_message,
     plain,
@@ -185,6 +187,12 @@ class Stage(ApiModel):
     approval: Literal["Required"] | None = None
     """Required: a promote must name the stage before it is entered. The policy may require this, too."""
 
+    gates: StageGates | None = None
+    """What the agent must do, and must not, before the next stage starts. The policy's gates are defaults."""
+
+    tests: tuple[StageTest, ...] = Field(default=(), max_length=MAX_TESTS, json_schema_extra=kube(keys=("name",)))
+    """Jobs that must succeed before the next stage starts. Each runs once in the stage for each run of a revision."""
+
 
 _PREVIOUS = "self.stages[i - 1]"
 _BACKWARDS = (
@@ -319,6 +327,9 @@ _FILES_SIZE = "self.map(f, has(f.content) ? size(f.content) : 0).sum()"
 _FILE_AND_FOLDER = "self.exists(g, g.path.startsWith(f.path + '/'))"
 
 
+_NEEDS_TASKS = "has(s.gates) && (has(s.gates.minTasks) || has(s.gates.maxCostPerTask))"
+
+
 class AgentSpec(ApiModel):
     """Desired state of an Agent."""
 
@@ -333,6 +344,15 @@ class AgentSpec(ApiModel):
             ),
             Rule(rule="has(self.policyRef)", message=POLICY_REF_MISSING, field_path=".policyRef"),
             Rule(rule="has(self.environment) || has(self.rollout)", message=ENVIRONMENT_MISSING),
+            Rule(
+                rule=f"has(self.tasks) || !has(self.rollout) || !self.rollout.stages.exists(s, {_NEEDS_TASKS})",
+                message=plain(TASK_GATE_WITHOUT_TASKS),
+                message_expression=cel_sentence(
+                    TASK_GATE_WITHOUT_TASKS,
+                    stage=f"self.rollout.stages[self.rollout.stages.transformList(i, s, {_NEEDS_TASKS}, i)[0]].name",
+                ),
+                field_path=".rollout",
+            ),
             Rule(rule="!(has(self.environment) && has(self.rollout))", message=ENVIRONMENT_TWICE),
             Rule(
                 rule="!has(self.models) || self.models.size() == 0 || !has(self.template.env)"

@@ -6,19 +6,9 @@ from pydantic import ConfigDict, Field, model_validator
 
 from interlock.api.durations import bounded_duration
 from interlock.api.markers import Rule, kube
+from interlock.api.messages import METRIC_BOUNDS_EMPTY, TEST_DEADLINE
 from interlock.api.shared_types import ApiModel
 from interlock.api.text import Argument, Image, Money, Name, VariableName
-
-GATES_UNDERCUT = (
-    "spec.rollout.stages: stage {stage}: gates.{field} {value} is weaker than {required} of AgentPolicy {policy}: "
-    "an agent can only make gates stricter"
-)
-TASK_GATE_WITHOUT_TASKS = (
-    "spec.rollout.stages: stage {stage}: gates.minTasks and gates.maxCostPerTask need tasks, and the agent takes none: "
-    "use gates.minCalls, or set spec.tasks"
-)
-METRIC_BOUNDS_EMPTY = "a metric needs min or max: write at least one of them"
-TEST_DEADLINE = "{text} is not a deadline of a test: write a duration between 1s and 24h, such as 10m"
 
 MAX_METRICS = 8
 MAX_TESTS = 8

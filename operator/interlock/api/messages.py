@@ -92,6 +92,17 @@ BUDGET_RAISED = (
     "lower its budget, so lower it, or raise it in spec.environments there"
 )
 
+GATES_UNDERCUT = (
+    "spec.rollout.stages: stage {stage}: gates.{field} {value} is weaker than {required} of AgentPolicy {policy}: "
+    "an agent can only make gates stricter"
+)
+TASK_GATE_WITHOUT_TASKS = (
+    "spec.rollout.stages: stage {stage}: gates.minTasks and gates.maxCostPerTask need tasks, and the agent takes none: "
+    "use gates.minCalls, or set spec.tasks"
+)
+METRIC_BOUNDS_EMPTY = "a metric needs min or max: write at least one of them"
+TEST_DEADLINE = "{text} is not a deadline of a test: write a duration between 1s and 24h, such as 10m"
+
 DURATION_INVALID = "{text} is not a duration: write 168h, 90m or 1h30m (7 days are 168h)"
 STAGES_BACKWARDS = (
     "spec.rollout.stages: stage {stage} in {environment} follows a stage in {earlier}: order the stages as "

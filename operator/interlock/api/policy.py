@@ -19,6 +19,7 @@ from interlock.api.environments import (
     Isolation,
     find_environment,
 )
+from interlock.api.gates import GateLimits
 from interlock.api.loops import LoopPolicy
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
 from interlock.api.messages import (
@@ -339,6 +340,9 @@ class RolloutMinimums(ApiModel):
 
     require_approval: tuple[EnvironmentClass, ...] = Field(default=(), max_length=3)
     """Classes of environments in which a stage is entered only if a promote names it."""
+
+    gates: GateLimits | None = None
+    """Gates of every stage but the last one of a rollout. A stage can only make them stricter."""
 
 
 class AuditPolicy(ApiModel):

@@ -107,7 +107,13 @@ _GROUPS: Final[tuple[tuple[FieldClass, str, str], ...]] = (
         "Another way through the stages, of the same revision.",
         """Agent.spec
         rollout.stages[].scope[].dimension rollout.stages[].scope[].values rollout.stages[].minDuration
-        rollout.stages[].approval rollout.maxRestarts
+        rollout.stages[].approval rollout.maxRestarts rollout.stages[].gates.minTasks rollout.stages[].gates.minCalls
+        rollout.stages[].gates.maxErrorPercent rollout.stages[].gates.maxP95Latency
+        rollout.stages[].gates.maxDeniedPercent rollout.stages[].gates.maxCostPerTask rollout.stages[].gates.onBreach
+        rollout.stages[].gates.metrics[].name rollout.stages[].gates.metrics[].query
+        rollout.stages[].gates.metrics[].min rollout.stages[].gates.metrics[].max rollout.stages[].tests[].name
+        rollout.stages[].tests[].image rollout.stages[].tests[].command rollout.stages[].tests[].args
+        rollout.stages[].tests[].env[].name rollout.stages[].tests[].env[].value rollout.stages[].tests[].deadline
         """,
     ),
     (
@@ -151,7 +157,9 @@ _GROUPS: Final[tuple[tuple[FieldClass, str, str], ...]] = (
         "Another rule for rollouts. Revisions that run stay.",
         """AgentPolicy.spec
         environments[].name environments[].class rollout.minStaging rollout.minLimitedScope
-        rollout.requireLimitedScope rollout.requireApproval
+        rollout.requireLimitedScope rollout.requireApproval rollout.gates.minTasks rollout.gates.minCalls
+        rollout.gates.maxErrorPercent
+        rollout.gates.maxP95Latency rollout.gates.maxDeniedPercent rollout.gates.maxCostPerTask rollout.gates.onBreach
         """,
     ),
     (

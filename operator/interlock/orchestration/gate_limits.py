@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from interlock.api.gates import GATES_UNDERCUT, TASK_GATE_WITHOUT_TASKS, GateLimits, StageGates
+from interlock.api.gates import GateLimits, StageGates
+from interlock.api.messages import GATES_UNDERCUT, TASK_GATE_WITHOUT_TASKS
 from interlock.api.shared_types import parse_duration
 from interlock_contract.budget.money import parse_money
 

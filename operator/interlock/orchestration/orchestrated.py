@@ -17,6 +17,7 @@ from interlock.api.refusals import (
 )
 from interlock.api.shared_types import EnvironmentClass, parse_duration
 from interlock.api.status import AgentReason
+from interlock.orchestration.gate_limits import gate_refusals
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def check_orchestration(agent: Agent, policy: AgentPolicy, current: int | None) 
     return (
         _check_environments(agent, policy)  # environments that the policy has
         or _check_stages(agent, policy)  # stages that can be read, and go one way
+        or _check_gates(agent, policy)  # gates that the agent can pass, and that are no weaker than the policy's
         or _check_policy(policy)  # minimums that can be read
         or (_check_minimums(agent, policy) if current is None else None)  # and are kept
     )
@@ -136,6 +138,22 @@ def _check_environments(agent: Agent, policy: AgentPolicy) -> Refusal | None:
 def _check_stages(agent: Agent, policy: AgentPolicy) -> Refusal | None:
     wrong = [*_durations(agent), *stage_order_refusals(agent.spec.stages, policy.spec.class_of)]
     return Refusal(AgentReason.STAGES_INVALID, "; ".join(wrong)) if wrong else None
+
+
+def _check_gates(agent: Agent, policy: AgentPolicy) -> Refusal | None:
+    """Weaker gates never hold, see `find_gates`. The author is told nevertheless."""
+    refusals = [
+        sentence
+        for stage in agent.spec.stages
+        for sentence in gate_refusals(
+            stage.name,
+            stage.gates,
+            policy.spec.rollout.gates,
+            policy.metadata.name,
+            has_tasks=agent.spec.tasks is not None,
+        )
+    ]
+    return Refusal(AgentReason.STAGES_INVALID, "; ".join(refusals)) if refusals else None
 
 
 def _durations(agent: Agent) -> list[str]:

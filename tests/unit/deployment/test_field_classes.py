@@ -58,6 +58,26 @@ class Objects:
         return replace(self, bindings=tuple(bindings))
 
 
+GATES = {
+    "minTasks": 5,
+    "minCalls": 5,
+    "maxErrorPercent": 5,
+    "maxP95Latency": "10s",
+    "maxDeniedPercent": 5,
+    "maxCostPerTask": "1",
+    "onBreach": "Hold",
+}
+METRICS = {"metrics": [{"name": "errors", "query": "up", "min": "0", "max": "1"}]}
+TEST = {
+    "name": "smoke",
+    "image": "registry.example.com/smoke:1",
+    "command": ["/smoke"],
+    "args": ["x"],
+    "env": [{"name": "A", "value": "b"}],
+    "deadline": "1m",
+}
+
+
 def everything(*, ca: int) -> Objects:
     """Return objects in which every field has a value that concerns the agent. `ca` chooses the source of CAs."""
     agent = (
@@ -68,7 +88,8 @@ def everything(*, ca: int) -> Objects:
         .with_files({"a.md": "text"})
         .with_template(command=["run"], args=["x"], env=[{"name": "A", "value": "b"}], resources=AMOUNTS)
         .with_stages(
-            a_stage("eu", scope={"region": ["eu"]}, lasting="1h") | {"approval": "Required"},
+            a_stage("eu", scope={"region": ["eu"]}, lasting="1h")
+            | {"approval": "Required", "gates": GATES | METRICS, "tests": [TEST]},
             a_stage("all"),
             maxRestarts=3,
         )
@@ -100,6 +121,7 @@ def everything(*, ca: int) -> Objects:
         .breaking_loops(identicalCalls=20, window="60s", action="Block")
         .recording("Redacted", "/secret")
         .notifying("ops", signingKeyFrom=KEY, caFrom=CA[ca])
+        .requiring(minStaging="0s", minLimitedScope="0s", requireLimitedScope=False, gates=GATES)
     )
     rules = [
         {"pointer": "/e", "enum": ["a", "b"]},
