@@ -74,6 +74,8 @@ HOLDERS_CLOSED = Counter(
     "Guards that ended or fell silent with money that they had not settled. It counts as spent.",
 )
 
+GATES_BREACHED = Counter("interlock_gates_breached_total", "Gates of stages that a revision breached.")
+STAGE_TESTS = Counter("interlock_stage_tests_total", "Tests of stages that have ended.")
 PRICE_BOOK_TIMESTAMP = Gauge(
     "interlock_price_book_timestamp_seconds",
     "Date of the prices of models that the operator's image has, in seconds since 1970.",

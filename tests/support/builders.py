@@ -15,11 +15,12 @@ from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
 from interlock.api.status import AgentStatus
 from interlock.api.verification import MCPBindingStatus
-from interlock.deployment.names import ChildKey, placement_digest
+from interlock.deployment.names import ChildKey, Manifest, placement_digest
 from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, BoundSource, Placement
 from interlock.deployment.plan import LiveChild
 from interlock.governance.budgets import ModelPrices, budget_of, costs_money
+from interlock.orchestration.gates import MetricResult
 from interlock.orchestration.rollout_state import RolloutCommands
 from interlock.reconcile.snapshot import BudgetSnapshot, KnownRevision, Snapshot, Unreadable
 from interlock_contract.agent_key import derive_agent_key
@@ -444,6 +445,8 @@ class SnapshotBuilder:
     lost_revisions: dict[str, str] = field(default_factory=dict)
     commands: RolloutCommands = field(default_factory=RolloutCommands)
     may_start: str = ""
+    metrics: dict[str, MetricResult] = field(default_factory=dict)
+    test_pods: dict[str, tuple[Manifest, ...]] = field(default_factory=dict)
 
     def of(self, agent: AgentBuilder) -> "SnapshotBuilder":
         """Let it be about another agent."""
@@ -501,6 +504,8 @@ class SnapshotBuilder:
             lost_revisions=dict(self.lost_revisions),
             commands=self.commands,
             may_start=self.may_start,
+            metrics=dict(self.metrics),
+            test_pods=dict(self.test_pods),
         )
 
 

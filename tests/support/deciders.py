@@ -14,4 +14,4 @@ def a_decider(client: Any, reader: SnapshotReader, applier: Applier) -> AgentDec
     """Return a decider with a store of revisions."""
     revisions = RevisionStore(client)
     reader.revisions_of = revisions.known
-    return AgentDecider(reader, applier, revisions, InstalledPolicies(client, monotonic))
+    return AgentDecider(reader, applier, revisions, InstalledPolicies(client, monotonic), client)

@@ -52,6 +52,8 @@ class Simulation:
         self.now = now
         self.events: list[EventNote] = []
         self.revisions: dict[str, Manifest] = {}
+        self.test_pods: dict[str, tuple[Manifest, ...]] = {}
+        """The pods of ended Jobs of tests, by the Job's name."""
         self._uids = (f"uid-of-pod-{number}" for number in itertools.count(1))
 
     # What the operator does
@@ -68,8 +70,10 @@ class Simulation:
     def peek(self) -> ReconcileResult:
         """Reconcile once and carry out nothing."""
         outcome = reconcile(self.snapshot.build(), self.now)
-        if not outcome.missing_revisions:
+        if not outcome.missing_revisions and not outcome.ended_tests:
             return outcome
+        read = {job: self.test_pods.get(job, ()) for job in outcome.ended_tests}
+        self.snapshot = replace(self.snapshot, test_pods=read)
         agent = self.snapshot.agent.build()
         for one in outcome.missing_revisions:
             try:
@@ -80,6 +84,7 @@ class Simulation:
                 self.snapshot = replace(self.snapshot, lost_revisions=lost)
         outcome = reconcile(self.snapshot.build(), self.now)
         assert not outcome.missing_revisions, "revisions are missing that were read"
+        assert not outcome.ended_tests, "pods are missing that were read"
         return outcome
 
     def store(self, outcome: ReconcileResult) -> None:

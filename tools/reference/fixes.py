@@ -98,6 +98,7 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "CommandVoid": "name the revision of now, as the message says",
         "StatusRefused": "find out who wrote the status of the Agent",
         "SoakRestarted": "read why the container ended: `kubectl logs --previous`, container `agent`",
+        "TestEnded": "if it did not pass, read its log in `status.rollout.tests`",
         "RequestsDenied": "what its [reason](../explanation/guard.md#reasons-for-a-denial) and rule say",
         "VelocityAlert": "find the call that repeats in the [audit records](../explanation/audit.md), and "
         "[kill the agent](../explanation/kill.md) if it is in a loop",

@@ -26,6 +26,10 @@ MAX_PLACEMENT_STATUS: Final = 8
 """Most placements that are shown, more than there can be."""
 MAX_SOURCES: Final = 128
 """Most sources of all placements: 32 of each."""
+MAX_TEST_RESULTS: Final = 8
+"""Most results of tests that are recorded, as many as a stage has tests. Each may have 4 KiB of log."""
+MAX_TEST_LOG: Final = 4096
+"""Most characters of a test's log that are recorded."""
 MAX_EVENTS: Final = 32
 """Most entries of the timeline."""
 _USER: Final = 1024
@@ -131,6 +135,30 @@ class ApprovalStatus(_Recorded):
     """It goes past a gate that was breached, too."""
 
 
+class TestStatus(_Recorded):
+    """The test of a stage, from when its Job exists."""
+
+    __test__ = False  # no test of pytest's
+
+    number: int = Field(ge=1, json_schema_extra=kube(format="int32"))
+    """Number of the revision that was tested."""
+
+    stage: str = Field(max_length=63)
+    """Name of the stage that was tested."""
+
+    name: str = Field(max_length=63)
+    """Name of the test."""
+
+    outcome: str = Field(max_length=63)
+    """Running, Passed, Failed or Lost. Lost: it ended, and how is not known."""
+
+    exit_code: int | None = Field(default=None, ge=0, json_schema_extra=kube(format="int32"))
+    """Its exit code; absent without one."""
+
+    log: str = Field(default="", max_length=MAX_TEST_LOG)
+    """The end of its log, or why it has none."""
+
+
 class RolloutStatus(_Recorded):
     """What the operator remembers about the rollout, besides the current stage in `status.stage`."""
 
@@ -163,6 +191,11 @@ class RolloutStatus(_Recorded):
         default=(), max_length=MAX_APPROVED, json_schema_extra={"x-kubernetes-list-type": "atomic"}
     )
     """The promotions of the newest revision whose stages were not entered yet."""
+
+    tests: tuple[TestStatus, ...] = Field(
+        default=(), max_length=MAX_TEST_RESULTS, json_schema_extra=kube(keys=("number", "stage", "name"))
+    )
+    """The tests of the newest revision, the last ones of them. A result stays, whatever becomes of the test's pod."""
 
     last_number: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
     """The highest number that was ever given."""

@@ -13,6 +13,7 @@ from interlock.api.rollout_status import MAX_EVENTS, MAX_PLACEMENT_STATUS, Histo
 from interlock.api.shared_types import ApiModel, ScopeDimension, Timestamp
 from interlock.api.text import EnvironmentName
 from interlock_contract.bundle import MAX_BUNDLE_DIGESTS
+from interlock_contract.work_counts import MAX_TEXT
 
 MOST_PODS = 512
 """Most pods of one Agent that are read: more than its placements have. Anyone can label a pod."""
@@ -20,6 +21,8 @@ MOST_PODS = 512
 
 MAX_SOAKED_SECONDS = 10**9
 """More than any minimum duration has."""
+MAX_BASELINE = MAX_TEXT
+"""Longest text of a baseline, in characters."""
 
 
 class ConditionType(StrEnum):
@@ -52,7 +55,7 @@ class ConditionType(StrEnum):
     ROLLOUT_PAUSED = "RolloutPaused"
     """A command holds the rollout."""
     DEGRADED = "Degraded"
-    """The newest revision was stopped, or the last good one cannot run."""
+    """The newest revision was stopped or breached a gate, or the last good one cannot run."""
     BUDGET_EXHAUSTED = "BudgetExhausted"
     """Too little is left of the budget for a call that a guard refused."""
 
@@ -239,7 +242,7 @@ class AgentReason(StrEnum):
     GOOD_REVISION_LOST = "GoodRevisionLost"
     """The content of the last good revision cannot be read, or the policy no longer allows it, so it does not run."""
     NOT_DEGRADED = "NotDegraded"
-    """Degraded=False: no revision was stopped."""
+    """Degraded=False: no revision was stopped, and none breached a gate."""
 
     SERVED = "Served"
     """Serving: all of the work is served."""
@@ -361,6 +364,9 @@ class StageStatus(ApiModel):
 
     passed_limited_seconds: int = Field(default=0, ge=0, le=MAX_SOAKED_SECONDS, json_schema_extra=kube(format="int64"))
     """The same for stages of production with a scope. minLimitedScope counts it."""
+
+    baseline: str = Field(default="", max_length=MAX_BASELINE)
+    """What the stage's guards had counted when its soak began, as in their Lease. Gates judge what came since."""
 
     next_name: str = Field(default="", max_length=63)
     """Name of the next stage; empty in the last one."""

@@ -23,7 +23,7 @@ from interlock.deployment.ownership import (
     is_owned,
     replacement,
 )
-from interlock.deployment.plan import ACCOUNT, OUTLIVES_PODS, SECRET, WORKLOAD, WritePlan, drifted_member
+from interlock.deployment.plan import ACCOUNT, JOB, OUTLIVES_PODS, SECRET, WORKLOAD, WritePlan, drifted_member
 from interlock.governance.budgets import LedgerIdentity
 from interlock_contract.bundle import BUNDLE_KEY
 from interlock_contract.kill import GRACE_SECONDS
@@ -133,7 +133,7 @@ class Applier:
             if key.kind == SECRET:
                 written[key] = await self._create_secret(manifest, applied.get(key))
                 return True
-            starts_pods = key.kind == WORKLOAD and manifest["spec"].get("replicas", 1) != 0
+            starts_pods = key.kind in (WORKLOAD, JOB) and manifest["spec"].get("replicas", 1) != 0
             may_write = may_start_pods if starts_pods else _always
             live = await self._write(
                 manifest,

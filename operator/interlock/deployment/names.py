@@ -125,17 +125,18 @@ def stage_test_account(placement: Placement) -> str:
     return f"{name_of(placement)}{TEST_ACCOUNT_SUFFIX}"
 
 
-def stage_test_job(placement: Placement, number: int, test: str) -> str:
+def stage_test_job(agent: ObjectMeta, stage: str, revision: str, number: int, test: str) -> str:
     """Return the name of the Job of one test, which runs once for each number of a revision in a stage.
 
     Args:
-        placement: The placement that is tested.
-        number: The number of its revision.
+        agent: The agent.
+        stage: The stage that is tested.
+        revision: The revision that is tested.
+        number: The number of the revision.
         test: Name of the test.
     """
-    digest = placement_digest(placement.agent.metadata, placement.stage.name, placement.revision)
-    text = json.dumps([digest, number, test])
-    return f"{placement.agent.metadata.name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+    text = json.dumps([placement_digest(agent, stage, revision), number, test])
+    return f"{agent.name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
 def public_service(agent: Agent) -> str:

@@ -76,7 +76,7 @@ class Peer:
 class Placement:
     """The input of everything in `children`.
 
-    The last six attributes say what it serves at the moment. They reach running pods, and change no pod template.
+    The last seven attributes say what it serves at the moment. They reach running pods, and change no pod template.
 
     Attributes:
         agent: The Agent, as applied.
@@ -99,6 +99,7 @@ class Placement:
         drain_seconds: How long tasks under way may go on then.
         draining_pods: Names of pods whose guard takes no new tasks, since they are on their way out.
         peers: The other placements of the agent that take tasks of environments of the same class.
+        is_counted: Whether its guards count what they do, since its stage has gates.
     """
 
     agent: Agent
@@ -121,6 +122,7 @@ class Placement:
     drain_seconds: int = DEFAULT_DRAIN_SECONDS
     draining_pods: tuple[str, ...] = ()
     peers: tuple[Peer, ...] = ()
+    is_counted: bool = False
 
     @property
     def isolation(self) -> Isolation:

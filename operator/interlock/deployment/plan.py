@@ -103,6 +103,7 @@ def _normal(value: Any) -> Decimal | Any:
 
 
 WORKLOAD = "Deployment"
+JOB = "Job"
 SECRET = "Secret"  # noqa: S105 - a kind
 """The one kind of children that the operator does not read."""
 GRANT = "RoleBinding"
@@ -135,7 +136,7 @@ class WritePlan:
         prepare: Manifests to apply before any pod may start, in any order.
         shrink: Bundles that leave work to other placements, to apply after all of `prepare`, where these gain it.
         grants: RoleBindings to apply after all of `prepare`. The API server refuses a RoleBinding to a missing Role.
-        workloads: Deployments to apply after all of `grants`.
+        workloads: Deployments to apply after all of `grants`, then Jobs to create.
         missing: The keys of manifests that have no live object, so that they are created.
         others_content: The keys of manifests whose content another program writes. They are created, and from then on
             only their metadata is repaired.
@@ -230,6 +231,8 @@ def plan_children(
     def needs_write(manifest: Manifest) -> bool:
         if manifest["kind"] == SECRET:
             return creates_secrets or key_of(manifest) not in applied
+        if manifest["kind"] == JOB:  # it runs once, so one that exists, or has existed, is never written again
+            return key_of(manifest) not in live and key_of(manifest) not in applied
         found = live.get(key_of(manifest))
         return (
             found is None
@@ -250,12 +253,14 @@ def plan_children(
     held: list[ChildKey] = []
     if not starts_pods:
         workloads, held = _without_new_pods(workloads, live, applied)
+    jobs = [one for one in pending if one["kind"] == JOB and starts_pods]
     return WritePlan(
-        prepare=tuple(one for one in pending if one["kind"] not in (GRANT, WORKLOAD) and not is_shrinking(one)),
+        prepare=tuple(one for one in pending if one["kind"] not in (GRANT, WORKLOAD, JOB) and not is_shrinking(one)),
         shrink=tuple(filter(is_shrinking, pending)),
         grants=tuple(manifest for manifest in pending if manifest["kind"] == GRANT),
-        workloads=tuple(workloads),
+        workloads=(*workloads, *jobs),
         missing=frozenset(key_of(manifest) for manifest in pending if key_of(manifest) not in live),
+        others_content=frozenset(map(key_of, jobs)),  # a Job of this name that is not known yet stays as it is
         prune=tuple(sorted(surplus, key=lambda key: (key.kind != WORKLOAD, key))),
         held=tuple(held),
     )

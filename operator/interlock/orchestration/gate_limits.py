@@ -2,8 +2,10 @@
 
 from typing import Final
 
+from interlock.api.agent import Agent
 from interlock.api.gates import GateLimits, StageGates
 from interlock.api.messages import GATES_UNDERCUT, TASK_GATE_WITHOUT_TASKS
+from interlock.api.policy import AgentPolicy
 from interlock.api.shared_types import parse_duration
 from interlock_contract.budget.money import parse_money
 
@@ -26,6 +28,8 @@ def find_gates(own: StageGates | None, of_policy: GateLimits | None, *, has_task
         is_last: Whether the stage is the rollout's last.
     """
     limits = of_policy if of_policy is not None and not (is_last and own is None) else GateLimits()
+    if own is None and limits == GateLimits():
+        return NO_GATES
     found = (own or NO_GATES).model_dump()
     for field, required in limits.model_dump().items():
         if required is not None and (has_tasks or field not in _OF_TASKS):
@@ -34,6 +38,23 @@ def find_gates(own: StageGates | None, of_policy: GateLimits | None, *, has_task
     if not has_tasks:
         found |= dict.fromkeys(_OF_TASKS)
     return StageGates.model_validate(found)
+
+
+def gates_of_stages(agent: Agent, policy: AgentPolicy) -> dict[str, StageGates]:
+    """Return the gates that hold in each of an agent's stages, by the stage's name."""
+    stages, has_tasks = agent.spec.stages, agent.spec.tasks is not None
+    return {
+        stage.name: find_gates(
+            stage.gates, policy.spec.rollout.gates, has_tasks=has_tasks, is_last=index == len(stages) - 1
+        )
+        for index, stage in enumerate(stages)
+    }
+
+
+def gated_stages(agent: Agent, policy: AgentPolicy) -> frozenset[str]:
+    """Return the names of the stages with gates or tests, in which a missing verdict is none."""
+    gates = gates_of_stages(agent, policy)
+    return frozenset(stage.name for stage in agent.spec.stages if has_gates(gates[stage.name]) or stage.tests)
 
 
 def has_gates(gates: StageGates) -> bool:

@@ -15,6 +15,7 @@ from interlock.deployment.names import ChildKey, Manifest, key_of
 from interlock.deployment.plan import WritePlan, plan_children
 from interlock.governance.authors import Author, author_of
 from interlock.governance.budgets import LedgerIdentity
+from interlock.orchestration.gate_limits import gated_stages
 from interlock.orchestration.orchestrated import hold_before, stages_to_approve
 from interlock.orchestration.rollout import decide_rollout
 from interlock.orchestration.rollout_decision import RolloutDecision
@@ -30,6 +31,8 @@ from interlock.reconcile.placements import build_placements, children_of, with_e
 from interlock.reconcile.revisions import MissingRevision, Revisions, find_revisions, missing_revisions
 from interlock.reconcile.rollout_status import RolloutRecord, read_record, refs_of
 from interlock.reconcile.snapshot import Snapshot
+from interlock.reconcile.stage_gates import on_breach
+from interlock.reconcile.stage_tests import objects_of_tests, see_tests
 from interlock_contract.bundle import BUNDLE_KEY, MAX_BUNDLE_DIGESTS, digest
 
 SECRET_INTERVAL = timedelta(seconds=30)
@@ -52,6 +55,7 @@ class ReconcileResult:
         new_revisions: The ControllerRevisions that must exist before the status names their revisions.
         events: What has happened to the rollout, which the status alone does not tell.
         revisions: The revisions that the status names.
+        ended_tests: The Jobs of tests whose pods must be read first. Then the result has nothing else.
     """
 
     plan: WritePlan
@@ -64,6 +68,7 @@ class ReconcileResult:
     new_revisions: tuple[Manifest, ...] = ()
     events: tuple[EventNote, ...] = ()
     revisions: tuple[RevisionRef, ...] = ()
+    ended_tests: tuple[str, ...] = ()
 
 
 def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
@@ -75,20 +80,21 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
     """
     record = read_record(snapshot.agent, last_number=snapshot.last_number)
     missing = missing_revisions(snapshot, record)
-    if missing:
-        unchanged = snapshot.agent.status or AgentStatus()
-        return ReconcileResult(WritePlan(), unchanged, missing_revisions=missing)
     killed = killed_by(snapshot)
+    tests = see_tests(snapshot, record, is_killed=killed is not None)
+    if missing or tests.ended:
+        unchanged = snapshot.agent.status or AgentStatus()
+        return ReconcileResult(WritePlan(), unchanged, missing_revisions=missing, ended_tests=tests.ended)
     revisions = find_revisions(snapshot, record)
     stages = _stages(snapshot.agent, record)
     if not stages:  # neither spec nor status names any, so that nothing runs
         report = AgentReport(snapshot, revisions, killed, RolloutDecision(record.facts))
         return _result(report, (), now)
-    rules = _rules(snapshot)
-    observation, seen = observe(snapshot, record, revisions, now, is_killed=killed is not None)
+    rules = _rules(snapshot, record)
+    observation, seen = observe(snapshot, record, revisions, now, is_killed=killed is not None, tests=tests.results)
     decision = decide_rollout(stages, record.facts, observation, now, commands=snapshot.commands, rules=rules)
     placements = build_placements(snapshot, record, revisions, decision, seen, now, drain_timeout=rules.drain_timeout)
-    report = AgentReport(snapshot, revisions, killed, decision, placements, collisions=record.collisions)
+    report = AgentReport(snapshot, revisions, killed, decision, placements, collisions=record.collisions, tests=tests)
     return _result(report, _new_revisions(snapshot, record, revisions, decision), now)
 
 
@@ -105,13 +111,15 @@ LEAST_DRAIN: Final = timedelta(seconds=10)
 to other pods: until then they send it tasks, which its guard passes on."""
 
 
-def _rules(snapshot: Snapshot) -> RolloutRules:
+def _rules(snapshot: Snapshot, record: RolloutRecord) -> RolloutRules:
     policy = snapshot.policy
     if policy is None:
         return RolloutRules(class_of=class_of_name)
     return RolloutRules(
         least_drain=timedelta(0) if snapshot.agent.spec.tasks is None else LEAST_DRAIN,
         approvals=stages_to_approve(snapshot.agent, policy),
+        gated=gated_stages(snapshot.agent, policy),
+        on_breach=on_breach(snapshot.agent, policy, record.facts),
         class_of=policy.spec.class_of,
         hold_before=functools.partial(hold_before, snapshot.agent, policy),
     )
@@ -120,6 +128,8 @@ def _rules(snapshot: Snapshot) -> RolloutRules:
 def _result(report: AgentReport, new_revisions: tuple[Manifest, ...], now: datetime) -> ReconcileResult:
     snapshot = report.snapshot
     desired = children_of(report.placements, report.decision.public)
+    if report.killed is None:
+        desired += objects_of_tests(snapshot, report.facts, report.placements, report.tests)
     missing = tuple(dict.fromkeys(ledger for one in report.placements for ledger in one.budget.missing))
     is_secret_due, secret_due_at = _secret_due(report, now)
     plan = plan_children(

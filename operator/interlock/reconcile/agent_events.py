@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from interlock.api.rollout_status import TestStatus
 from interlock.api.status import AgentReason, AgentStatus, Condition, ConditionType
+from interlock.orchestration.gates import TestOutcome
 
 
 class EventReason(StrEnum):
@@ -24,6 +26,8 @@ class EventReason(StrEnum):
     """A command promoted the newest revision."""
     COMMAND_VOID = "CommandVoid"
     """A command about a rollout has no effect. The message says why."""
+    TEST_ENDED = "TestEnded"
+    """A test of a stage has ended."""
     SERVING_CHANGED = "ServingChanged"
     """Another placement serves, or one drains."""
     STATUS_REFUSED = "StatusRefused"
@@ -71,6 +75,7 @@ class EventNote:
     key: str = ""
 
 
+_RUNNING, _PASSED = TestOutcome.RUNNING.value, TestOutcome.PASSED.value
 _REPORTED = (
     ConditionType.GOVERNED,
     ConditionType.ORCHESTRATED,
@@ -90,6 +95,8 @@ def transitions(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNo
         *(note for note in changed if note is not None),
         *_stage_note(before, after),
         *_soak_note(before, after),
+        *_gate_note(before, after),
+        *_test_notes(before, after),
         *_kill_note(before, after),
         *_selftest_note(before, after),
         *_egress_note(before, after),
@@ -126,6 +133,34 @@ def _soak_note(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNot
     return (
         EventNote("Warning", EventReason.SOAK_RESTARTED, f"stage {new.name}: {pending.message if pending else ''}"),
     )
+
+
+def _gate_note(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:
+    """Report a breached gate once, whether it holds or stops the revision. Its figures may change afterwards."""
+    old, new = _find(before, ConditionType.DEGRADED), _find(after, ConditionType.DEGRADED)
+    is_new = old is None or old.reason != AgentReason.GATE_BREACHED
+    if new is None or new.reason != AgentReason.GATE_BREACHED or not is_new:
+        return ()
+    return (EventNote("Warning", AgentReason.GATE_BREACHED, f"{new.type}={new.status}: {new.message}"),)
+
+
+def _test_notes(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:
+    known = {_test_of(one) for one in _tests(before)}
+    return tuple(_test_note(one) for one in _tests(after) if one.outcome != _RUNNING and _test_of(one) not in known)
+
+
+def _tests(status: AgentStatus | None) -> tuple[TestStatus, ...]:
+    return () if status is None or status.rollout is None else status.rollout.tests
+
+
+def _test_of(one: TestStatus) -> tuple[int, str, str, bool]:
+    return one.number, one.stage, one.name, one.outcome != _RUNNING
+
+
+def _test_note(one: TestStatus) -> EventNote:
+    code = "" if one.exit_code is None else f" with exit code {one.exit_code}"
+    text = f"test {one.name} of stage {one.stage} ended{code}: {one.outcome}"
+    return EventNote("Normal" if one.outcome == _PASSED else "Warning", EventReason.TEST_ENDED, text)
 
 
 def _kill_note(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:

@@ -13,6 +13,7 @@ from interlock.reconcile.layers import Verdict
 from interlock.reconcile.placements import RunningPlacement
 from interlock.reconcile.revisions import Revisions
 from interlock.reconcile.snapshot import Snapshot
+from interlock.reconcile.stage_tests import SeenTests
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class AgentReport:
         placements: The placements that must exist, the most important first.
         plan: The writes of this reconcile.
         collisions: The recorded collision counts of placements' names.
+        tests: What is seen of the tests of the current stage.
     """
 
     snapshot: Snapshot
@@ -36,6 +38,7 @@ class AgentReport:
     placements: tuple[RunningPlacement, ...] = ()
     plan: WritePlan = field(default_factory=WritePlan)
     collisions: Mapping[PlacementKey, int] = field(default_factory=dict)
+    tests: SeenTests = field(default_factory=SeenTests)
 
     @property
     def verdict(self) -> Verdict:

@@ -22,6 +22,7 @@ from interlock.reconcile.ready_condition import ready_finding
 from interlock.reconcile.rollout_conditions import describe_work, rollout_findings
 from interlock.reconcile.rollout_history import history_of
 from interlock.reconcile.rollout_status import RolloutRecord, write_rollout, write_stage
+from interlock.reconcile.stage_tests import recorded_tests
 
 _LAYERS = (ConditionType.GOVERNED, ConditionType.ORCHESTRATED, ConditionType.ACTIONS_BOUND, ConditionType.DEPLOYED)
 _WAITING = {
@@ -82,7 +83,8 @@ def build_status(report: AgentReport, now: datetime) -> AgentStatus:
 
 def _record(report: AgentReport) -> RolloutRecord:
     collisions = {**report.collisions, **{one.key: one.collisions for one in report.placements}}
-    return RolloutRecord(report.facts, collisions, report.revisions.content_digests)
+    tests = recorded_tests(report.tests.recorded, report.facts)
+    return RolloutRecord(report.facts, collisions, report.revisions.content_digests, tests=tests)
 
 
 def _sources(report: AgentReport) -> tuple[str, ...]:
@@ -297,6 +299,7 @@ _NO_SOAK = {
     "restarts": 0,
     "restarted_pods": (),
     "soak_restarted_at": None,
+    "baseline": "",
     "next_at": None,
 }
 

@@ -8,12 +8,15 @@ from interlock.api.agent import Stage
 from interlock.api.environments import Isolation
 from interlock.deployment.names import ChildKey, placement_digest, placement_name, workload_names
 from interlock.deployment.observed.readiness import Readiness, readiness_of_all
+from interlock.deployment.observed.work_counts import counts_of
 from interlock.deployment.plan import WORKLOAD
+from interlock.orchestration.gates import TestResult
 from interlock.orchestration.rollout_state import PlacementKey, PlacementSeen, RolloutObservation
 from interlock.orchestration.soak import PodEnds, StageFacts
 from interlock.reconcile.revisions import Revisions
 from interlock.reconcile.rollout_status import RolloutRecord
 from interlock.reconcile.snapshot import Snapshot
+from interlock.reconcile.stage_gates import judge
 from interlock_contract.bundle import BUNDLE_KEY, digest
 from interlock_contract.drain_report import is_drained, read_drains
 from interlock_contract.names import PLACEMENT_DIGEST
@@ -33,7 +36,13 @@ class SeenPlacement:
 
 
 def observe(
-    snapshot: Snapshot, record: RolloutRecord, revisions: Revisions, now: datetime, *, is_killed: bool
+    snapshot: Snapshot,
+    record: RolloutRecord,
+    revisions: Revisions,
+    now: datetime,
+    *,
+    is_killed: bool,
+    tests: Mapping[str, TestResult],
 ) -> tuple[RolloutObservation, Mapping[PlacementKey, SeenPlacement]]:
     """Return what is seen of the agent, and of each of its placements.
 
@@ -43,6 +52,7 @@ def observe(
         revisions: The revisions of the agent.
         now: The time.
         is_killed: Whether the agent is killed.
+        tests: The results of the current stage's tests.
     """
     spec = snapshot.agent.spec
     is_running = not is_killed and spec.replicas > 0
@@ -51,10 +61,12 @@ def observe(
         for key, stage in _recorded_stages(record).items()
         if _has_objects(snapshot, key)
     }
+    current = found.get(record.facts.key) if record.facts.key is not None else None
     observation = RolloutObservation(
         wanted=revisions.wanted,
         is_running=is_running,
         placements={key: one.seen for key, one in found.items()},
+        gates=judge(snapshot, record.facts, current.seen.counts, tests) if current is not None else None,
         max_restarts=spec.rollout.max_restarts if spec.rollout else 0,
         may_start=revisions.waiting,
         may_enter="" if snapshot.starts_pods else "no new pod starts while the kill controller is away",
@@ -106,7 +118,9 @@ def _see(
     )
     facts = record.facts
     if key == facts.key and facts.stage is not None:
-        seen = replace(seen, broken_at=_broken_at(snapshot, facts.stage, readiness, since, now))
+        lease = snapshot.children.get(ChildKey("Lease", name))
+        counts = counts_of(lease.manifest if lease is not None else None)
+        seen = replace(seen, broken_at=_broken_at(snapshot, facts.stage, readiness, since, now), counts=counts)
     return SeenPlacement(seen, readiness)
 
 

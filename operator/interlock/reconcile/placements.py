@@ -18,6 +18,7 @@ from interlock.reconcile.observation import SeenPlacement
 from interlock.reconcile.revisions import Revisions
 from interlock.reconcile.rollout_status import RolloutRecord
 from interlock.reconcile.snapshot import Snapshot
+from interlock.reconcile.stage_gates import counted_placement
 from interlock_contract.agent_key import derive_agent_key
 from interlock_contract.bundle import BUNDLE_KEY, digest
 
@@ -77,6 +78,7 @@ def build_placements(
         now: The time.
         drain_timeout: How long a placement drains at most.
     """
+    counted = counted_placement(snapshot, decision.facts)
     built: list[tuple[DesiredPlacement, BudgetReport, Placement]] = []
     for desired in decision.placements:
         found = revisions.effective(snapshot, desired.ref.digest, desired.stage)
@@ -103,6 +105,7 @@ def build_placements(
             excluded=desired.excluded,
             is_draining=desired.is_draining,
             drain_seconds=max(1, drain_timeout // timedelta(seconds=1)),
+            is_counted=desired.key == counted,
         )
         built.append((desired, budget, placement))
     collisions = {(key.stage, key.revision): count for key, count in record.collisions.items()}

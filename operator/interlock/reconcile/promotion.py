@@ -10,7 +10,7 @@ from interlock.orchestration.rollout_decision import RolloutProgress, RolloutSta
 from interlock.orchestration.soak import StageFacts
 from interlock.reconcile.agent_report import AgentReport
 from interlock.reconcile.conditions import Finding
-from interlock.reconcile.rollout_commands import STOP_REASONS, annotate, approval_command
+from interlock.reconcile.rollout_commands import STOP_REASONS, abort_command, annotate, approval_command
 from interlock_contract.clock import write_time
 from interlock_contract.names import PAUSE
 
@@ -52,7 +52,10 @@ def _held(report: AgentReport, progress: RolloutProgress) -> tuple[AgentReason, 
             AgentReason.GATE_WITHOUT_VERDICT,
             f"{goal} waits for a gate without a verdict: {message or 'not judged yet'}; {approval_command(report)}",
         ),
-        RolloutState.BREACHED: (AgentReason.GATE_BREACHED, f"{goal} is held by a breached gate: {message}"),
+        RolloutState.BREACHED: (
+            AgentReason.GATE_BREACHED,
+            f"{goal} is held by a breached gate: {message}; to go back, {abort_command(report)}",
+        ),
     }
     return held.get(progress.state)
 

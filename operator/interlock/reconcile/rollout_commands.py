@@ -3,7 +3,7 @@
 from interlock.api.status import AgentReason
 from interlock.orchestration.rollout_state import StopReason
 from interlock.reconcile.agent_report import AgentReport
-from interlock_contract.names import PROMOTE, RETRY
+from interlock_contract.names import ABORT, PROMOTE, RETRY
 
 
 def annotate(report: AgentReport, annotation: str, value: str) -> str:
@@ -18,6 +18,12 @@ def approval_command(report: AgentReport) -> str:
     newest, following = report.facts.newest, report.decision.progress.following
     name = newest.name if newest is not None else ""
     return annotate(report, PROMOTE, f"{name}/{following.name}" if following is not None else name)
+
+
+def abort_command(report: AgentReport) -> str:
+    """Return the sentence with the command that aborts the newest revision."""
+    newest = report.facts.newest
+    return annotate(report, ABORT, newest.name if newest is not None else "")
 
 
 def retry_command(report: AgentReport) -> str:

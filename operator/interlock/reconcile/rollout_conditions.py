@@ -128,8 +128,13 @@ def _degraded(report: AgentReport) -> Finding:
         return Finding(kind, "True", AgentReason.GOOD_REVISION_LOST, lost)
     if facts.stopped is not None:
         runs = f"; revision {facts.good.ref.name} runs" if facts.good is not None else "; no revision runs"
-        message = f"revision {facts.stopped.ref.name} was stopped{runs}"
+        why = f": {facts.stopped.message}" if facts.stopped.message else ""
+        message = f"revision {facts.stopped.ref.name} was stopped{runs}{why}"
         return Finding(kind, "True", STOP_REASONS[facts.stopped.why], message)
+    progress = report.decision.progress
+    if progress.state is RolloutState.BREACHED and facts.newest is not None and facts.stage is not None:
+        message = f"revision {facts.newest.name} breached a gate of stage {facts.stage.stage.name}: {progress.message}"
+        return Finding(kind, "True", AgentReason.GATE_BREACHED, message)
     return Finding(kind, "False", AgentReason.NOT_DEGRADED, "no revision was stopped")
 
 

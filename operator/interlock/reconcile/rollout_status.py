@@ -18,6 +18,8 @@ from interlock.api.rollout_status import (
     MAX_LEAVING,
     MAX_PASSED,
     MAX_SOURCES,
+    MAX_TEST_LOG,
+    MAX_TEST_RESULTS,
     ApprovalStatus,
     GoodStatus,
     LeavingStatus,
@@ -26,9 +28,11 @@ from interlock.api.rollout_status import (
     StoppedStatus,
     StoredPlacement,
     StoredScope,
+    TestStatus,
 )
 from interlock.api.shared_types import ScopeDimension
 from interlock.api.status import MAX_SOAKED_SECONDS, AgentStatus, RestartedPod, StageStatus
+from interlock.orchestration.gates import TestOutcome, TestResult
 from interlock.orchestration.orchestrated import PassedTime
 from interlock.orchestration.rollout_state import (
     Approval,
@@ -41,9 +45,29 @@ from interlock.orchestration.rollout_state import (
     StopReason,
 )
 from interlock.orchestration.soak import PodEnds, StageFacts, position
+from interlock_contract.work_counts import dump_ended, parse_ended
 
 _SECOND = timedelta(seconds=1)
 _MOST_TEXT = 1024
+_MOST_CODE = 2**31
+"""Exit codes are smaller, since Kubernetes has them in 32 bits."""
+
+
+@dataclass(frozen=True)
+class RecordedTest:
+    """The test of a stage, from when its Job exists.
+
+    Attributes:
+        number: Number of the revision that was tested.
+        stage: Name of the stage that was tested.
+        name: Name of the test.
+        result: Its result.
+    """
+
+    number: int
+    stage: str
+    name: str
+    result: TestResult
 
 
 @dataclass(frozen=True)
@@ -55,12 +79,14 @@ class RolloutRecord:
         collisions: The collision counts of placements' names.
         content_digests: Digests of stored contents that are not the digests of their revisions, by the latter.
         is_earlier: A version wrote it that stored no contents.
+        tests: The tests of the newest revision, the last ones of them.
     """
 
     facts: RolloutFacts = field(default_factory=RolloutFacts)
     collisions: Mapping[PlacementKey, int] = field(default_factory=dict)
     content_digests: Mapping[str, str] = field(default_factory=dict)
     is_earlier: bool = False
+    tests: tuple[RecordedTest, ...] = ()
 
     @property
     def refs(self) -> tuple[RevisionRef, ...]:
@@ -119,7 +145,8 @@ def _read(status: AgentStatus, rollout: RolloutStatus) -> RolloutRecord:
     )
     stored = (rollout.newest, *rollout.passed)
     digests = {one.digest: one.content_digest for one in stored if one is not None and one.content_digest}
-    return RolloutRecord(facts, _read_collisions(status, rollout, facts), digests)
+    tests = tuple(map(_read_test, rollout.tests))
+    return RolloutRecord(facts, _read_collisions(status, rollout, facts), digests, tests=tests)
 
 
 def _read_collisions(status: AgentStatus, rollout: RolloutStatus, facts: RolloutFacts) -> dict[PlacementKey, int]:
@@ -177,6 +204,7 @@ def read_stage(stored: StageStatus | None, revision: str) -> StageFacts | None:
             staging=timedelta(seconds=stored.passed_staging_seconds),
             limited=timedelta(seconds=stored.passed_limited_seconds),
         ),
+        baseline=parse_ended(stored.baseline),
     )
 
 
@@ -213,6 +241,13 @@ def _read_leaving(stored: LeavingStatus) -> LeavingPlacement | None:
     return LeavingPlacement(RevisionRef(stored.number, stored.digest), stage, stored.draining_since, excluded)
 
 
+def _read_test(stored: TestStatus) -> RecordedTest:
+    """A result that cannot be read is lost: the test is not repeated."""
+    known = {outcome.value: outcome for outcome in TestOutcome}
+    result = TestResult(known.get(stored.outcome, TestOutcome.LOST), stored.exit_code, stored.log)
+    return RecordedTest(stored.number, stored.stage, stored.name, result)
+
+
 def write_rollout(record: RolloutRecord, sources: tuple[str, ...] = ()) -> RolloutStatus:
     """Return what the status must record, besides the current stage.
 
@@ -238,6 +273,7 @@ def write_rollout(record: RolloutRecord, sources: tuple[str, ...] = ()) -> Rollo
             )
             for one in facts.approved[-MAX_APPROVED:]
         ),
+        tests=tuple(map(_write_test, record.tests[-MAX_TEST_RESULTS:])),
         last_number=facts.last_number,
         sources=sources[:MAX_SOURCES],
         looked_at=tuple(one[:256] for one in facts.looked_at[:MAX_COMMANDS]),
@@ -268,6 +304,19 @@ def write_stage(facts: StageFacts, ref: RevisionRef, collisions: int) -> StageSt
         soak_restarted_at=facts.restarted_at,
         passed_staging_seconds=min(facts.passed.staging // _SECOND, MAX_SOAKED_SECONDS),
         passed_limited_seconds=min(facts.passed.limited // _SECOND, MAX_SOAKED_SECONDS),
+        baseline=dump_ended(facts.baseline) if facts.baseline is not None else "",
+    )
+
+
+def _write_test(one: RecordedTest) -> TestStatus:
+    code = one.result.exit_code
+    return TestStatus(
+        number=one.number,
+        stage=one.stage,
+        name=one.name,
+        outcome=one.result.outcome.value,
+        exit_code=code if code is not None and 0 <= code < _MOST_CODE else None,
+        log=one.result.log[-MAX_TEST_LOG:],
     )
 
 

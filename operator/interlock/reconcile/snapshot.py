@@ -10,12 +10,13 @@ from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
 from interlock.api.status import Condition
 from interlock.deployment.content import Content
-from interlock.deployment.names import ChildKey
+from interlock.deployment.names import ChildKey, Manifest
 from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import LiveChild
 from interlock.governance.budgets import ModelPrices
+from interlock.orchestration.gates import MetricResult
 from interlock.orchestration.rollout_state import RolloutCommands
 from interlock.reconcile.managed_objects import read_applied
 from interlock_contract.budget.ledger import Ledger
@@ -82,6 +83,8 @@ class Snapshot:
             need not.
         are_authors_checked: Whether the API server checks who is named as the author of a spec.
         last_number: The highest number of its stored revisions, if its status does not say so.
+        metrics: The results of the queries of its current stage's gates, by their names. A missing one is not known.
+        test_pods: The pods of Jobs of tests that have ended, by the Job's name.
     """
 
     agent: Agent
@@ -104,6 +107,8 @@ class Snapshot:
     may_start: str = ""
     are_authors_checked: bool = False
     last_number: int = 0
+    metrics: Mapping[str, MetricResult] = field(default_factory=dict)
+    test_pods: Mapping[str, tuple[Manifest, ...]] = field(default_factory=dict)
 
     @property
     def applied(self) -> AppliedObjects:

@@ -6,6 +6,8 @@ from typing import Final
 
 from interlock.api.agent import Agent
 from interlock.cluster.applier import Applier, ApplyFailed
+from interlock.cluster.ended_counts import add_up_counts
+from interlock.cluster.pods_of_tests import read_test_pods
 from interlock.cluster.revision_store import RevisionStore
 from interlock.governance.authors import AUTHOR_POLICY
 from interlock.governance.budgets import addressee_of
@@ -14,6 +16,7 @@ from interlock.reconcile.agent import ReconcileResult, reconcile
 from interlock.reconcile.snapshot import Snapshot
 from interlock.runtime.snapshot_reader import SnapshotReader, Turn
 from interlock_contract.names import ROLLOUT_COMMANDS
+from interlock_kube.client import KubeClient
 from interlock_kube.installed_policies import InstalledPolicies
 from interlock_kube.resource_types import Key
 
@@ -46,15 +49,22 @@ class AgentDecider:
         applier: Creates ledgers.
         revisions: Reads and creates revisions.
         policies: Tells whether admission policies are installed.
+        client: Reads the pods of tests, and adds up counts.
     """
 
     def __init__(
-        self, reader: SnapshotReader, applier: Applier, revisions: RevisionStore, policies: InstalledPolicies
+        self,
+        reader: SnapshotReader,
+        applier: Applier,
+        revisions: RevisionStore,
+        policies: InstalledPolicies,
+        client: KubeClient,
     ) -> None:
         self._reader = reader
         self._applier = applier
         self._revisions = revisions
         self._policies = policies
+        self._client = client
 
     def may_start_pods(self, key: Key, uid: str) -> bool:
         """Return True unless the Agent was killed, or deleted, or the kill controller was lost since its snapshot."""
@@ -68,6 +78,7 @@ class AgentDecider:
         """
         agent = self._reader.agent(key)
         if agent is None:
+            self._reader.forget(key)
             return None
         turn = Turn(
             secret_created_at,
@@ -78,14 +89,19 @@ class AgentDecider:
         if snapshot is None:
             return None
         result = reconcile(snapshot, now)
-        if result.missing_revisions:
-            turn = replace(turn, lost_revisions=await self._revisions.read(snapshot.agent, result.missing_revisions))
+        if result.missing_revisions or result.ended_tests:
+            turn = replace(
+                turn,
+                lost_revisions=await self._revisions.read(snapshot.agent, result.missing_revisions),
+                test_pods={job: await read_test_pods(self._client, key[0], job) for job in result.ended_tests},
+            )
             snapshot = self._reader.read(key, turn) or snapshot
             result = reconcile(snapshot, now)
         if result.new_revisions and await self._policies.is_validating(AUTHOR_POLICY):
             turn = replace(turn, are_authors_checked=True)
             snapshot = self._reader.read(key, turn) or snapshot
             result = reconcile(snapshot, now)
+        await add_up_counts(self._client, key[0], snapshot.children, {pod.name for pod in snapshot.pods.reports})
         return await self._prepare(key, snapshot, result, turn, now)
 
     async def _prepare(

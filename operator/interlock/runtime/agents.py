@@ -6,7 +6,9 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
+
+from prometheus_client import Counter
 
 from interlock.api.agent import Agent
 from interlock.api.shared_types import ObjectMeta
@@ -20,18 +22,23 @@ from interlock.deployment.names import ChildKey
 from interlock.deployment.observed.enforcement import drifts_of
 from interlock.deployment.plan import ENFORCEMENT_BOUND, SECRET, unrestored, workloads_of
 from interlock.reconcile.agent import ReconcileResult
-from interlock.reconcile.agent_events import EventNote, transitions
+from interlock.reconcile.agent_events import EventNote, EventReason, transitions
 from interlock.reconcile.agent_status import enforcement_lost_message, with_failure
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Snapshot
 from interlock.runtime.agent_decision import AgentDecider
 from interlock.runtime.denial_events import DenialEvents
-from interlock.telemetry import AGENTS, ENFORCEMENT_LOST
+from interlock.telemetry import AGENTS, ENFORCEMENT_LOST, GATES_BREACHED, STAGE_TESTS
 from interlock_kube.client import Json
 from interlock_kube.resource_types import Key
 
 _log = logging.getLogger(__name__)
 
+_COUNTED: Final[dict[str, Counter]] = {
+    AgentReason.GATE_BREACHED: GATES_BREACHED,
+    EventReason.TEST_ENDED: STAGE_TESTS,
+}
+"""What counts an Event, by its reason."""
 SETTLE_SECONDS = 1.0
 POD_END_SECONDS = 5.0
 """Seconds until the next attempt to delete NetworkPolicies of which pods are left."""
@@ -247,6 +254,8 @@ class AgentReconciler:
     def _post(self, key: Key, agent: Agent, notes: Iterable[EventNote]) -> None:
         for note in notes:
             _log.info(note.message, extra={"agent": "/".join(key), "reason": note.reason})
+            if note.reason in _COUNTED:
+                _COUNTED[note.reason].inc()
             self._events.post(agent, note)
 
 

@@ -22,6 +22,7 @@ from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.kill_lease import KillLease
 from interlock.cluster.ledger_store import LedgerStore, environments_of
+from interlock.cluster.metric_source import MetricSource
 from interlock.cluster.operator_key import obtain_operator_key
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.revision_store import RevisionStore
@@ -206,7 +207,7 @@ class App:
             api_server=lambda: api_server.found,
         )
         reader.spending_of = SpendingReader(ledger_store, self.prices, self.settings.budget_day_seconds).read
-        agents = self._agent_reconciler(
+        agents = await self._agent_reconciler(
             client, reader, Applier(client, agent_children, ledger_store), writer, events, drifts
         )
         worker = WorkerProcess()
@@ -235,7 +236,7 @@ class App:
         self._start_workers(agents, bindings, policies, ledgers, failures)
         _log.info("operator started", extra={"kubernetes": version, "agents": self._cache.agent_count()})
 
-    def _agent_reconciler(
+    async def _agent_reconciler(
         self,
         client: KubeClient,
         reader: SnapshotReader,
@@ -246,9 +247,11 @@ class App:
     ) -> AgentReconciler:
         revisions = RevisionStore(client)
         reader.revisions_of = revisions.known
+        metrics = MetricSource(self.settings.prometheus, self._agents.add, monotonic)
+        reader.metrics_of = (await self._opened.enter_async_context(metrics)).results
         return AgentReconciler(
             cache=self._cache,
-            decider=AgentDecider(reader, applier, revisions, InstalledPolicies(client, monotonic)),
+            decider=AgentDecider(reader, applier, revisions, InstalledPolicies(client, monotonic), client),
             applier=applier,
             writer=writer,
             events=events,

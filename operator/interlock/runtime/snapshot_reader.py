@@ -1,22 +1,26 @@
 """The reader of snapshots of Agents, from the caches of the operator."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from interlock.api.agent import Agent, AgentSpec, Template
 from interlock.api.binding import MCPBinding
+from interlock.api.gates import MetricGate
 from interlock.api.policy import AgentPolicy
 from interlock.api.shared_types import ObjectMeta
 from interlock.api.stored_status import read_agent_status
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.resource_cache import ResourceCache, parse_agent
+from interlock.deployment.names import Manifest
 from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.placement import ApiServerAddress
 from interlock.orchestration.commands import read_commands
+from interlock.orchestration.gates import MetricResult
 from interlock.reconcile.revisions import needed_revisions
 from interlock.reconcile.rollout_status import read_record
 from interlock.reconcile.snapshot import BudgetSnapshot, KnownRevision, Snapshot, Unreadable
+from interlock.reconcile.stage_gates import current_gates
 from interlock.settings import OperatorSettings
 from interlock_contract.kill import KillLatch, observe
 from interlock_kube.client import Json
@@ -33,6 +37,7 @@ class Turn:
         are_commands_checked: Whether the API server checks who gives commands.
         are_authors_checked: See `Snapshot`.
         last_number: The highest number of the agent's stored revisions, if its status has no rollout.
+        test_pods: See `Snapshot`.
     """
 
     secret_created_at: datetime | None = None
@@ -40,6 +45,7 @@ class Turn:
     are_commands_checked: bool = False
     are_authors_checked: bool = False
     last_number: int = 0
+    test_pods: Mapping[str, tuple[Manifest, ...]] = field(default_factory=dict)
 
 
 class SnapshotReader:
@@ -80,6 +86,8 @@ class SnapshotReader:
         """Returns the ledgers that an Agent may spend from, and the prices of its models under its policy."""
         self.revisions_of: Callable[[Agent, Iterable[str]], Mapping[str, KnownRevision]] = lambda *_: {}
         """Returns those of an Agent's revisions with these digests that are kept."""
+        self.metrics_of: Callable[[Key, Sequence[MetricGate]], Mapping[str, MetricResult]] = lambda *_: {}
+        """Returns the last results of an Agent's metric gates by name, and goes on asking for these gates alone."""
 
     def may_start_pods(self, key: Key, uid: str) -> bool:
         """Return True unless the Agent was killed, or deleted, or the kill controller was lost since its snapshot.
@@ -94,6 +102,10 @@ class SnapshotReader:
         if self._kill_seen(key) is not None or not self._starts_pods():
             return False
         return observe(KillLatch(), raw["metadata"].get("annotations"), raw.get("status")).message is None
+
+    def forget(self, key: Key) -> None:
+        """Forget an Agent that is gone."""
+        self.metrics_of(key, ())
 
     def agent(self, key: Key) -> Agent | None:
         """Return an Agent, or a substitute for one that cannot be read; None where there is none."""
@@ -117,7 +129,8 @@ class SnapshotReader:
         parsed = parse_agent(raw)
         agent = _placeholder(raw) if isinstance(parsed, Unreadable) else parsed
         commands = read_commands(agent.metadata.annotations, is_checked=turn.are_commands_checked)
-        needed = needed_revisions(read_record(agent).facts, commands)
+        facts = read_record(agent).facts
+        needed = needed_revisions(facts, commands)
         revisions = self.revisions_of(agent, [ref.digest for ref in needed])
         sources = {use.source for use in agent.spec.bindings}
         sources |= {source for known in revisions.values() for source in known.content.sources}
@@ -127,6 +140,7 @@ class SnapshotReader:
         policy_ref = agent.spec.policy_ref
         policy = self._cache.policy((key[0], policy_ref.name)) if policy_ref else None
         problems = (parsed, policy, *bindings)
+        gates = current_gates(agent, policy if isinstance(policy, AgentPolicy) else None, facts)
         return Snapshot(
             agent=agent,
             policy=None if isinstance(policy, Unreadable) else policy,
@@ -147,6 +161,8 @@ class SnapshotReader:
             commands=commands,
             are_authors_checked=turn.are_authors_checked,
             last_number=turn.last_number,
+            metrics=self.metrics_of(key, gates.metrics),
+            test_pods=turn.test_pods,
         )
 
 

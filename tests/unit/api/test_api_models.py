@@ -25,6 +25,7 @@ AGENT: dict[str, Any] = {
                     "environment": "production",
                     "scope": [{"dimension": "region", "values": ["eu-west"]}],
                     "minDuration": "48h",
+                    "tests": [],
                 },
             ],
         },

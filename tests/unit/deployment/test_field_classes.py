@@ -112,7 +112,6 @@ def everything(*, ca: int) -> Objects:
         .giving("triage", "crm", read=["x", "y"], write=["x", "y"], delete=["x", "y"])
         .giving_labelled({"team": "support"}, "crm", read=["z"])
         .declaring(STAGING)
-        .requiring(requireApproval=["production"])
         .budgeting(perTask="1", total={"dailyBudget": "5", "monthlyBudget": "50"})
         .rating(callsPerMinute=5, tokensPerMinute=5)
         .allowing_models("corp/*", "other/*", urls=[url], secrets=["provider", "other"], prices=[PRICE])
@@ -121,7 +120,13 @@ def everything(*, ca: int) -> Objects:
         .breaking_loops(identicalCalls=20, window="60s", action="Block")
         .recording("Redacted", "/secret")
         .notifying("ops", signingKeyFrom=KEY, caFrom=CA[ca])
-        .requiring(minStaging="0s", minLimitedScope="0s", requireLimitedScope=False, gates=GATES)
+        .requiring(
+            minStaging="0s",
+            minLimitedScope="0s",
+            requireLimitedScope=False,
+            requireApproval=["production"],
+            gates=GATES,
+        )
     )
     rules = [
         {"pointer": "/e", "enum": ["a", "b"]},

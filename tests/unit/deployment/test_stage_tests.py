@@ -116,16 +116,17 @@ def test_nothing_takes_a_tests_pod_for_one_of_the_agents_but_the_kill(build: Any
 
 
 def test_each_number_stage_and_test_has_a_job_of_its_own_name() -> None:
-    placement = a_placement()
+    agent, other = (one.build().metadata for one in (an_agent(), an_agent("other")))
     names = {
-        stage_test_job(placement, 3, "smoke"),
-        stage_test_job(placement, 4, "smoke"),
-        stage_test_job(placement, 3, "load"),
-        stage_test_job(a_placement(an_agent("other")), 3, "smoke"),
+        stage_test_job(agent, "staging", "a" * 64, 3, "smoke"),
+        stage_test_job(agent, "staging", "a" * 64, 4, "smoke"),
+        stage_test_job(agent, "staging", "a" * 64, 3, "load"),
+        stage_test_job(agent, "region", "a" * 64, 3, "smoke"),
+        stage_test_job(other, "staging", "a" * 64, 3, "smoke"),
     }
-    assert len(names) == 4
+    assert len(names) == 5
     assert all(len(name) <= 63 for name in names)
-    assert stage_test_job(placement, 3, "smoke") == stage_test_job(placement, 3, "smoke")
+    assert stage_test_job(agent, "staging", "a" * 64, 3, "smoke") in names
 
 
 # The results

@@ -63,7 +63,7 @@ class Operator:
         client: Any = self.client
         self.events = EventPoster(client, "operator-1", lambda: self.now)
         writer = StatusWriter(client)
-        reader = SnapshotReader(
+        reader = self.reader = SnapshotReader(
             self.resources,
             self.children,
             OperatorSettings(guard_image=GUARD_IMAGE),

@@ -147,6 +147,7 @@ def compile_bundle(placement: Placement) -> Bundle:
             for one in placement.peers
         ),
         draining_pods=placement.draining_pods,
+        is_counted=placement.is_counted,
     )
 
 

@@ -96,7 +96,7 @@ def build_test_job(placement: Placement, test: StageTest, number: int, service: 
         placement,
         "batch/v1",
         "Job",
-        stage_test_job(placement, number, test.name),
+        stage_test_job(placement.agent.metadata, placement.stage.name, placement.revision, number, test.name),
         STAGE_TEST,
         spec={
             "backoffLimit": 0,
