@@ -358,7 +358,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (edited(POLICY, spec__rollout={"minLimitedScope": "2 days"}), '"2 days" is not a duration'),
     (edited(POLICY, spec__rollout={"requireLimitedScope": "no"}), 'must be of type boolean: "string"'),
     (edited(POLICY, spec__rollout={"requireApproval": ["uat"]}), 'supported values: "development", "staging"'),
-    (edited(POLICY, spec__rollout={"requireApproval": ["staging"] * 4}), "must have at most 3 items"),
+    (edited(POLICY, spec__rollout={"maxConcurrent": "5 %"}), "neither a number of agents from 1 nor a percentage"),
     (staged(stage("a", "staging", approval="Optional")), 'supported values: "Required"'),
     (edited(POLICY, spec=None), "spec: Required value"),
     # Of an MCPBinding.
@@ -648,7 +648,7 @@ GOOD = [
     *(records(arguments="Redacted", redact=["/customer/email", "/a~1b"]), records(arguments="Redacted"), records()),
     edited(POLICY, metadata__name="p2", spec={}),
     edited(POLICY, metadata__name="p2", spec__rollout={"minStaging": "0s", "requireLimitedScope": False}),
-    edited(POLICY, metadata__name="p2", spec__rollout={"requireApproval": ["staging", "production"]}),
+    edited(POLICY, metadata__name="p2", spec__rollout={"requireApproval": ["staging"], "maxConcurrent": 5}),
     staged(stage("a", "staging", approval="Required")),
     edited(
         POLICY,

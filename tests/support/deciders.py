@@ -5,6 +5,7 @@ from typing import Any
 from interlock.cluster.applier import Applier
 from interlock.cluster.revision_store import RevisionStore
 from interlock.runtime.agent_decision import AgentDecider
+from interlock.runtime.rollout_limiter import RolloutLimiter
 from interlock.runtime.snapshot_reader import SnapshotReader
 from interlock_contract.clock import monotonic
 from interlock_kube.installed_policies import InstalledPolicies
@@ -14,4 +15,5 @@ def a_decider(client: Any, reader: SnapshotReader, applier: Applier) -> AgentDec
     """Return a decider with a store of revisions."""
     revisions = RevisionStore(client)
     reader.revisions_of = revisions.known
-    return AgentDecider(reader, applier, revisions, InstalledPolicies(client, monotonic), client)
+    limiter = RolloutLimiter(lambda _: set(), reader.status, lambda _: None)
+    return AgentDecider(reader, applier, revisions, InstalledPolicies(client, monotonic), client, limiter)

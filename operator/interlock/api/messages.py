@@ -200,6 +200,7 @@ COMMAND_TOO_LARGE = (
 VARIABLE_INVALID = "{text} is not an environment variable: write letters, digits and underscores, such as LOG_LEVEL"
 VARIABLE_RESERVED = "{text} is set by Interlock: choose a name that does not start with INTERLOCK_"
 IMAGE_INVALID = "{text} is not an image: write it without spaces, such as registry.example.com/agent:1.0"
+CONCURRENCY_INVALID = "is neither a number of agents from 1 nor a percentage: write 5 or 10%"
 QUANTITY_INVALID = "not a quantity: write 100m or 1 for CPU, 128Mi or 1Gi for memory"
 LIMIT_BELOW_REQUEST = "limits are below requests: raise limits.{kind} or lower requests.{kind}"
 VARIABLE_VALUE = "environment variable {name} needs exactly one of value and valueFrom: write one of them"

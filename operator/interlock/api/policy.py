@@ -19,7 +19,6 @@ from interlock.api.environments import (
     Isolation,
     find_environment,
 )
-from interlock.api.gates import GateLimits
 from interlock.api.loops import LoopPolicy
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
 from interlock.api.messages import (
@@ -31,13 +30,20 @@ from interlock.api.messages import (
     SELECTOR_EMPTY,
     plain,
 )
-from interlock.api.shared_types import ApiModel, EnvironmentClass, EnvSource, ObjectMeta, Quantity, ResourceAmounts
+from interlock.api.rollout_rules import RolloutMinimums
+from interlock.api.shared_types import (
+    ApiModel,
+    EnvironmentClass,
+    EnvSource,
+    ObjectMeta,
+    Quantity,
+    ResourceAmounts,
+)
 from interlock.api.status import AgentReason, Condition, ManagedObject, status_before_operator
 from interlock.api.text import (
     AgentName,
     BodyMember,
     ContentHost,
-    Duration,
     EnvironmentName,
     LabelValue,
     ModelGlob,
@@ -324,25 +330,6 @@ class DataAccessRow(ApiModel):
             return self.agents is not None and agent.name in self.agents
         wanted = self.agent_selector.match_labels.items()
         return self.agents is None and bool(wanted) and wanted <= agent.labels.items()
-
-
-class RolloutMinimums(ApiModel):
-    """Minimum times on the way into production."""
-
-    min_staging: Duration = "168h"
-    """Least sum of minDuration of all staging stages. Above 0s a staging stage is required before production."""
-
-    min_limited_scope: Duration = "48h"
-    """Least sum of minDuration of all production stages that have a scope, where there are any."""
-
-    require_limited_scope: bool = True
-    """Whether production must start with a scoped stage."""
-
-    require_approval: tuple[EnvironmentClass, ...] = Field(default=(), max_length=3)
-    """Classes of environments in which a stage is entered only if a promote names it."""
-
-    gates: GateLimits | None = None
-    """Gates of every stage but the last one of a rollout. A stage can only make them stricter."""
 
 
 class AuditPolicy(ApiModel):

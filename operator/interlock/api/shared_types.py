@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from interlock.api.markers import Rule, kube
-from interlock.api.messages import LIMIT_BELOW_REQUEST, QUANTITY_INVALID
+from interlock.api.markers import Rule, cel_pattern, kube
+from interlock.api.messages import CONCURRENCY_INVALID, LIMIT_BELOW_REQUEST, QUANTITY_INVALID
 from interlock.api.text import Name, ObjectName, Resource, ScopeValue
 
 
@@ -146,6 +146,36 @@ Quantity = Annotated[
     WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32, **kube(_IS_QUANTITY)}),
 ]
 """A Kubernetes quantity such as `100m` or `128Mi`; a whole number may be written without quotes."""
+
+
+_COUNT_OR_PERCENT = r"^([1-9][0-9]{0,4}|(100|[1-9]?[0-9])%)$"
+
+
+def _check_count(text: str) -> str:
+    if not re.fullmatch(_COUNT_OR_PERCENT[1:-1], text, re.ASCII):
+        raise ValueError(CONCURRENCY_INVALID)
+    return text
+
+
+CountOrPercent = Annotated[
+    str,
+    BeforeValidator(_as_text),
+    AfterValidator(_check_count),
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "maxLength": 8,
+            **kube(
+                Rule(
+                    rule="type(self) == int ? self >= 1 && self <= 99999 : "
+                    f"self.matches({cel_pattern(_COUNT_OR_PERCENT)})",
+                    message=CONCURRENCY_INVALID,
+                )
+            ),
+        }
+    ),
+]
+"""A number of objects from 1, or a percentage of all, such as `10%`."""
 
 
 class ResourceAmounts(ApiModel):

@@ -157,8 +157,8 @@ _GROUPS: Final[tuple[tuple[FieldClass, str, str], ...]] = (
         "Another rule for rollouts. Revisions that run stay.",
         """AgentPolicy.spec
         environments[].name environments[].class rollout.minStaging rollout.minLimitedScope
-        rollout.requireLimitedScope rollout.requireApproval rollout.gates.minTasks rollout.gates.minCalls
-        rollout.gates.maxErrorPercent
+        rollout.requireLimitedScope rollout.requireApproval rollout.maxConcurrent rollout.gates.minTasks
+        rollout.gates.minCalls rollout.gates.maxErrorPercent
         rollout.gates.maxP95Latency rollout.gates.maxDeniedPercent rollout.gates.maxCostPerTask rollout.gates.onBreach
         """,
     ),

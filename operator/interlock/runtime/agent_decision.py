@@ -14,6 +14,7 @@ from interlock.governance.budgets import addressee_of
 from interlock.orchestration.commands import COMMANDS_POLICY
 from interlock.reconcile.agent import ReconcileResult, reconcile
 from interlock.reconcile.snapshot import Snapshot
+from interlock.runtime.rollout_limiter import RolloutLimiter
 from interlock.runtime.snapshot_reader import SnapshotReader, Turn
 from interlock_contract.names import ROLLOUT_COMMANDS
 from interlock_kube.client import KubeClient
@@ -46,6 +47,7 @@ class AgentDecider:
 
     Args:
         reader: Builds the snapshot of an Agent.
+        limiter: Bounds the rollouts under way.
         applier: Creates ledgers.
         revisions: Reads and creates revisions.
         policies: Tells whether admission policies are installed.
@@ -59,8 +61,11 @@ class AgentDecider:
         revisions: RevisionStore,
         policies: InstalledPolicies,
         client: KubeClient,
+        limiter: RolloutLimiter,
     ) -> None:
         self._reader = reader
+        self._limiter = limiter
+        reader.may_start = limiter.may_start
         self._applier = applier
         self._revisions = revisions
         self._policies = policies
@@ -79,6 +84,7 @@ class AgentDecider:
         agent = self._reader.agent(key)
         if agent is None:
             self._reader.forget(key)
+            self._limiter.gone(key)
             return None
         turn = Turn(
             secret_created_at,
@@ -88,7 +94,7 @@ class AgentDecider:
         snapshot = self._reader.read(key, turn)
         if snapshot is None:
             return None
-        result = reconcile(snapshot, now)
+        result = self._reconcile(key, snapshot, now)
         if result.missing_revisions or result.ended_tests:
             turn = replace(
                 turn,
@@ -96,13 +102,20 @@ class AgentDecider:
                 test_pods={job: await read_test_pods(self._client, key[0], job) for job in result.ended_tests},
             )
             snapshot = self._reader.read(key, turn) or snapshot
-            result = reconcile(snapshot, now)
+            result = self._reconcile(key, snapshot, now)
         if result.new_revisions and await self._policies.is_validating(AUTHOR_POLICY):
             turn = replace(turn, are_authors_checked=True)
             snapshot = self._reader.read(key, turn) or snapshot
-            result = reconcile(snapshot, now)
+            result = self._reconcile(key, snapshot, now)
         await add_up_counts(self._client, key[0], snapshot.children, {pod.name for pod in snapshot.pods.reports})
         return await self._prepare(key, snapshot, result, turn, now)
+
+    def _reconcile(self, key: Key, snapshot: Snapshot, now: datetime) -> ReconcileResult:
+        """Reconcile, and count a rollout that begins before another Agent's turn."""
+        result = reconcile(snapshot, now)
+        if snapshot.policy is not None and not result.missing_revisions:
+            self._limiter.saw(key, snapshot.policy.metadata.name, result.status)
+        return result
 
     async def _prepare(
         self, key: Key, snapshot: Snapshot, result: ReconcileResult, turn: Turn, now: datetime
@@ -114,7 +127,7 @@ class AgentDecider:
             except ApplyFailed as failure:
                 return Decided(snapshot, result, failure, is_unrecorded=bool(result.new_revisions))
             snapshot = self._reader.read(key, turn) or snapshot
-            result = reconcile(snapshot, now)
+            result = self._reconcile(key, snapshot, now)
         if result.new_revisions:
             try:
                 await self._revisions.create(snapshot.agent, result.new_revisions)

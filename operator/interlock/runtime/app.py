@@ -41,6 +41,7 @@ from interlock.runtime.liveness import WatchLag
 from interlock.runtime.overrides import Overrides
 from interlock.runtime.policies import NotifierApplier, PolicyReconciler
 from interlock.runtime.price_file import read_price_book
+from interlock.runtime.rollout_limiter import RolloutLimiter
 from interlock.runtime.router import Event, Router
 from interlock.runtime.second_watch import SecondWatch
 from interlock.runtime.snapshot_reader import SnapshotReader
@@ -249,9 +250,10 @@ class App:
         reader.revisions_of = revisions.known
         metrics = MetricSource(self.settings.prometheus, self._agents.add, monotonic)
         reader.metrics_of = (await self._opened.enter_async_context(metrics)).results
+        limiter = RolloutLimiter(self._cache.agents_under, reader.status, self._agents.add)
         return AgentReconciler(
             cache=self._cache,
-            decider=AgentDecider(reader, applier, revisions, InstalledPolicies(client, monotonic), client),
+            decider=AgentDecider(reader, applier, revisions, InstalledPolicies(client, monotonic), client, limiter),
             applier=applier,
             writer=writer,
             events=events,

@@ -9,6 +9,7 @@ from interlock.api.binding import MCPBinding
 from interlock.api.gates import MetricGate
 from interlock.api.policy import AgentPolicy
 from interlock.api.shared_types import ObjectMeta
+from interlock.api.status import AgentStatus
 from interlock.api.stored_status import read_agent_status
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.resource_cache import ResourceCache, parse_agent
@@ -88,6 +89,8 @@ class SnapshotReader:
         """Returns those of an Agent's revisions with these digests that are kept."""
         self.metrics_of: Callable[[Key, Sequence[MetricGate]], Mapping[str, MetricResult]] = lambda *_: {}
         """Returns the last results of an Agent's metric gates by name, and goes on asking for these gates alone."""
+        self.may_start: Callable[[Key, AgentPolicy], str] = lambda *_: ""
+        """Returns why a rollout that the policy or a binding begins must wait for those of other agents."""
 
     def may_start_pods(self, key: Key, uid: str) -> bool:
         """Return True unless the Agent was killed, or deleted, or the kill controller was lost since its snapshot.
@@ -114,6 +117,11 @@ class SnapshotReader:
             return None
         parsed = parse_agent(raw)
         return _placeholder(raw) if isinstance(parsed, Unreadable) else parsed
+
+    def status(self, key: Key) -> AgentStatus | None:
+        """Return as much of an Agent's status as can be read; None where there is none."""
+        raw = self._cache.agent(key)
+        return None if raw is None else read_agent_status(raw.get("status"))
 
     def read(self, key: Key, turn: Turn | None = None) -> Snapshot | None:
         """Return the snapshot of an Agent; None where there is no such Agent.
@@ -159,6 +167,7 @@ class SnapshotReader:
             revisions=revisions,
             lost_revisions=turn.lost_revisions,
             commands=commands,
+            may_start=self.may_start(key, policy) if isinstance(policy, AgentPolicy) else "",
             are_authors_checked=turn.are_authors_checked,
             last_number=turn.last_number,
             metrics=self.metrics_of(key, gates.metrics),

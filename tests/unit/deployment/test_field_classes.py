@@ -121,6 +121,7 @@ def everything(*, ca: int) -> Objects:
         .recording("Redacted", "/secret")
         .notifying("ops", signingKeyFrom=KEY, caFrom=CA[ca])
         .requiring(
+            maxConcurrent="5%",
             minStaging="0s",
             minLimitedScope="0s",
             requireLimitedScope=False,

@@ -1,0 +1,100 @@
+"""The bound on rollouts under way at the same time: a policy that loosens must not start those of all its agents.
+
+What it counts is in memory, and comes from the statuses of Agents: after a restart it is read from them.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection
+from typing import Final
+
+from interlock.api.policy import AgentPolicy
+from interlock.api.status import AgentReason, AgentStatus, ConditionType
+from interlock_kube.resource_types import Key
+
+_PERCENT: Final = 100
+
+
+class RolloutLimiter:
+    """Knows which Agents of a policy have a rollout under way, and which wait for them.
+
+    Args:
+        agents_under: Returns the Agents of a policy.
+        status_of: Returns the status of an Agent, None where there is none.
+        enqueue: Enqueues an Agent.
+    """
+
+    def __init__(
+        self,
+        agents_under: Callable[[Key], Collection[Key]],
+        status_of: Callable[[Key], AgentStatus | None],
+        enqueue: Callable[[Key], None],
+    ) -> None:
+        self._agents_under = agents_under
+        self._status_of = status_of
+        self._enqueue = enqueue
+        self._under_way: dict[Key, set[Key]] = {}
+        self._waiting: defaultdict[Key, set[Key]] = defaultdict(set)
+
+    def may_start(self, key: Key, policy: AgentPolicy) -> str:
+        """Return why a rollout that the policy or a binding begins must wait; empty if it need not."""
+        named = key[0], policy.metadata.name
+        others = self._of(named) - {key}
+        if not others:
+            return ""
+        limit = most_rollouts(policy.spec.rollout.max_concurrent, len(self._agents_under(named)))
+        if len(others) < limit:
+            return ""
+        return (
+            f"{len(others)} rollouts of agents of AgentPolicy {policy.metadata.name} are under way, of {limit} at most "
+            "(spec.rollout.maxConcurrent); it starts automatically after one of them"
+        )
+
+    def saw(self, key: Key, policy: str, status: AgentStatus) -> None:
+        """Handle what a reconcile has decided about an Agent."""
+        named = key[0], policy
+        progressing = next((one for one in status.conditions if one.type == ConditionType.PROGRESSING), None)
+        if progressing is not None and progressing.reason == AgentReason.WAITING_TO_START:
+            self._waiting[named].add(key)
+        else:
+            self._waiting[named].discard(key)
+        if _is_under_way(status):
+            self._of(named).add(key)
+        else:
+            self._end(key, named)
+
+    def gone(self, key: Key) -> None:
+        """Handle that an Agent exists no longer."""
+        for named in [one for one in self._under_way if one[0] == key[0]]:
+            self._waiting[named].discard(key)
+            self._end(key, named)
+
+    def _of(self, policy: Key) -> set[Key]:
+        known = self._under_way.get(policy)
+        if known is None:
+            statuses = ((key, self._status_of(key)) for key in self._agents_under(policy))
+            known = {key for key, status in statuses if status is not None and _is_under_way(status)}
+            self._under_way[policy] = known
+        return known
+
+    def _end(self, key: Key, policy: Key) -> None:
+        known = self._of(policy)
+        if key in known:
+            known.discard(key)
+            for waiting in sorted(self._waiting[policy]):
+                self._enqueue(waiting)
+
+
+def most_rollouts(written: str, agents: int) -> int:
+    """Return how many rollouts may be under way at the same time, at least one.
+
+    Args:
+        written: A number, or a percentage such as `10%`.
+        agents: The number of the policy's agents.
+    """
+    number = int(written.removesuffix("%"))
+    return max(1, number * agents // _PERCENT if written.endswith("%") else number)
+
+
+def _is_under_way(status: AgentStatus) -> bool:
+    found = next((one for one in status.conditions if one.type == ConditionType.PROGRESSING), None)
+    return found is not None and found.status == "True" and found.reason != AgentReason.WAITING_TO_START
