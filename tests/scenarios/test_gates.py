@@ -396,6 +396,8 @@ def test_a_failed_test_rolls_back_and_its_exit_code_and_log_are_kept_though_its_
     simulation = a_second_rollout({"tests": [TEST], "gates": {"minTasks": 1, "onBreach": "Rollback"}})
     end_job(simulation, JOB_FAILED, a_test_pod(3, "answer 42 expected\n"))
     simulation.run()
+    assert images(simulation) == {"example/agent:1", "example/agent:2"}  # what it tested drains
+    assert jobs(simulation) == []
     simulation.test_pods = {}
     simulation.wait(seconds(30))
     simulation.run()

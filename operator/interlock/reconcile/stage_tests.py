@@ -84,8 +84,8 @@ def objects_of_tests(
 ) -> tuple[Manifest, ...]:
     """Return the Jobs of tests that must exist, with what they share.
 
-    A Job starts once its placement is Ready and serves, since the stage's Service selects it then. It stays until its
-    placement is on its way out.
+    A Job starts once its placement is Ready. Then it serves, and the stage's Service selects it. The Job stays until
+    its placement is on its way out.
 
     Args:
         snapshot: The snapshot of an agent that is not killed.
@@ -119,7 +119,7 @@ def _new_jobs(snapshot: Snapshot, facts: RolloutFacts, one: RunningPlacement, te
     name = stage_service(snapshot.agent, stage.name)
     service = snapshot.children.get(ChildKey("Service", name))
     addresses = addresses_of(service.manifest if service is not None else None)
-    if facts.stage.ready_since is None or not one.desired.is_serving or not addresses:
+    if facts.stage.ready_since is None or not addresses:
         return []
     begun = {(test.number, test.stage, test.name) for test in tests.recorded}
     return [

@@ -118,3 +118,16 @@ def test_while_no_pod_may_start_workloads_only_lose_pods() -> None:
     assert replicas_written(2, 2, is_touched=True) == [0], "changed by others: its pods may be theirs"
     assert replicas_written(2, 2, is_known=False) == [], "as it stands, of an operator that ended before its status"
     assert replicas_written(2, 2, is_known=False, image="another") is None, "rolled"
+
+
+def test_a_job_is_created_after_everything_else_once_and_never_repaired() -> None:
+    job = {**LIVE[DEPLOYMENT].manifest, "kind": "Job", "spec": {"backoffLimit": 0}}
+    desired, key = (job, *DESIRED), ChildKey("Job", DEPLOYMENT.name)
+    edited = LiveChild({**job, "spec": {"backoffLimit": 3}})
+
+    assert [one["kind"] for one in plan_children(desired, {}, {}).workloads] == ["Deployment", "Job"]
+    created = plan_children(desired, LIVE, APPLIED)
+    assert (created.workloads, created.others_content) == ((job,), {key})
+    assert plan_children(desired, LIVE, APPLIED, starts_pods=False).is_empty
+    assert plan_children(desired, {**LIVE, key: edited}, APPLIED).is_empty
+    assert plan_children(desired, LIVE, {**APPLIED, key: applied_object(job)}).is_empty  # it is gone
