@@ -215,6 +215,21 @@ def drifted(reader: Reader) -> None:
     reader.must("kubectl -n agents wait mcpbindings.interlock.dev/crm-sandbox --for=condition=Drifted --timeout=120s")
 
 
+def held(reader: Reader) -> None:
+    """The agent of the example on rollbacks with a second revision that a pause holds next to the good one."""
+    reader.must("kubectl -n agents delete agents.interlock.dev answers --ignore-not-found")
+    reader.must("kubectl apply -f examples/10-rollback/")
+    agent = "agents.interlock.dev/answers"
+    reader.must(f"kubectl -n agents wait {agent} --for=condition=Progressing=False --timeout=180s", seconds=200)
+    reader.must("""sed 's/value: "one"/value: "bad"/' examples/10-rollback/3-agent.yaml | kubectl apply -f -""")
+    reader.must(f"kubectl -n agents wait {agent} --for=condition=Progressing --timeout=60s")
+    newest = f"$(kubectl -n agents get {agent} -o jsonpath='{{.status.stage.revisionName}}')"
+    me = "$(kubectl auth whoami -o jsonpath='{.status.userInfo.username}')"
+    reader.must(
+        f"kubectl -n agents annotate {agent} --overwrite interlock.dev/pause={newest} interlock.dev/pause-by={me}"
+    )
+
+
 @contextmanager
 def pulled_by_nodes(folder: Path, registry: str) -> Iterator[None]:
     """Have the cluster's nodes pull from the registry on this machine's loopback interface, as kind's page says."""
@@ -236,6 +251,7 @@ GIVEN = {
     "docs/how-to/troubleshoot.md": without_its_binding,
     "docs/runbooks/AgentLoop.md": looped,
     "docs/runbooks/BindingDrifted.md": drifted,
+    "docs/runbooks/RolloutHeld.md": held,
 }
 
 
