@@ -18,6 +18,7 @@ A_FEW, MANY = 10, 100
 STEADY_SECONDS, SHORT_SECONDS = 60, 8
 READY_SECONDS = 90.0
 CREATORS = 4
+REVISION_WRITES = 1
 STATUS_WRITES = 2  # not Ready yet, Ready
 TABLE_WRITES = 1  # of the policy: many changes within a second are one write
 
@@ -110,7 +111,7 @@ def test_a_new_agent_costs_its_children_and_two_writes(
     children += len(sandbox.api.listed("secrets", sandbox.namespace, f"{MANAGED},interlock.dev/agent"))
     writes = [f"{write['verb']} {write['uri']}" for write in operators.writes(begin)]
     tables = [write for write in writes if "/agentpolicies/" in write]
-    assert len(writes) <= children + STATUS_WRITES + len(tables), "\n".join(writes)
+    assert len(writes) <= children + REVISION_WRITES + STATUS_WRITES + len(tables), "\n".join(writes)
     assert len(tables) <= TABLE_WRITES, "\n".join(writes)
     assert len([write for write in writes if "/status" in write]) <= STATUS_WRITES + len(tables)
 
