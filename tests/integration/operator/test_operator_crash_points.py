@@ -54,7 +54,7 @@ def end_state(sandbox: Sandbox, name: str) -> Any:
         for kind, found in sandbox.children(name).items()
     }
     conditions = [(found["type"], found["status"], found["reason"]) for found in status["conditions"]]
-    stage = {part: status["stage"][part] for part in ("name", "environment", "revision")}
+    stage = {part: status["stage"][part] for part in ("name", "environment")}
     return {"children": children, "conditions": conditions, "stage": stage, "kill": status.get("kill")}
 
 
@@ -68,6 +68,7 @@ def without_own_name(child: Json, name: str) -> Json:
     text = json.dumps(spec | kept, sort_keys=True).replace(metadata["ownerReferences"][0]["uid"], "UID")
     text = re.sub(AGENT_KEY_DIGEST, "KEY", re.sub(SERVICE_ADDRESS, "ADDRESS", text))
     text = text.replace(metadata["namespace"], "NAMESPACE").replace(name, "NAME")
+    text = re.sub(r"[0-9a-f]{63,64}", "DIGEST", text)  # the name of the agent is in its revision
     loaded: Json = json.loads(re.sub(PLACEMENT_NAME, "PLACEMENT", text))
     return loaded
 
@@ -77,7 +78,8 @@ def has_arrived(sandbox: Sandbox, name: str) -> bool:
     status = sandbox.agent(name).get("status", {})
     ready = sandbox.condition(name, "Ready").get("status") == "True"
     last = status.get("stage", {}).get("name") == "everywhere" and "readySince" in status["stage"]
-    return ready and last and len(sandbox.children(name).get("Deployment", [])) == WORKLOADS
+    complete = sandbox.condition(name, "Progressing").get("reason") == "RolloutComplete"
+    return ready and last and complete and len(sandbox.children(name).get("Deployment", [])) == WORKLOADS
 
 
 def wait_for_end(sandbox: Sandbox, name: str) -> Any:
