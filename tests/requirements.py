@@ -115,7 +115,7 @@ REQUIREMENTS: dict[str, Requirement] = {
         "a second revision passes all stages beside the good one, and no task fails meanwhile", "kind"
     ),
     "rollout.back-on-a-cluster": Requirement(
-        "a bad revision is aborted while the good one never stops, and a rollback brings an earlier one back", "kind"
+        "a bad revision is stopped by a command or a gate while the good one never stops, and a rollback works", "kind"
     ),
     "rollout.on-a-cluster": Requirement("staging, one region, everywhere by soaks, across a restart", "kind"),
     # Layer 3: action

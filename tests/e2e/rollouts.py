@@ -71,6 +71,12 @@ class Staged:
         env = [one for one in agent["spec"]["template"].get("env", ()) if one["name"] != variable]
         self._patch({"spec": {"template": {"env": [*env, {"name": variable, "value": value}]}}})
 
+    def gate(self, stage: str, gates: dict[str, Any]) -> None:
+        """Give a stage these gates."""
+        stages = self.live.get("agents.interlock.dev", self.agent)["spec"]["rollout"]["stages"]
+        changed = [one | ({"gates": gates} if one["name"] == stage else {}) for one in stages]
+        self._patch({"spec": {"rollout": {"stages": changed}}})
+
     def log(self, stage: str) -> str:
         """Return what the agent's pods of a stage have printed."""
         pods = self.live.items("pods", f"interlock.dev/agent={self.agent},interlock.dev/stage={stage}")

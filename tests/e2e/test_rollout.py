@@ -99,7 +99,7 @@ def test_a_second_revision_passes_all_stages_without_one_failed_task(live: Live,
 
 
 @requirement("rollout.back-on-a-cluster")
-def test_a_bad_revision_is_aborted_beside_the_good_one_and_an_earlier_one_comes_back_whole(live: Live) -> None:
+def test_a_bad_revision_is_aborted_next_to_the_good_one_or_by_a_gate_and_an_earlier_one_comes_back(live: Live) -> None:
     live.apply(*example_objects("10-rollback", live.namespace))
     staged = Staged(live, ANSWERS)
     staged.until_good(1)
@@ -119,12 +119,21 @@ def test_a_bad_revision_is_aborted_beside_the_good_one_and_an_earlier_one_comes_
     others = [one for one in answers(live).failures if (one["region"], one["status"]) != ("eu-west", 500)]
     assert others == [], f"only the bad revision itself fails: {json.dumps(others)}"
 
+    # Tried again under a gate, it is taken back by itself.
+    staged.gate("one-region", {"minTasks": 5, "maxErrorPercent": 20, "onBreach": "Rollback"})
+    staged.command("retry", staged.revision(2))
+    eventually(lambda: "3/staging" in staged.serves(), 60, staged.describe)
+    eventually(lambda: staged.condition("Degraded") == ("True", "GateBreached"), 120, staged.describe)
+    staged.until_serves({"1/everywhere": "all"}, 60)
+    assert staged.pods_of("everywhere") == good, "the good revision never stopped"
+    assert {(one["region"], one["status"]) for one in answers(live).failures} == {("eu-west", 500)}
+
     failed = len(answers(live).failures)
     staged.change("VERSION", "three")
-    staged.until_good(3)  # a revision that follows an aborted one is rolled out
+    staged.until_good(4)  # a revision that follows a stopped one is rolled out
     assert staged.condition("Degraded")[0] == "False"
     staged.command("rollback", first)
-    staged.until_good(4)
+    staged.until_good(5)
     assert staged.condition("Degraded") == ("True", "RolledBack")
     assert staged.send("us-east")["version"] == "one"
     found = answers(live)
