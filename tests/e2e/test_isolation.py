@@ -64,7 +64,7 @@ def service_of(live: Live, name: str) -> str:
 
 
 def guard_service(live: Live, agent: str) -> str:
-    selector = f"interlock.dev/agent={agent},interlock.dev/stage,app.kubernetes.io/component=guard"
+    selector = f"interlock.dev/agent={agent},interlock.dev/revision,app.kubernetes.io/component=guard"
     [found] = live.items("services", selector)
     return str(found["spec"]["clusterIP"])
 

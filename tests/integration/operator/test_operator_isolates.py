@@ -16,7 +16,7 @@ CHILDREN = {
     "Deployment": 2,
     "ConfigMap": 2,
     "Lease": 1,
-    "Service": 2,
+    "Service": 3,
     "ServiceAccount": 2,
     "Role": 1,
     "RoleBinding": 1,
@@ -47,7 +47,7 @@ def network_policies(sandbox: Sandbox, part: str) -> list[Json]:
 def is_guards(service: Json) -> bool:
     """Return True if this is the Service by which a placement's agent reaches its guard."""
     labels = service["metadata"]["labels"]
-    return "interlock.dev/stage" in labels and labels["app.kubernetes.io/component"] == "guard"
+    return "interlock.dev/revision" in labels and labels["app.kubernetes.io/component"] == "guard"
 
 
 def agent_pod(sandbox: Sandbox) -> Json:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from interlock_contract.bundle import AgentIdentity, Bundle, digest, dump_bundle
+from interlock_contract.bundle import MAX_BUNDLE_DIGESTS, AgentIdentity, Bundle, digest, dump_bundle
 from interlock_guard.bundle_reader import BundleReader
 from interlock_guard.decision.decide import check_open
 from interlock_guard.state import LiveState
@@ -129,7 +129,7 @@ def an_open_state(agent: Any = AGENT, text: str = TEXT) -> LiveState:
         {"bundleDigests": [digest(OTHER)]},
         {"bundleDigests": [digest(TEXT)[:63]]},
         {"bundleDigests": ["", None, 1, [digest(TEXT)]]},
-        {"bundleDigests": ["x", "x", "x", "x", digest(TEXT)]},
+        {"bundleDigests": [*("x" for _ in range(MAX_BUNDLE_DIGESTS)), digest(TEXT)]},
         {"enforcement": {"bundleDigest": digest(TEXT)}},
     ],
 )
