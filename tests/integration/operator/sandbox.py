@@ -9,6 +9,8 @@ from tests.integration.operator import objects
 from tests.integration.operator.api import CHILD_KINDS, WAIT_SECONDS, Api, Json, eventually
 
 MANAGED = "app.kubernetes.io/managed-by=interlock"
+ROLLOUT_SECONDS = 45.0
+"""From a change to the end of the rollout of one stage without a soak: start, and a drain of 30 s at the most."""
 REFUSED_SECONDS = 10.0  # what the contract promises for refusing, healing and pruning
 
 
@@ -136,8 +138,23 @@ class Sandbox:
 
     def bundle(self, name: str) -> Json:
         """Return what the guard obeys."""
-        loaded: Json = json.loads(self.child(name, "ConfigMap", "bundle")["data"]["bundle.json"])
-        return loaded
+        (only,) = self.bundles(name)
+        return only
+
+    def bundles(self, name: str) -> list[Json]:
+        """Return what the guards obey: one bundle of each placement, of which a rollout has several for a while."""
+        maps = self.children(name).get("ConfigMap", [])
+        return [json.loads(found["data"]["bundle.json"]) for found in maps if "bundle.json" in found.get("data", {})]
+
+    def wait_good(self, name: str, number: int, seconds: float = ROLLOUT_SECONDS) -> None:
+        """Wait until this revision of the Agent is good and nothing is left of the ones before it."""
+
+        def check() -> bool:
+            status = self.agent(name)["status"]
+            good = status.get("rollout", {}).get("good") or {}
+            return good.get("number") == number and len(status.get("placements", [])) == 1 == len(self.bundles(name))
+
+        eventually(check, f"revision {number} of {name} is alone and good", seconds)
 
     def eventually(self, check: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
         eventually(check, what, seconds)

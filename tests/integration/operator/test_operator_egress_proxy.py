@@ -1,8 +1,5 @@
 """An egress proxy on a real API server: a binding is verified through it, and guards and networks get it."""
 
-import json
-from typing import Any
-
 import pytest
 
 from tests.integration.operator import objects
@@ -27,11 +24,6 @@ def opened(policy: Json) -> set[int]:
     }
 
 
-def bundle_of(maps: list[Json]) -> Any:
-    (text,) = [found["data"]["bundle.json"] for found in maps if "bundle.json" in found.get("data", {})]
-    return json.loads(text)
-
-
 @requirement("proxy.on-a-cluster")
 def test_a_proxy_reaches_verification_bundle_and_networks_and_goes_again(
     operator: OperatorProcess, sandbox: Sandbox
@@ -46,13 +38,13 @@ def test_a_proxy_reaches_verification_bundle_and_networks_and_goes_again(
     assert opened(network) == {3128}
     sandbox.create("triage")
 
-    def guards_proxy() -> Json | None:
-        found = sandbox.children("triage").get("ConfigMap", [])
-        maps = [one for one in found if "bundle.json" in one.get("data", {})]
-        return bundle_of(maps)["sources"][0]["http"].get("proxy", {}) if maps else None
+    sandbox.wait_good("triage", 1)
 
-    proxy = eventually(guards_proxy, "the agent has its bundle")
-    assert proxy["url"] == PROXY["url"]
+    def guards_proxy() -> Json:
+        proxy: Json = sandbox.bundle("triage")["sources"][0]["http"].get("proxy", {})
+        return proxy
+
+    assert guards_proxy()["url"] == PROXY["url"]
 
     def networks_of_guard() -> list[Json] | None:
         networks = sandbox.children("triage").get("NetworkPolicy", [])
@@ -68,4 +60,6 @@ def test_a_proxy_reaches_verification_bundle_and_networks_and_goes_again(
         return opened(found) == {443} or None
 
     eventually(is_open, "the server is verified without the proxy")
-    eventually(lambda: guards_proxy() == {} or None, "the guard is told to reach the server directly")
+    sandbox.wait_good("triage", 2)
+    assert guards_proxy() == {}, "the guard is told to reach the server directly"
+    assert networks_of_guard() is None

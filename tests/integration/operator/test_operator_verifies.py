@@ -62,7 +62,22 @@ def accept(sandbox: Sandbox, digest: str) -> None:
 
 
 def pins(sandbox: Sandbox, agent: str) -> dict[str, str]:
-    return {pin["name"]: pin["digest"] for pin in sandbox.bundle(agent)["sources"][0]["pins"]}
+    return pins_of(sandbox.bundle(agent))
+
+
+def pins_of(bundle: Json) -> dict[str, str]:
+    return {pin["name"]: pin["digest"] for pin in bundle["sources"][0]["pins"]}
+
+
+def pins_by_bundle(versions: list[Json]) -> list[list[dict[str, str]]]:
+    """Return the different pins that each placement's bundle has had, in the order in which they were seen."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for one in (event["object"] for event in versions):
+        if "bundle.json" in one.get("data", {}):
+            seen = found.setdefault(one["metadata"]["name"], [])
+            pinned = pins_of(json.loads(one["data"]["bundle.json"]))
+            seen.extend([] if pinned in seen else [pinned])
+    return list(found.values())
 
 
 @requirement("verify.before-attach", "verify.on-a-cluster")
@@ -174,10 +189,13 @@ def test_only_an_accept_of_the_observed_digest_reaches_the_bundle(
     )
     assert digest in condition_of(sandbox.binding(BINDING), "Drifted")["message"]
     assert pins(sandbox, "triage") == pinned
-    accept(sandbox, digest)
-    eventually(
-        lambda: pins(sandbox, "triage") == {GET: definition_of(a_tool(GET, POISON))}, "the bundle has the accepted tool"
-    )
+    sandbox.wait_good("triage", 1)
+    with sandbox.api.watching("configmaps", sandbox.namespace) as versions:
+        accept(sandbox, digest)
+        sandbox.wait_good("triage", 2)
+    accepted = {GET: definition_of(a_tool(GET, POISON))}
+    assert pins(sandbox, "triage") == accepted
+    assert pins_by_bundle(versions) == [[pinned], [accepted]], "guards of a revision got the pins of another one"
     condition(sandbox, "Drifted", "False")
 
 
@@ -199,7 +217,8 @@ def test_prompts_and_instructions_are_pinned_and_one_accept_covers_them(
     sandbox.api.patch("mcpbindings", sandbox.namespace, BINDING, {"spec": asked})
     sandbox.create("triage")
     sandbox.wait_ready("triage")
-    eventually(lambda: pinned() == pins_with("", "Be kind."), "the bundle has the pins", RETRY_SECONDS)
+    sandbox.wait_good("triage", 1)
+    assert pinned() == pins_with("", "Be kind.")
 
     verifiers.descriptions, verifiers.instructions = {"summary": POISON}, f"Be kind.\n{POISON}"
     verify_again(sandbox, 7)
@@ -207,16 +226,14 @@ def test_prompts_and_instructions_are_pinned_and_one_accept_covers_them(
     assert message.startswith("changed: prompt summary, instructions; ")
     assert pinned() == pins_with("", "Be kind.")
     accept(sandbox, sandbox.binding(BINDING)["status"]["verification"]["observedDigest"])
-    eventually(lambda: pinned() == pins_with(POISON, f"Be kind.\n{POISON}"), "the bundle has the accepted ones")
+    sandbox.wait_good("triage", 2)
+    assert pinned() == pins_with(POISON, f"Be kind.\n{POISON}")
     condition(sandbox, "Drifted", "False")
 
     verifiers.descriptions = {}
     sandbox.api.patch("mcpbindings", sandbox.namespace, BINDING, {"spec": {"prompts": [], "instructions": "Withheld"}})
-    eventually(
-        lambda: pinned() == (None, None),
-        lambda: f"nothing is pinned that is not asked for: {pinned()} {sandbox.binding(BINDING)['status']}",
-        RETRY_SECONDS,
-    )
+    sandbox.wait_good("triage", 3)
+    assert pinned() == (None, None), sandbox.binding(BINDING)["status"]
 
 
 @requirement("drift.on-a-cluster", "drift.reported-early")

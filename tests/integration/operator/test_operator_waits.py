@@ -198,10 +198,12 @@ def test_a_binding_that_the_operator_has_not_seen_is_in_progress(operators: Oper
 
 
 def deny(sandbox: Sandbox, agent: str, at: datetime) -> None:
-    """Report what a guard reports at its first denial."""
-    lease = sandbox.child(agent, "Lease")["metadata"]["name"]
+    """Report what the guards report at the first denial: one in each placement, as an accept begins a revision."""
     annotations = {f"{DRIFT_PREFIX}{agent}-0": json.dumps({BINDING: at.isoformat()})}
-    sandbox.api.patch("leases", sandbox.namespace, lease, {"metadata": {"annotations": annotations}})
+    for lease in sandbox.children(agent)["Lease"]:
+        sandbox.api.patch(
+            "leases", sandbox.namespace, lease["metadata"]["name"], {"metadata": {"annotations": annotations}}
+        )
 
 
 @requirement("drift.told-in-time")
