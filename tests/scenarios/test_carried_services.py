@@ -292,3 +292,19 @@ def test_a_policy_that_loosens_waits_for_the_rollouts_of_others_and_the_agent_st
     simulation.snapshot = replace(simulation.snapshot, may_start="")
     simulation.run()
     assert simulation.stage == "staging"
+
+
+def test_the_first_revision_waits_until_the_present_spec_of_its_binding_is_judged() -> None:
+    judged = a_binding()
+    status = judged.build().status
+    assert status is not None
+    earlier = status.model_copy(update={"observed_generation": judged.build().metadata.generation - 1})
+    simulation = Simulation(a_snapshot().of(AGENT).with_policy(a_policy()).with_bindings(judged.with_status(earlier)))
+    simulation.run()
+    assert workloads(simulation) == {}
+    ready = simulation.condition(ConditionType.READY)
+    assert (ready.status, ready.reason) == ("False", "NewRevisionStarting")
+    assert ready.message == "the new revision waits: MCPBinding crm is being verified"
+    simulation.find_bindings(judged)
+    simulation.run()
+    assert set(workloads(simulation)) == {"staging 1"}

@@ -477,3 +477,8 @@ class MCPBinding(ApiModel):
         """The state of the server's verification; empty before the first."""
         known = self.status.verification if self.status else None
         return known or VerificationStatus()
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the status is about today's spec."""
+        return self.status is not None and self.status.observed_generation >= self.metadata.generation

@@ -437,7 +437,7 @@ def _rules_of(policy: AgentPolicy | Unreadable) -> object:
 def _grants_of(binding: MCPBinding | Unreadable) -> object:
     """Return what Agents depend on in an MCPBinding.
 
-    That is its spec, whether it is reviewed and verified, what is pinned, and whether it is being deleted.
+    That is its spec, whether that is judged, reviewed and verified, what is pinned, and whether it is being deleted.
     """
     if isinstance(binding, Unreadable):
         return binding
@@ -450,7 +450,7 @@ def _grants_of(binding: MCPBinding | Unreadable) -> object:
     condition = (verified.status, verified.message) if verified else None
     metadata = binding.metadata
     marks = NEEDS_REVIEW in metadata.annotations, metadata.deletion_timestamp is None
-    return binding.spec, marks, condition, known.verified_at is None, pins
+    return binding.spec, binding.is_judged, marks, condition, known.verified_at is None, pins
 
 
 def _parse_binding(raw: Json) -> MCPBinding | Unreadable:

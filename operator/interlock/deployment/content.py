@@ -153,11 +153,12 @@ def content_of(agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ..
     return content.model_copy(update={"policy": _policy_of(content, agent, policy)})
 
 
-def verification_wait(agent: Agent, bindings: tuple[MCPBinding, ...]) -> str | None:
-    """Return why no revision may begin before a server was verified, or None.
+def verification_wait(agent: Agent, bindings: tuple[MCPBinding, ...]) -> str:
+    """Return why no revision may begin before a server was verified, empty if none is being verified.
 
     The pins of stdio servers are in the content. A revision that began before they are those of today's server would be
-    followed by another one with the right pins, and the soak would start again.
+    followed by another one with the right pins, and the soak would start again. A server whose verification has failed
+    holds nothing here, so that an agent can be changed while it is away.
 
     Args:
         agent: The Agent.
@@ -166,20 +167,17 @@ def verification_wait(agent: Agent, bindings: tuple[MCPBinding, ...]) -> str | N
     for stage in agent.spec.stages:
         for use in agent.spec.bindings:
             binding = binding_for(bindings, use.source, stage.environment)
-            if binding is not None and not _is_verified(binding):
-                return f"a new revision waits until the server of MCPBinding {binding.metadata.name} is verified"
-    return None
+            if binding is not None and _is_being_verified(binding):
+                return f"MCPBinding {binding.metadata.name} is being verified"
+    return ""
 
 
-def _is_verified(binding: MCPBinding) -> bool:
-    """Return True if the last verification was of today's spec, has ended, and found the server as it must be."""
-    status, run = binding.status, binding.verification.run
-    if status is None or status.observed_generation != binding.metadata.generation:
-        return False
-    if run is not None and run.ended_at is None:
-        return False
-    condition = status.condition(BindingCondition.VERIFIED)
-    return condition is not None and condition.status == "True"
+def _is_being_verified(binding: MCPBinding) -> bool:
+    """Return True if the operator has not judged this spec of a binding yet, or its server is being verified."""
+    if not binding.is_judged:
+        return True
+    condition = binding.status.condition(BindingCondition.VERIFIED) if binding.status is not None else None
+    return condition is None or condition.status == "Unknown"
 
 
 def reviewed_part(model: Any, path: str) -> Any:

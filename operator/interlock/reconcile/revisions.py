@@ -6,12 +6,10 @@ from typing import Any
 
 from interlock.action.actions_bound import check_action
 from interlock.api.agent import Agent, Stage
-from interlock.api.binding import MCPBinding
 from interlock.api.refusals import Refusal
 from interlock.api.status import AgentReason, ConditionType
-from interlock.api.verification import BindingCondition
 from interlock.deployment.children.revisions import read_revision, revision_object_name
-from interlock.deployment.content import Content, content_of, content_size_refusal
+from interlock.deployment.content import Content, content_of, content_size_refusal, verification_wait
 from interlock.deployment.effective import Effective, described_digest, effective
 from interlock.governance.governed import check_governance
 from interlock.orchestration.rollout_state import PlacementKey, RevisionRef, RolloutCommands, RolloutFacts
@@ -218,19 +216,9 @@ def _waiting(snapshot: Snapshot, revisions: Mapping[str, KnownRevision], facts: 
     One that begins while the server of a binding is verified would begin twice: what was verified is part of it. One
     that the Agent's own spec begins does not wait for those of other agents.
     """
-    if facts.newest is None:
-        return ""
-    pending = next((one for one in snapshot.bindings if _is_being_verified(one)), None)
-    if pending is not None:
-        return f"MCPBinding {pending.metadata.name} is being verified"
+    pending = verification_wait(snapshot.agent, snapshot.bindings)
+    if pending or facts.newest is None:
+        return pending
     before = revisions.get(facts.newest.digest)
     is_own = before is None or (before.content.agent, before.content.labels) != (today.agent, today.labels)
     return "" if is_own else snapshot.may_start
-
-
-def _is_being_verified(binding: MCPBinding) -> bool:
-    """Return True if the operator has not judged this spec of a binding yet, or its server is being verified."""
-    if binding.status is None or binding.status.observed_generation < binding.metadata.generation:
-        return True
-    condition = binding.status.condition(BindingCondition.VERIFIED)
-    return condition is None or condition.status == "Unknown"

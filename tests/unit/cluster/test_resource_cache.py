@@ -124,6 +124,17 @@ def test_an_accept_of_any_definition_concerns_the_agents_that_use_the_binding(kn
     assert put("2" * 64) == {TRIAGE}
 
 
+def test_the_judgement_of_a_new_spec_of_a_binding_concerns_the_agents_that_wait_for_it(known: ResourceCache) -> None:
+    raw = a_binding().to_kubernetes()
+    known.put_binding(json.loads(json.dumps(raw)))
+    raw["metadata"] |= {"generation": raw["metadata"]["generation"] + 1, "resourceVersion": "11"}
+    raw["spec"]["environments"] = [*raw["spec"]["environments"], "another"]
+    assert known.put_binding(json.loads(json.dumps(raw))) == {TRIAGE}
+    raw["metadata"]["resourceVersion"] = "12"
+    raw["status"]["observedGeneration"] = raw["metadata"]["generation"]
+    assert known.put_binding(json.loads(json.dumps(raw))) == {TRIAGE}, "all else of its status is as before"
+
+
 def test_a_binding_that_changes_its_source_concerns_the_users_of_both(known: ResourceCache) -> None:
     known.put_binding(a_binding().to_kubernetes())
 
