@@ -161,8 +161,10 @@ def soak(facts: StageFacts, seen: StageObservation, now: datetime) -> Soak:
     facts = _with_ends(facts, _with_time(facts, seen, now), seen, now)
     if facts.ready_since is None:
         return Soak(facts)
-    due = facts.ready_since + max(timedelta(), soak_of(facts.stage) - facts.soaked)
-    return Soak(facts, due, is_over=now >= due)
+    minimum = soak_of(facts.stage)
+    due = facts.ready_since + max(timedelta(), minimum - facts.soaked)
+    # Pods count as Ready from the second after the one that they name: a stage without a minimum waits for no clock.
+    return Soak(facts, due, is_over=not minimum or now >= due)
 
 
 def without_soak(facts: StageFacts, seen: StageObservation, now: datetime) -> StageFacts:
@@ -182,7 +184,8 @@ def enter(following: Stage, facts: StageFacts, now: datetime, class_of: ClassOf)
         now: The time.
         class_of: The classes of environments under the agent's policy.
     """
-    span = facts.soaked + (now - facts.ready_since if facts.ready_since else timedelta()) // _UNIT * _UNIT
+    running = max(timedelta(), now - facts.ready_since) if facts.ready_since else timedelta()
+    span = facts.soaked + running // _UNIT * _UNIT
     passed = facts.passed.and_in(facts.stage, class_of(facts.stage.environment), span)
     return StageFacts(following, facts.revision, now, passed=passed)
 

@@ -241,6 +241,15 @@ def test_a_stage_without_a_minimum_is_left_as_soon_as_it_was_ready() -> None:
     assert entered == [0, 1, 2, 2, 2]
 
 
+def test_a_stage_without_a_minimum_waits_for_no_clock_and_adds_no_time_that_is_still_to_come() -> None:
+    quick = stages(a_stage("a", environment="staging"), a_stage("b"))
+    ahead = replace(READY, ready_since=at(8))
+
+    decision = decide_stage(quick, StageFacts(quick[0], "r1", NOW), ahead, at(5))
+
+    assert decision == StageDecision(1, StageFacts(quick[1], "r1", at(5)))
+
+
 def test_a_stage_without_a_minimum_is_still_not_left_before_it_was_ready() -> None:
     quick = stages(a_stage("a"), a_stage("b"))
 
