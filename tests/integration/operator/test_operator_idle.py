@@ -101,7 +101,7 @@ def test_a_new_agent_costs_its_children_and_two_writes(
     operator: OperatorProcess, sandbox: Sandbox, operators: Operators
 ) -> None:
     sandbox.apply_policy_and_bindings("triage")
-    eventually(lambda: "status" in sandbox.policy(), "the policy was reconciled", 10)
+    eventually(lambda: sandbox.policy()["status"].get("observedGeneration", 0) > 0, "the policy was reconciled", 10)
     wait_idle(operators)
     begin = operators.audit_offset()
     sandbox.create("triage")
