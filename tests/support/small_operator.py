@@ -78,7 +78,8 @@ class SmallOperator:
         self.events = EventPoster(client, "operator-1", lambda: self.now)
         writer = StatusWriter(client)
         applier = {kind: Applier(client, kept, self.ledgers) for kind, kept in self.children.items()}
-        failures = FailureReporter(self.cache, writer, lambda: self.now, agents.add)
+        wake_agent = functools.partial(self.router.wake, Event.AGENT_CHANGED)
+        failures = FailureReporter(self.cache, writer, lambda: self.now, wake_agent)
         drifts = self.drifts = DriftReports(bindings.add, lambda: self.now)
         reader = SnapshotReader(
             self.cache,
@@ -103,11 +104,11 @@ class SmallOperator:
                 writer=writer,
                 events=self.events,
                 clock=lambda: self.now,
-                enqueue=agents.add,
+                wake=wake_agent,
                 report_drift=drifts.report,
             ).reconcile,
             AGENT_POLICY: PolicyReconciler(
-                self.cache, notifiers, writer, agents.add, compute, lambda: self.now
+                self.cache, notifiers, writer, wake_agent, compute, lambda: self.now
             ).reconcile,
             MCP_BINDING: BindingReconciler(
                 cache=self.cache,

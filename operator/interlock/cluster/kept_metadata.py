@@ -5,6 +5,7 @@ Users write most of metadata. What is kept of it has bounds, whatever they write
 
 from typing import Any, Final
 
+from interlock.api.shared_types import ObjectMeta
 from interlock_contract.kill import shorten
 from interlock_contract.names import (
     ACCEPT_DRIFT,
@@ -37,6 +38,22 @@ def with_needed_metadata(raw: Json) -> Json:
         found = metadata["annotations"] or {}
         metadata["annotations"] = {name: shorten(found[name]) for name in _ANNOTATIONS if name in found}
     return {**raw, "metadata": metadata}
+
+
+def has_changed(before: ObjectMeta, written: Json) -> bool:
+    """Return True if a user changed an object between its snapshot and the answer to a write of its status.
+
+    Args:
+        before: The metadata of the snapshot.
+        written: The answer.
+    """
+    now = ObjectMeta.model_validate(with_needed_metadata(written)["metadata"])
+    return (before.generation, before.labels, before.annotations, before.deletion_timestamp) != (
+        now.generation,
+        now.labels,
+        now.annotations,
+        now.deletion_timestamp,
+    )
 
 
 def find_spec_manager(managed: Any) -> str:

@@ -11,11 +11,10 @@ from typing import Any, Final
 from prometheus_client import Counter
 
 from interlock.api.agent import Agent
-from interlock.api.shared_types import ObjectMeta
 from interlock.api.status import MAX_MANAGED_OBJECTS, AgentReason, AgentStatus
 from interlock.cluster.applier import Applier, ApplyFailed
 from interlock.cluster.event_poster import EventPoster
-from interlock.cluster.kept_metadata import with_needed_metadata
+from interlock.cluster.kept_metadata import has_changed
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.names import ChildKey
@@ -29,7 +28,6 @@ from interlock.reconcile.snapshot import Snapshot
 from interlock.runtime.agent_decision import AgentDecider
 from interlock.runtime.denial_events import DenialEvents
 from interlock.telemetry import AGENTS, ENFORCEMENT_LOST, GATES_BREACHED, STAGE_TESTS
-from interlock_kube.client import Json
 from interlock_kube.resource_types import Key
 
 _log = logging.getLogger(__name__)
@@ -69,7 +67,7 @@ class AgentReconciler:
         writer: Writes the status.
         events: Posts Events.
         clock: Returns the time.
-        enqueue: Enqueues an Agent.
+        wake: Enqueues an Agent and its ledgers.
         report_drift: Called for each MCPBinding whose tools a guard found changed, with the time of that observation.
     """
 
@@ -82,7 +80,7 @@ class AgentReconciler:
         writer: StatusWriter,
         events: EventPoster,
         clock: Callable[[], datetime],
-        enqueue: Callable[[Key], None],
+        wake: Callable[[Key], None],
         report_drift: Callable[[Key, datetime], None] = lambda _key, _at: None,
     ) -> None:
         self._cache = cache
@@ -91,7 +89,7 @@ class AgentReconciler:
         self._writer = writer
         self._events = events
         self._clock = clock
-        self._enqueue = enqueue
+        self._wake = wake
         self._report_drift = report_drift
         self._denials = DenialEvents(events)
         self._failing: dict[Key, _Failing] = {}
@@ -206,7 +204,7 @@ class AgentReconciler:
             failing.lost_since = None
         elif failing.lost_since is None:
             failing.lost_since = now
-            asyncio.get_running_loop().call_later(ENFORCEMENT_BOUND.total_seconds(), self._enqueue, key)
+            asyncio.get_running_loop().call_later(ENFORCEMENT_BOUND.total_seconds(), self._wake, key)
         others = (snapshot.children.keys() | snapshot.applied.keys()) - result.managed
         reason, message = failure.reason, str(failure)
         is_recent = not _is_over(failing.since, now)
@@ -247,8 +245,8 @@ class AgentReconciler:
             return
         if self._cache.agent(key) is not None:  # otherwise it was deleted meanwhile, and must stay forgotten
             self._cache.put_agent(written)
-        if _has_changed(agent, written):
-            self._enqueue(key)  # the watch event will have the version that is cached now, so it enqueues nothing
+        if has_changed(agent.metadata, written):
+            self._wake(key)  # the watch event will have the version that is cached now, so it wakes nothing
         self._post(key, agent, transitions(agent.status, status))
 
     def _post(self, key: Key, agent: Agent, notes: Iterable[EventNote]) -> None:
@@ -269,14 +267,3 @@ def _is_same_rollout(agent: Agent, status: AgentStatus) -> bool:
     before = agent.status or AgentStatus()
     entered = [one.stage and (one.stage.number, one.stage.entered_at) for one in (before, status)]
     return entered[0] == entered[1] and before.rollout == status.rollout
-
-
-def _has_changed(agent: Agent, written: Json) -> bool:
-    """Return True if a user changed the Agent between the snapshot and the write of the status."""
-    before, now = agent.metadata, ObjectMeta.model_validate(with_needed_metadata(written)["metadata"])
-    return (before.generation, before.labels, before.annotations, before.deletion_timestamp) != (
-        now.generation,
-        now.labels,
-        now.annotations,
-        now.deletion_timestamp,
-    )

@@ -196,7 +196,7 @@ class App:
         self._spawn("admission policies", AdmissionPolicies(client, events.post, self.settings.namespace).run())
         writer = StatusWriter(client)
         drifts = DriftReports(functools.partial(self._router.wake, Event.DRIFT_REPORTED), utc_now)
-        failures = FailureReporter(self._cache, writer, utc_now, self._agents.add)
+        failures = FailureReporter(self._cache, writer, utc_now, self._wake_agent)
         reader = SnapshotReader(
             self._cache,
             agent_children,
@@ -258,7 +258,7 @@ class App:
             writer=writer,
             events=events,
             clock=utc_now,
-            enqueue=self._agents.add,
+            wake=self._wake_agent,
             report_drift=drifts.report,
         )
 
@@ -319,7 +319,7 @@ class App:
         notifiers = NotifierApplier(
             self._policy_children, applier, guard_image=self.settings.guard_image, api_server=api_server
         )
-        return PolicyReconciler(self._cache, notifiers, writer, self._agents.add, compute, utc_now)
+        return PolicyReconciler(self._cache, notifiers, writer, self._wake_agent, compute, utc_now)
 
     async def stop(self) -> None:
         """End all tasks, then close what was opened, the last one first."""
@@ -412,6 +412,9 @@ class App:
         summary = self._cache.summary(agent)
         total = self._ledger_store.total_of(summary.policy) if summary is not None else None
         return [*self._ledger_store.of_agent(agent), *([total] if total is not None else [])]
+
+    def _wake_agent(self, key: Key) -> None:
+        self._router.wake(Event.AGENT_CHANGED, key)
 
     def _wake_agents(self) -> None:
         for key in self._cache.agents():

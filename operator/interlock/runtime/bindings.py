@@ -7,12 +7,11 @@ from datetime import datetime
 
 from interlock.action.pins import describe_too_large
 from interlock.api.binding import MCPBinding
-from interlock.api.shared_types import ObjectMeta
 from interlock.api.verification import BindingReason, MCPBindingStatus
 from interlock.cluster.applier import Applier, ApplyFailed
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
-from interlock.cluster.kept_metadata import with_needed_metadata
+from interlock.cluster.kept_metadata import has_changed
 from interlock.cluster.pod_warnings import read_warnings
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
@@ -265,7 +264,7 @@ class BindingReconciler:
         written = await self._writer.write_binding(binding, status)
         if written is None or not self._keep(key, written):
             return False
-        if _has_changed(binding, written):
+        if has_changed(binding.metadata, written):
             self._enqueue(key)  # the watch event will have the version that is cached now, so it enqueues nothing
         return True
 
@@ -320,9 +319,3 @@ def _has_ended(before: MCPBindingStatus | None, after: MCPBindingStatus) -> bool
     if old is None or old.ended_at is not None or new is None:
         return False
     return new.ended_at is not None or (new.number > old.number and new.plan == old.plan)
-
-
-def _has_changed(binding: MCPBinding, written: Json) -> bool:
-    """Return True if a user changed the MCPBinding between the snapshot and the write of the status."""
-    before, now = binding.metadata, ObjectMeta.model_validate(with_needed_metadata(written)["metadata"])
-    return (before.generation, before.annotations) != (now.generation, now.annotations)

@@ -12,6 +12,7 @@ from interlock.api.shared_types import ObjectMeta
 from interlock.api.status import RECONCILE_FAILED, AgentReason, AgentStatus, Condition
 from interlock.api.stored_status import read_agent_status
 from interlock.cluster.applier import ApplyFailed
+from interlock.cluster.kept_metadata import has_changed
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.reconcile.agent_status import with_failure
@@ -33,7 +34,7 @@ class FailureReporter:
         cache: The objects that users apply.
         writer: Writes the conditions.
         clock: Returns the time.
-        enqueue_agent: Enqueues an Agent.
+        wake_agent: Enqueues an Agent and its ledgers.
     """
 
     def __init__(
@@ -41,12 +42,12 @@ class FailureReporter:
         cache: ResourceCache,
         writer: StatusWriter,
         clock: Callable[[], datetime],
-        enqueue_agent: Callable[[Key], None],
+        wake_agent: Callable[[Key], None],
     ) -> None:
         self._cache = cache
         self._writer = writer
         self._clock = clock
-        self._enqueue_agent = enqueue_agent
+        self._wake_agent = wake_agent
 
     async def show_on_agent(self, key: Key, error: Exception) -> None:
         """Show a failure on an Agent; a refused child is shown already, by the reconcile itself."""
@@ -62,6 +63,8 @@ class FailureReporter:
         written = await self._writer.write_conditions(AGENT, key, status.conditions, failed.conditions)
         if written is not None and self._cache.agent(key) is not None:
             self._cache.put_agent(written)
+            if has_changed(metadata, written):
+                self._wake_agent(key)
 
     async def show_on_policy(self, key: Key, error: Exception) -> None:
         """Show a failure on an AgentPolicy."""
@@ -72,7 +75,7 @@ class FailureReporter:
         written = await self._show(AGENT_POLICY, key, policy.metadata.generation, known, error)
         if written is not None and self._cache.policy(key) is not None:
             for agent in self._cache.put_policy(written):
-                self._enqueue_agent(agent)
+                self._wake_agent(agent)
 
     async def show_on_binding(self, key: Key, error: Exception) -> None:
         """Show a failure on an MCPBinding."""
@@ -83,7 +86,7 @@ class FailureReporter:
         written = await self._show(MCP_BINDING, key, binding.metadata.generation, known, error)
         if written is not None and self._cache.binding(key) is not None:
             for agent in self._cache.put_binding(written):
-                self._enqueue_agent(agent)
+                self._wake_agent(agent)
 
     async def _show(
         self, kind: ResourceType, key: Key, generation: int, known: tuple[Condition, ...], error: Exception

@@ -80,7 +80,7 @@ class PolicyReconciler:
         cache: The objects that users apply.
         notifiers: Keeps the objects of notifiers.
         writer: Writes the status.
-        enqueue_agent: Enqueues an Agent.
+        wake_agent: Enqueues an Agent and its ledgers.
         compute: Runs a computation in the worker process.
         clock: Returns the time.
     """
@@ -90,7 +90,7 @@ class PolicyReconciler:
         cache: ResourceCache,
         notifiers: NotifierApplier,
         writer: StatusWriter,
-        enqueue_agent: Callable[[Key], None],
+        wake_agent: Callable[[Key], None],
         compute: Compute,
         clock: Callable[[], datetime],
     ) -> None:
@@ -98,7 +98,7 @@ class PolicyReconciler:
         self._compute = compute
         self._cache, self._notifiers = cache, notifiers
         self._writer = writer
-        self._enqueue_agent = enqueue_agent
+        self._wake_agent = wake_agent
 
     async def reconcile(self, key: Key) -> float | None:
         """Write the status of one AgentPolicy where it has changed, then the objects of its notifier.
@@ -148,4 +148,4 @@ class PolicyReconciler:
         """Cache the answer to a write, unless the AgentPolicy was deleted meanwhile."""
         if written is not None and self._cache.policy(key) is not None:
             for agent in self._cache.put_policy(written):
-                self._enqueue_agent(agent)  # a user changed the policy meanwhile; its watch event enqueues nothing now
+                self._wake_agent(agent)  # a user changed the policy meanwhile; its watch event wakes nothing now

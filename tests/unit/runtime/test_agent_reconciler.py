@@ -79,7 +79,7 @@ class Operator:
             writer=writer,
             events=self.events,
             clock=lambda: self.now,
-            enqueue=self.queue.add,
+            wake=self.queue.add,
         )
         failures = FailureReporter(self.resources, writer, lambda: self.now, self.queue.add)
         self.loop = ReconcileLoop(

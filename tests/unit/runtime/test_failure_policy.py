@@ -104,7 +104,7 @@ class Operator:
                 writer=writer,
                 events=self.events,
                 clock=lambda: NOW,
-                enqueue=self.queue.add,
+                wake=self.queue.add,
             )
             show = failures.show_on_agent
         elif kind.kind == "AgentPolicy":
