@@ -14,6 +14,7 @@ from typing import Any, Final
 import aiohttp
 
 from interlock_kube.credentials import ApiAccess, ApiCredentials
+from interlock_kube.go_json import to_go_json
 from interlock_kube.metadata import parse_metadata
 
 Json = dict[str, Any]
@@ -240,7 +241,7 @@ class KubeClient:
         content_type: str = JSON,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request, and once more with renewed credentials where the API server does not accept them."""
-        data = None if body is None else json.dumps(body)
+        data = None if body is None else to_go_json(body)
         headers = {"Accept": accept, "User-Agent": "interlock"}
         if data is not None:
             headers["Content-Type"] = content_type
