@@ -23,11 +23,11 @@ from interlock.deployment.ownership import (
     is_owned,
     replacement,
 )
-from interlock.deployment.plan import ACCOUNT, JOB, OUTLIVES_PODS, SECRET, WORKLOAD, WritePlan, drifted_member
+from interlock.deployment.plan import ACCOUNT, JOB, NETWORK, OUTLIVES_PODS, SECRET, WORKLOAD, WritePlan, drifted_member
 from interlock.governance.budgets import LedgerIdentity
 from interlock_contract.bundle import BUNDLE_KEY
 from interlock_contract.kill import GRACE_SECONDS
-from interlock_contract.names import AGENT_LABEL, BINDING_LABEL, FIELD_MANAGER
+from interlock_contract.names import AGENT_LABEL, BINDING_LABEL, FIELD_MANAGER, GUARD_ACCOUNT_SUFFIX
 from interlock_kube.client import (
     CONFLICT,
     INVALID,
@@ -354,9 +354,8 @@ class Applier:
         selector = self._store.selector_of((namespace, owner), key)
         if not selector:
             return False
-        # The pods of one isolation may go while those of another one stay, and each has its own account.
-        by_account = {"fieldSelector": f"spec.serviceAccountName={key.name}"}
-        query = (by_account if key.kind == ACCOUNT else {"labelSelector": selector}) | {"limit": "1"}
+        query = {"labelSelector": selector} if key.kind == NETWORK else {"fieldSelector": _account_selector(key)}
+        query["limit"] = "1"
         found = await self._client.get(POD.within(namespace), query, accept=METADATA_LIST)
         return bool(found["items"])
 
@@ -381,6 +380,16 @@ class Applier:
         if selector:
             await self._client.delete_all(REPLICA_SET.within(namespace), selector, BACKGROUND)
             await self._client.delete_all(POD.within(namespace), selector, {"gracePeriodSeconds": GRACE_SECONDS})
+
+
+def _account_selector(key: ChildKey) -> str:
+    """Return the field selector of the pods that an object is for, by their account.
+
+    Labels would not do: an account of one isolation goes while the pods of another one stay, and another object with
+    the labels of a placement is of no use to its pods.
+    """
+    account = key.name if key.kind == ACCOUNT else f"{key.name}{GUARD_ACCOUNT_SUFFIX}"
+    return f"spec.serviceAccountName={account}"
 
 
 def _check_answer(key: ChildKey, manifest: Manifest, live: Json) -> None:

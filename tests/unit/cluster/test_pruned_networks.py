@@ -73,3 +73,23 @@ async def test_the_account_of_separate_agents_goes_where_agent_and_guard_share_a
 
     accounts = {one["metadata"]["name"] for one in client.of_kind("ServiceAccount").values()}
     assert accounts == {guard_account(after)}
+
+
+@pytest.mark.parametrize("kind", ["Role", "RoleBinding", "Lease"])
+async def test_a_twin_with_the_labels_of_a_placement_goes_while_its_pods_run(kind: str) -> None:
+    client, store = FakeClient(), ChildCache()
+    applier = Applier(client, store)  # type: ignore[arg-type]
+    placement = a_placement()
+    desired = desired_children(placement)
+    applied = await applier.carry_out(plan_children(desired, {}, {}), *AGENT, {})
+    spec = {"serviceAccountName": guard_account(placement)}
+    labels = pod_labels(placement, "agent")
+    client.put(f"{PODS}/new", {"kind": "Pod", "metadata": {"name": "new", "labels": labels}, "spec": spec})
+    path, own = next(iter(client.of_kind(kind).items()))
+    twin = own | {"metadata": own["metadata"] | {"name": "triage-twin", "uid": "uid-of-twin"}}
+    client.put(f"{path.rpartition('/')[0]}/triage-twin", twin)
+    store.put(kind, twin)
+
+    await applier.carry_out(plan_children(desired, store.of(AGENT, UID), applied), *AGENT, applied)
+
+    assert list(client.of_kind(kind)) == [path]
