@@ -45,10 +45,17 @@ def essence(child: Json) -> Json:
     return wanted | {"labels": metadata["labels"], "owners": metadata["ownerReferences"]}
 
 
+def child_of(sandbox: Sandbox, kind: str, part: str = "") -> Json:
+    """Return the agent's child of a kind; of its Services the public one, next to which each stage has another."""
+    if kind == "Service":
+        return sandbox.api.get("services", sandbox.namespace, "guard-triage")
+    return sandbox.child("triage", kind, part)
+
+
 def heal(sandbox: Sandbox, drift: Drift) -> None:
     """Tamper with a child and wait until it is as it was, and stays so."""
     plural = CHILD_KINDS[drift.kind]
-    child = sandbox.child("triage", drift.kind, drift.part)
+    child = child_of(sandbox, drift.kind, drift.part)
     name, before = child["metadata"]["name"], essence(child)
     tampered = sandbox.api.patch(plural, sandbox.namespace, name, drift.change)
     assert essence(tampered) != before, "the change must have changed something"
@@ -77,7 +84,7 @@ def test_a_child_is_healed_when(agent: Sandbox, drift: Drift) -> None:
 @by_example("kind", "Deployment", "Role")
 def test_a_child_whose_owner_is_taken_away_gets_it_back(agent: Sandbox, kind: str) -> None:
     plural = CHILD_KINDS[kind]
-    child = agent.child("triage", kind)
+    child = child_of(agent, kind)
     name, before = child["metadata"]["name"], child["metadata"]["ownerReferences"]
     agent.api.patch(plural, agent.namespace, name, remove("/metadata/ownerReferences"))
 
@@ -90,7 +97,7 @@ def test_a_child_whose_owner_is_taken_away_gets_it_back(agent: Sandbox, kind: st
 @by_example("kind", "Deployment", "Role")
 def test_a_child_whose_labels_are_taken_away_gets_them_back(agent: Sandbox, kind: str) -> None:
     plural = CHILD_KINDS[kind]
-    child = agent.child("triage", kind)
+    child = child_of(agent, kind)
     name, before = child["metadata"]["name"], child["metadata"]["labels"]
     agent.api.patch(plural, agent.namespace, name, remove("/metadata/labels"))
 
@@ -103,7 +110,7 @@ def test_a_child_whose_labels_are_taken_away_gets_them_back(agent: Sandbox, kind
 @by_example("kind", "Deployment", "NetworkPolicy", "ConfigMap")
 def test_a_deleted_child_is_recreated(agent: Sandbox, kind: str) -> None:
     plural = CHILD_KINDS[kind]
-    child = agent.child("triage", kind, "bundle" if kind == "ConfigMap" else "")
+    child = child_of(agent, kind, "bundle" if kind == "ConfigMap" else "")
     name, before = child["metadata"]["name"], essence(child)
     before.get("spec", {}).pop("clusterIP", None)  # the API server gives a new one
     before.get("spec", {}).pop("clusterIPs", None)
