@@ -36,19 +36,12 @@ _RBAC = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
 @pytest.fixture(scope="module")
 def place(kwok_cluster: Cluster) -> Iterator[Place]:
     client = Kubectl(kwok_cluster)
-    client.install_crds()
-    files = [option for name in POLICIES for option in ("-f", str(ROOT / "manifests/admission" / f"{name}.yaml"))]
-    for name in ("namespace", "rbac"):
-        client.must("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "manifests/base" / f"{name}.yaml"))
     roles = [a_role(verb) for verb in VERBS.values()]
     client.must("apply", "--server-side", "-f", "-", stdin=as_list(roles))
-    client.must("apply", "--server-side", "--force-conflicts", *files)
-    made = Place.create(kwok_cluster, ROLES, POLICY)
-    _wait_until_in_force(made)
-    yield made
-    client.must("delete", "--ignore-not-found", *files)
+    with Place.installed(kwok_cluster, POLICIES, ROLES, POLICY) as made:
+        _wait_until_in_force(made)
+        yield made
     client.must("delete", "--ignore-not-found", "-f", "-", stdin=as_list(roles))
-    made.admin.send("DELETE", f"/api/v1/namespaces/{made.namespace}")
 
 
 def a_role(verb: str) -> Json:

@@ -1,6 +1,7 @@
 """Who may kill, who may release, and that a kill always fits: the admission policies on a real API server."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -28,6 +29,24 @@ class Place:
     namespace: str
     admin: Caller
     users: dict[str, Caller]
+
+    @classmethod
+    @contextmanager
+    def installed(
+        cls, cluster: Cluster, policies: Sequence[str], roles: Mapping[str, Sequence[str]], policy: Json
+    ) -> Iterator["Place"]:
+        """Install the CRDs, the rights and some admission policies; delete these policies and the namespace again."""
+        client = Kubectl(cluster)
+        client.install_crds()
+        files = [option for name in policies for option in ("-f", str(ROOT / "manifests/admission" / f"{name}.yaml"))]
+        for name in ("namespace", "rbac"):
+            file = str(ROOT / "manifests/base" / f"{name}.yaml")
+            client.must("apply", "--server-side", "--force-conflicts", "-f", file)
+        client.must("apply", "--server-side", "--force-conflicts", *files)
+        made = cls.create(cluster, roles, policy)
+        yield made
+        client.must("delete", "--ignore-not-found", *files)
+        made.admin.send("DELETE", f"/api/v1/namespaces/{made.namespace}")
 
     @classmethod
     def create(cls, cluster: Cluster, roles: Mapping[str, Sequence[str]], policy: Json) -> "Place":
@@ -64,20 +83,9 @@ def patch(caller: Caller, path: str, body: Json) -> Reply:
 
 @pytest.fixture(scope="module")
 def place(kwok_cluster: Cluster) -> Iterator[Place]:
-    client = Kubectl(kwok_cluster)
-    client.install_crds()
-    files = [option for name in POLICIES for option in ("-f", str(ROOT / "manifests/admission" / f"{name}.yaml"))]
-    for arguments in (
-        ["-f", str(ROOT / "manifests/base/namespace.yaml")],
-        ["-f", str(ROOT / "manifests/base/rbac.yaml")],
-    ):
-        client.must("apply", "--server-side", "--force-conflicts", *arguments)
-    client.must("apply", "--server-side", "--force-conflicts", *files)
-    made = Place.create(kwok_cluster, ROLES, POLICY)
-    _wait_until_in_force(made)
-    yield made
-    client.must("delete", "--ignore-not-found", *files)
-    made.admin.send("DELETE", f"/api/v1/namespaces/{made.namespace}")
+    with Place.installed(kwok_cluster, POLICIES, ROLES, POLICY) as made:
+        _wait_until_in_force(made)
+        yield made
 
 
 def _wait_until_in_force(at: Place) -> None:
