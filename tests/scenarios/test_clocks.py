@@ -4,11 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from interlock.orchestration.soak import StageFacts, StageObservation, decide_stage
+from interlock.orchestration.soak import StageFacts, StageObservation
 from tests.requirements import requirement
 from tests.scenarios.test_verification import Bench
 from tests.support.builders import NOW, a_snapshot, a_stage, an_agent, hours, stages
 from tests.support.simulation import Simulation, check_soak
+from tests.support.soaks import decide_stage
 
 STAGED = an_agent().with_stages(a_stage("staging", lasting="1h"), a_stage("everywhere", "production"))
 FAR = [NOW + timedelta(days=3650), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)]

@@ -1,10 +1,10 @@
-"""The soak of one stage: the current stage and when the next one follows, from recorded facts and the time."""
+"""The soak of one stage: how far it is and when it is over, from recorded facts and the time."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from interlock.api.agent import Stage
-from interlock.api.environments import ClassOf, class_of_name
+from interlock.api.environments import ClassOf
 from interlock.orchestration.orchestrated import PassedTime, soak_of
 from interlock_contract.work_counts import WorkCounts
 
@@ -76,63 +76,6 @@ class StageObservation:
 
 
 @dataclass(frozen=True)
-class StageDecision:
-    """The current stage and its consequences.
-
-    Attributes:
-        index: Index of the current stage.
-        facts: The facts to record.
-        next_at: When to reconcile again, None if time alone changes nothing.
-        is_held: The soak is over, but a minimum forbids the next stage (see `MinimumViolation`).
-    """
-
-    index: int
-    facts: StageFacts
-    next_at: datetime | None = None
-    is_held: bool = False
-
-
-def decide_stage(
-    stages: tuple[Stage, ...],
-    facts: StageFacts | None,
-    seen: StageObservation,
-    now: datetime,
-    *,
-    hold_before: int | None = None,
-    class_of: ClassOf = class_of_name,
-) -> StageDecision:
-    """Return the current stage.
-
-    A stage ends when its placement was Ready for its minimum duration, and is Ready still; one call enters one stage at
-    most. The time in which it was not Ready does not count. A new revision, or a stage that is no longer what was
-    entered, starts again at the first. The soak starts again from zero when the agent does not run, or when its
-    container ended by itself too often.
-
-    Args:
-        stages: The stages in order, at least one.
-        facts: What was recorded, None for a new agent.
-        seen: What is seen now.
-        now: The time; a clock that went back only makes a soak longer. Times far ahead of it, which another clock has
-            written, do not count.
-        hold_before: Index of a stage that must not be entered.
-        class_of: The classes of environments under the agent's policy.
-    """
-    index = position(stages, facts, seen.revision)
-    if facts is None or index is None:
-        return StageDecision(0, StageFacts(stages[0], seen.revision, now))
-    following = index + 1
-    facts = replace(facts, stage=stages[index])
-    if following == len(stages):  # nothing is left to soak for
-        return StageDecision(index, without_soak(facts, seen, now))
-    soaked = soak(facts, seen, now)
-    if not soaked.is_over:
-        return StageDecision(index, soaked.facts, next_at=soaked.due_at)
-    if hold_before is not None and following >= hold_before:
-        return StageDecision(index, soaked.facts, is_held=True)
-    return StageDecision(following, enter(stages[following], soaked.facts, now, class_of))
-
-
-@dataclass(frozen=True)
 class Soak:
     """How far a stage's soak is.
 
@@ -148,12 +91,16 @@ class Soak:
 
 
 def soak(facts: StageFacts, seen: StageObservation, now: datetime) -> Soak:
-    """Return how far the soak of a stage is, which starts from zero while the agent does not run.
+    """Return how far the soak of a stage is.
+
+    The time in which the stage was not Ready does not count. The soak starts again from zero when the agent does not
+    run, or when its container ended by itself too often.
 
     Args:
         facts: What was recorded about the stage.
         seen: What is seen now.
-        now: The time.
+        now: The time; a clock that went back only makes a soak longer. Times far ahead of it, which another clock has
+            written, do not count.
     """
     if not seen.is_running:
         return Soak(_unsoaked(facts))

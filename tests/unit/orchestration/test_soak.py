@@ -11,14 +11,13 @@ from interlock.api.shared_types import EnvironmentClass
 from interlock.orchestration.orchestrated import PassedTime
 from interlock.orchestration.soak import (
     PodEnds,
-    StageDecision,
     StageFacts,
     StageObservation,
-    decide_stage,
     position,
 )
 from tests.requirements import requirement
 from tests.support.builders import NOW, a_stage, seconds, stages
+from tests.support.soaks import StageDecision, decide_stage
 
 STAGES = stages(
     a_stage("staging", lasting="100s"),
