@@ -282,6 +282,14 @@ BOTH_ANSWER = {
         declaring(QA, EU, minStaging="0s", minLimitedScope="0s", requireLimitedScope=False),
         agent(stage("e", "eu"), stage("q", "qa")),
     ),
+    "limited scope after the stage that it is to protect": (
+        declaring(EU),
+        agent(STAGED[0], stage("one", "production", "1s", SCOPE), STAGED[2], stage("late", "eu", "48h", SCOPE)),
+    ),
+    "limited scope before and after a stage without one": (
+        declaring(EU),
+        agent(STAGED[0], stage("one", "production", "48h", SCOPE), STAGED[2], stage("late", "eu", "0s", SCOPE)),
+    ),
     "an environment of class production without its minimums": (declaring(EU), agent(spec__environment="eu")),
     "staging by class, short": (declaring(QA), agent(stage("q", "qa", "1h"), *STAGED[1:])),
     "lower budgets": (

@@ -215,17 +215,34 @@ def limited_duration_refusal(
 ) -> str | None:
     """Return a message if the scoped production stages are shorter than AgentPolicy `policy` requires, or None.
 
+    Only those before the first one without a scope count: those after it protect nothing.
+
     The arguments are those of `staging_refusal`, with `passed` of the scoped production stages.
     """
     minimums = requirements.rollout
-    actual = passed + _total(_limited(stages[current:], requirements))
-    if not _limited(stages, requirements) or actual >= parse_duration(minimums.min_limited_scope):
+    end = first_without_scope(stages, requirements, current=current)
+    actual = passed + _total(_limited(stages[current:end], requirements))
+    if not _limited(stages[:end], requirements) or actual >= parse_duration(minimums.min_limited_scope):
         return None
     return MINIMUM_LIMITED_SCOPE.format(
         actual=short_duration(actual),
         policy=policy,
         required=minimums.min_limited_scope,
     )
+
+
+def first_without_scope(stages: Sequence[Stage], requirements: AgentPolicySpec, *, current: int = 0) -> int:
+    """Return the index of the first production stage without a scope, from the current one on.
+
+    Without one it is the number of stages.
+    Environments have scopes of their own, so one with a scope may follow in another environment.
+    """
+    found = (
+        index
+        for index, stage in enumerate(stages)
+        if index >= current and stage.scope is None and _in([stage], EnvironmentClass.PRODUCTION, requirements)
+    )
+    return next(found, len(stages))
 
 
 def minimum_refusals(stages: Sequence[Stage], policy: str, requirements: AgentPolicySpec) -> list[str]:

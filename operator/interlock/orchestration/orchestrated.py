@@ -9,6 +9,7 @@ from interlock.api.refusals import (
     Refusal,
     duration_refusal,
     environment_refusal,
+    first_without_scope,
     limited_duration_refusal,
     limited_scope_refusal,
     stage_order_refusals,
@@ -74,12 +75,15 @@ def minimum_violations(
     if not production:
         return ()
     first = production[0]
-    unlimited = next((index for index in production if not stages[index].scope), first)
     name, spec, passed = policy.metadata.name, policy.spec, passed or PassedTime()
+    unlimited = first_without_scope(stages, spec, current=current)
     found = (
         (first, staging_refusal(stages, name, spec, current=current, passed=passed.staging)),
         (first, limited_scope_refusal(stages, name, spec)),
-        (unlimited, limited_duration_refusal(stages, name, spec, current=current, passed=passed.limited)),
+        (
+            unlimited if unlimited < len(stages) else first,
+            limited_duration_refusal(stages, name, spec, current=current, passed=passed.limited),
+        ),
     )
     return tuple(MinimumViolation(before, message) for before, message in found if message is not None)
 

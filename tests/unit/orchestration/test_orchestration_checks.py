@@ -216,6 +216,37 @@ QA, EU, LAB = (
 )
 
 
+EU_SCOPE = a_stage("late", "eu", scope={"region": ["eu-west"]}, lasting="48h")
+
+
+@requirement("rollout.minimums")
+def test_limited_scope_counts_only_before_the_first_stage_without_one() -> None:
+    """The attack: the two days of limited scope come after the stage that they are to protect."""
+    policy = STRICT.with_environments(EU)
+    short = {**ONE_REGION, "minDuration": "1s"}
+    reason, message = refused(an_agent().with_stages(STAGING, short, EVERYWHERE, EU_SCOPE), policy)
+    assert reason == AgentReason.MINIMUM_NOT_REACHED
+    assert "1s in limited scope, but AgentPolicy support requires 48h" in message
+    assert passes(an_agent().with_stages(STAGING, ONE_REGION, EVERYWHERE, EU_SCOPE), policy)
+
+
+@requirement("rollout.minimums")
+def test_stages_that_are_put_before_the_current_one_do_not_lift_what_holds_after_it() -> None:
+    """The attack: the spec of an agent in a limited scope lists a stage without one before it."""
+    stages = (
+        STAGING,
+        {**EU_SCOPE, "name": "us"},
+        a_stage("all", "eu"),
+        {**ONE_REGION, "minDuration": "1s"},
+        EVERYWHERE,
+    )
+    policy, agent = STRICT.with_environments(EU).build(), an_agent().with_stages(*stages).build()
+    found = hold_before(agent, policy, 3, PassedTime(staging=hours(168)))
+    assert found is not None
+    assert found[0] == 4
+    assert hold_before(agent, policy, 3, PassedTime(staging=hours(168), limited=hours(48))) is None
+
+
 @requirement("budget.environments")
 def test_an_environment_that_the_policy_does_not_have_is_refused() -> None:
     reason, message = refused(an_agent().with_stages(a_stage("a", "moon"), a_stage("b", "production")))
