@@ -164,6 +164,16 @@ class Live:
         found = [pod for pod in self.pods(agent) if has(pod)]
         return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
 
+    def only_pod(self, agent: str, container: str) -> dict[str, Any]:
+        """Return the agent's pod that has this container, once a rollout that may be under way has left one alone."""
+        eventually(
+            lambda: len(self.pods_with(agent, container)) == 1,
+            120,
+            lambda: str([pod["metadata"]["name"] for pod in self.pods_with(agent, container)]),
+        )
+        [pod] = self.pods_with(agent, container)
+        return pod
+
     def log(self, agent: str, container: str) -> str:
         pods = self.pods_with(agent, container)
         if not pods:
@@ -171,7 +181,7 @@ class Live:
         return self.reader.log(self.namespace, pods[-1]["metadata"]["name"], container)
 
     def exec(self, agent: str, container: str, *command: str) -> subprocess.CompletedProcess[str]:
-        [pod] = self.pods_with(agent, container)
+        pod = self.only_pod(agent, container)
         return self.attempt("-n", self.namespace, "exec", pod["metadata"]["name"], "-c", container, "--", *command)
 
     def places(self, agent: str, container: str, text: str) -> list[str]:

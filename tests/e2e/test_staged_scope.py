@@ -107,8 +107,8 @@ def _see_a_second_rollout(live: Live) -> None:
     staged = Staged(live, AGENT)
     good = staged.pods_of("everywhere")
     staged.change("CALL_INTERVAL", "0.5")
-    _require_limited_scope(live, "1h")  # holds the scope until it was seen
     staged.until_serves({"2/one-region": "region=eu-west", "1/everywhere": "all but region=eu-west"})
+    _require_limited_scope(live, "1h")  # holds it there; before, it would have held the change back altogether
     rest = {"denied: ServedElsewhere list_contacts region=eu-west", "allowed: list_contacts region=us-east: 2 found"}
     limited = {"allowed: list_contacts region=eu-west: 3 found", "denied: OutOfScope list_contacts region=us-east"}
     for stage, texts in (("everywhere", rest), ("one-region", limited)):

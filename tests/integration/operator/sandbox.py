@@ -7,11 +7,15 @@ from typing import Any
 
 from tests.integration.operator import objects
 from tests.integration.operator.api import CHILD_KINDS, WAIT_SECONDS, Api, Json, eventually
+from tests.support import bounds
+from tests.support.bounds import TOLERANCE
 
 MANAGED = "app.kubernetes.io/managed-by=interlock"
 ROLLOUT_SECONDS = 45.0
 """From a change to the end of the rollout of one stage without a soak: start, and a drain of 30 s at the most."""
-REFUSED_SECONDS = 10.0  # what the contract promises for refusing, healing and pruning
+PROMISED_SECONDS = 10.0
+"""What is promised for refusing, healing and pruning."""
+REFUSED_SECONDS = TOLERANCE * PROMISED_SECONDS
 
 
 @dataclass
@@ -77,6 +81,12 @@ class Sandbox:
 
     def wait_refused(self, name: str, reason: str, seconds: float = REFUSED_SECONDS) -> str:
         """Wait until the Agent is refused for this reason and nothing of it runs; return the sentence."""
+        message = self.wait_stalled(name, reason, seconds)
+        self.wait_pruned(name, seconds)
+        return message
+
+    def wait_stalled(self, name: str, reason: str, seconds: float = REFUSED_SECONDS) -> str:
+        """Wait until what the Agent says now is refused for this reason; return the sentence."""
 
         def check() -> tuple[Json, Json] | None:
             found = self.agent(name)
@@ -86,12 +96,17 @@ class Sandbox:
 
         ready, stalled = eventually(check, f"{name} is refused: {reason}", seconds)
         assert stalled["message"] == ready["message"]
-        self.wait_pruned(name, seconds)
         return str(ready["message"])
 
     def wait_pruned(self, name: str, seconds: float = REFUSED_SECONDS) -> None:
         """Wait until neither a child nor a pod of the agent is left."""
-        eventually(lambda: not self.children(name) and not self.pods(name), f"nothing is left of {name}", seconds)
+
+        def left() -> list[str]:
+            """Return the kinds and names of what is left."""
+            found = {**self.children(name), "Pod": self.pods(name)}
+            return [f"{kind} {one['metadata']['name']}" for kind, items in found.items() for one in items]
+
+        bounds.eventually(lambda: not left(), lambda: f"nothing is left of {name}; there are {left()}", seconds)
 
     def wait_stage(self, name: str, stage: str, seconds: float = WAIT_SECONDS) -> Json:
         """Wait until the Agent is in the stage; return `status.stage`."""

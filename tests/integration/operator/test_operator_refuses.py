@@ -6,6 +6,7 @@ later or an installation without them must not let an agent run.
 
 import contextlib
 import copy
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,8 +14,9 @@ import pytest
 from interlock_contract.names import NEEDS_REVIEW
 from tests.integration.operator import objects
 from tests.integration.operator.api import APPLY_PATCH, Api, Json, Refused, eventually
-from tests.integration.operator.sandbox import REFUSED_SECONDS, Sandbox
+from tests.integration.operator.sandbox import PROMISED_SECONDS, REFUSED_SECONDS, Sandbox
 from tests.requirements import requirement
+from tests.support.bounds import check_promise
 from tests.support.operator_process import OperatorProcess
 
 pytestmark = pytest.mark.api
@@ -116,16 +118,25 @@ def test_an_agent_below_its_policys_minimums_never_gets_a_pod(operator: Operator
     assert seen == []
 
 
-def test_two_bindings_for_one_source_and_environment_are_refused(operator: OperatorProcess, sandbox: Sandbox) -> None:
+def test_two_bindings_for_one_source_are_refused_and_the_good_revision_keeps_the_one_it_was_reviewed_with(
+    operator: OperatorProcess, sandbox: Sandbox
+) -> None:
     sandbox.apply_policy_and_bindings("triage")
-    sandbox.create("triage")
-    sandbox.wait_ready("triage")
     sandbox.api.create(objects.binding("crm-twin", "development"), sandbox.namespace)
+    sandbox.create("triage")
     message = sandbox.wait_refused("triage", "BindingAmbiguous")
     assert "crm-twin" in message
     assert "crm-sandbox" in message
     sandbox.api.delete("mcpbindings", sandbox.namespace, "crm-twin")
     sandbox.wait_ready("triage", REFUSED_SECONDS)
+
+    [pod], bundle = sandbox.pods("triage"), sandbox.bundle("triage")
+    sandbox.api.create(objects.binding("crm-twin", "development"), sandbox.namespace)
+    sandbox.wait_stalled("triage", "BindingAmbiguous")
+    sandbox.wait_verified("crm-twin")
+    assert [found["metadata"]["uid"] for found in sandbox.pods("triage")] == [pod["metadata"]["uid"]]
+    assert sandbox.bundle("triage") == bundle
+    assert sandbox.condition("triage", "Serving")["status"] == "True"
 
 
 def test_a_stage_without_its_binding_is_refused_before_the_first_stage_runs(
@@ -164,8 +175,10 @@ def test_a_deleted_policy_ends_its_agents_and_the_policy_back_brings_them_back(
     sandbox.wait_ready("triage")
     sandbox.wait_ready("answer")
     sandbox.api.delete("agentpolicies", sandbox.namespace, objects.POLICY)
+    began = time.monotonic()
     sandbox.wait_refused("triage", "PolicyNotFound")
     sandbox.wait_refused("answer", "PolicyNotFound")
+    check_promise(time.monotonic() - began, PROMISED_SECONDS, "nothing is left of two agents without their policy")
     sandbox.api.create(objects.policy("triage", "answer"), sandbox.namespace)
     sandbox.wait_ready("triage", REFUSED_SECONDS)
     sandbox.wait_ready("answer", REFUSED_SECONDS)
