@@ -67,6 +67,8 @@ class Placement:
     agent_port: int
     session: aiohttp.ClientSession
     now: float = 0.0
+    seconds_until_money: int | None = None
+    """How long the budget is exhausted; None while it is not."""
     seen: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     """Target, headers and body of each request that the agent got."""
     answer: Any = None
@@ -199,6 +201,7 @@ async def _start(stack: AsyncExitStack, folder: Path, stage: str) -> Placement:
         monotonic=lambda: found.now,
         host="127.0.0.1",
         own_pod=OwnPod(frozenset({"127.0.0.1"})),
+        seconds_until_money=lambda: found.seconds_until_money,
     )
     live.reactions = (endpoint.follow,)
     await endpoint.runner.setup()

@@ -173,6 +173,7 @@ class TaskEndpoint:
             most = measure_read(http, bundle, tasks)
             held = self._bodies.take(most)
             await inspect(request, tasks, most)
+            self._check_asked(request)
             self._check_budget(request)
             return await self._route(request, since)
         except TaskRefused as refused:
@@ -230,8 +231,7 @@ class TaskEndpoint:
         bundle, _ = self._admit(request.http)
         if self._known.knows(request.ids, self._monotonic()):
             return None
-        if request.forwarded == FORWARDED_BY_ID:
-            raise TaskRefused(UNKNOWN_TASK)
+        self._check_asked(request)
         if request.kind == RequestClass.CONTROL and not request.values:
             return None  # no new work: the agent's card, or a task that its agent may know
         found = choose_placement(bundle, request.values, drains=self.drains)
@@ -279,6 +279,19 @@ class TaskEndpoint:
             raise TaskRefused(NO_TASKS)
         return bundle, bundle.tasks
 
+    def _check_asked(self, request: TaskRequest) -> None:
+        """Refuse what another guard has asked for by its ids, if none of them was begun here.
+
+        Raises:
+            TaskRefused: None was.
+        """
+        if request.forwarded == FORWARDED_BY_ID and not self._is_asked_for_known(request):
+            raise TaskRefused(UNKNOWN_TASK)
+
+    def _is_asked_for_known(self, request: TaskRequest) -> bool:
+        """Return True if another guard asks for a task or context that was begun here: then a refusal is the answer."""
+        return request.forwarded == FORWARDED_BY_ID and self._known.knows(request.ids, self._monotonic())
+
     def _check_budget(self, request: TaskRequest) -> None:
         """Refuse a task that the agent has no money for. What controls a task under way passes.
 
@@ -299,7 +312,7 @@ class TaskEndpoint:
     def _refuse(self, refusal: TaskRefusal, request: TaskRequest | None = None) -> web.Response:
         self._counts.refused[str(refusal.reason)] += 1
         headers = dict(refusal.headers)
-        if request is not None and request.forwarded:
+        if request is not None and request.forwarded and not self._is_asked_for_known(request):
             headers[REFUSED_HEADER] = str(refusal.reason)
         if request is not None and refusal.reason in RECORDED:
             headers["Interlock-Task"] = request.id

@@ -12,6 +12,7 @@ import yarl
 from aiohttp import HttpVersion10, web
 
 from interlock_contract.bundle import BundlePeer
+from interlock_guard.decision.decide import DenyReason
 from interlock_guard.tasks.headers import Trace, to_agent, to_caller
 from interlock_guard.tasks.outcome_classifier import AnswerReader, TaskOutcome
 from interlock_guard.tasks.refusals import (
@@ -42,8 +43,17 @@ UNREAD_SECONDS: Final = 60.0
 _LIMITS: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
 _NO_AUTOMATIC: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_DECLINES: Final = frozenset({TaskReason.OUT_OF_SCOPE, TaskReason.UNKNOWN_TASK, TaskReason.DRAINING})
-"""Refusals of another guard after which a task may go elsewhere."""
+_DECLINES: Final = frozenset(
+    {
+        TaskReason.OUT_OF_SCOPE,
+        TaskReason.DRAINING,
+        DenyReason.NO_BUNDLE,
+        DenyReason.BUNDLE_NOT_CONFIRMED,
+        DenyReason.POLICY_NOT_TESTED,
+        DenyReason.STALE_STATE,
+    }
+)
+"""Refusals of another guard that are about this guard alone, or about this moment: the task is routed again."""
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time
 
 
@@ -187,8 +197,13 @@ class TaskExchange:
             answer.close()
 
     def _is_declined(self, answer: aiohttp.ClientResponse) -> bool:
-        """Return True if the guard of a peer refused the task, and it can be sent elsewhere."""
-        is_refused = self.peer is not None and answer.headers.get(REFUSED_HEADER, "") in _DECLINES
+        """Return True if the guard of a peer refused the task, and it can be sent elsewhere.
+
+        A guard that is asked for ids and refuses for any reason does not know them, or cannot say. Its refusal is no
+        answer then: an exhausted budget or a start of one placement is not that of the others.
+        """
+        reason = "" if self.peer is None else answer.headers.get(REFUSED_HEADER, "")
+        is_refused = bool(reason) if self.forwarded == FORWARDED_BY_ID else reason in _DECLINES
         return is_refused and self.request.is_repeatable
 
     async def _ask(self) -> aiohttp.ClientResponse:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +288,62 @@ async def test_a_peer_that_is_away_does_not_keep_an_unknown_id_from_going_by_sco
     rest.open(eu.peer(EU, port=1), us.peer(US), excluded=(EU, US))
 
     assert await rest.send(body=a_message(contextId="new")) == (200, {"from": "everywhere"})
+
+
+def exhaust(placement: Placement) -> None:
+    placement.seconds_until_money = 60
+
+
+def start(placement: Placement) -> None:
+    placement.live.set_unverified_reason("the self-test has not run")
+
+
+def close(placement: Placement) -> None:
+    placement.live.handle_agent({"metadata": {"uid": "u"}, "status": {"bundleDigests": ["0" * 64]}})
+
+
+def lose_contact(placement: Placement) -> None:
+    placement.now = 1e6
+
+
+@pytest.mark.parametrize("trouble", [exhaust, start, close, lose_contact])
+async def test_trouble_of_a_peer_that_knows_no_id_is_no_answer(
+    three: list[Placement], trouble: Callable[[Placement], None]
+) -> None:
+    eu, us, rest = three
+    trouble(eu)
+    trouble(us)
+
+    for body in (a_message(contextId="new"), a_query("tasks/get", "new")):
+        assert await rest.send(body=body) == (200, {"from": "everywhere"})
+
+
+async def test_what_the_guard_of_a_known_task_refuses_is_refused(three: list[Placement]) -> None:
+    eu, _, rest = three
+    await begin(eu, X_Region="eu")
+    exhaust(eu)
+
+    assert await rest.reason(body=a_message(taskId="t-1")) == (429, "BudgetExhausted")
+    assert await rest.send(body=a_query("tasks/get", "t-1")) == (200, {"from": "one-eu"})
+
+
+@pytest.mark.parametrize("trouble", [start, close, lose_contact])
+async def test_a_task_waits_until_the_guard_of_its_placement_is_open_again(
+    three: list[Placement], monkeypatch: pytest.MonkeyPatch, trouble: Callable[[Placement], None]
+) -> None:
+    eu, us, rest = three
+
+    async def open_again(_: float) -> None:
+        eu.now = 0.0
+        connect(three)
+        monkeypatch.setattr(task_endpoint, "_sleep", asyncio.sleep)
+
+    monkeypatch.setattr(task_endpoint, "_sleep", open_again)
+    trouble(eu)
+
+    assert await rest.send(headers={"X-Region": "eu"}) == (200, {"from": "one-eu"})
+    trouble(eu)
+    assert await us.reason(headers={"X-Region": "eu"}) == (503, "PeerUnavailable")
 
 
 async def test_draining_peers_are_asked_first_and_each_once(three: list[Placement]) -> None:
