@@ -48,7 +48,8 @@ class WorkCounts(StrictStruct, frozen=True):
         tasks_failed: Ended tasks that count as failures of the agent.
         call_buckets: The latencies of ended calls of tools and models, from the decision to the end of the answer.
         calls_failed: Ended calls that had an error as their answer, or none because the server was not there.
-        calls_denied: Calls that a rule of the policy, a binding, the agent or the stage denied. None of them ended.
+        calls_denied: Calls that a rule of the policy, a binding, the agent or the stage's scope denied. None of them
+            ended, and none is one that another placement serves.
         cost: What calls have cost, in nano-dollars.
     """
 

@@ -1,7 +1,7 @@
 """The counter of what the agent did since this process began, by which the gates of its stages judge. Pure memory.
 
 Tasks that the guard itself cut off are not counted, since they say nothing about the agent. Nor are calls that were
-refused because of the guard's state, such as a kill or a server that is away, and not because of a rule.
+refused because of the state of guard or rollout, such as a kill or a server that is away, and not because of a rule.
 """
 
 from typing import Final
@@ -22,9 +22,14 @@ NOT_BY_RULE: Final = frozenset(
         DenyReason.BUDGET_UNAVAILABLE,
         DenyReason.SERVER_UNAVAILABLE,
         DenyReason.AUDIT_UNAVAILABLE,
+        DenyReason.SERVED_ELSEWHERE,
     }
 )
-"""Denials that no rule made, so that they do not count as denied."""
+"""Denials that no rule made, so that they do not count as denied.
+
+A call that another placement serves says how far the rollout is, and nothing about the revision: a placement that is
+being started is denied all calls in this way, often for seconds after its soak has begun.
+"""
 
 
 class WorkCounter:

@@ -36,6 +36,15 @@ def test_a_denial_by_a_rule_counts_and_one_by_the_state_of_the_guard_does_not(
     assert work.counts == WorkCounts(calls_denied=reason not in NOT_BY_RULE)
 
 
+def test_only_the_own_scope_of_a_stage_counts_as_a_rule_and_not_what_others_serve() -> None:
+    """A placement that is being started leaves every call to others: no gate may breach by that."""
+    work = WorkCounter()
+    work.decide(CALL, Deny(DenyReason.SERVED_ELSEWHERE, "", ""))
+    assert work.counts == WorkCounts()
+    work.decide(CALL, Deny(DenyReason.OUT_OF_SCOPE, "", ""))
+    assert work.counts == WorkCounts(calls_denied=1)
+
+
 def test_lists_and_reads_are_no_calls_and_an_allowed_call_is_not_denied() -> None:
     work = WorkCounter()
     assert not work.decide(DecisionInput("crm", "tools/list"), Deny(DenyReason.METHOD_NOT_ALLOWED, "", ""))
