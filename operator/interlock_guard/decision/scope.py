@@ -6,6 +6,7 @@ scope is served elsewhere. A call that names values of two placements is therefo
 none is served by the placement without a scope of its own.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -187,4 +188,13 @@ def _touches(limit: ScopeLimit, entry: BundleTool | BundleResource, arguments: A
     values = value if isinstance(value, list) else [value]
     if len(values) > MAX_VALUES:
         return True
-    return any(isinstance(item, dict | list) or item in limit.values for item in values)
+    return any(isinstance(item, dict | list) or _text_of(item) in limit.values for item in values)
+
+
+def _text_of(item: Any) -> str:
+    """Return a scalar as a text. Servers commonly take `7`, `7.0` and `"7"`, or `true` and `"true"`, for the same."""
+    if isinstance(item, str):
+        return item
+    if isinstance(item, float) and item.is_integer():
+        item = int(item)
+    return json.dumps(item)

@@ -104,6 +104,19 @@ def test_a_call_is_served_by_the_placement_that_has_all_its_values_and_by_no_oth
     assert reason(a_bundle((EU,)), "get", arguments) == rest
 
 
+@pytest.mark.parametrize(
+    ("given", "rest"),
+    [(7, "ServedElsewhere"), (7.0, "ServedElsewhere"), ([8, 7], "ServedElsewhere"), (True, "ServedElsewhere"),
+     (8, ""), (7.5, ""), (1e300, ""), (False, ""), ([None], "")],
+)  # fmt: skip
+def test_a_number_that_a_server_could_take_for_a_value_is_served_by_neither_placement(given: Any, rest: str) -> None:
+    tenants = ScopeLimit("region", ("7", "true"))
+    arguments = {"where": {"region": given}}
+
+    assert reason(a_bundle(scope=(tenants,)), "get", arguments) == "OutOfScope"
+    assert reason(a_bundle((tenants,)), "get", arguments) == rest
+
+
 @pytest.mark.parametrize("tool", ["free", "silent"])
 def test_a_tool_that_has_no_value_in_a_dimension_is_served_by_the_rest(tool: str) -> None:
     assert reason(a_bundle((EU,)), tool, {"where": {"region": "eu-west"}}) == ""
