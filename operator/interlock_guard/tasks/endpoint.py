@@ -173,6 +173,7 @@ class TaskEndpoint:
             most = measure_read(http, bundle, tasks)
             held = self._bodies.take(most)
             await inspect(request, tasks, most)
+            held -= self._bodies.give_back(max(0, held - len(request.body or request.begun)))
             self._check_asked(request)
             self._check_budget(request)
             return await self._route(request, since)

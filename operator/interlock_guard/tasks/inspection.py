@@ -45,9 +45,10 @@ class BodyRoom:
         self._left -= size
         return size
 
-    def give_back(self, size: int) -> None:
-        """Give the room of a body back."""
+    def give_back(self, size: int) -> int:
+        """Give room back, all of a body or what it did not need, and return how much."""
         self._left += size
+        return size
 
 
 def measure_read(http: web.BaseRequest, bundle: Bundle, tasks: BundleTasks) -> int:

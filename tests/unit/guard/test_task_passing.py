@@ -10,6 +10,7 @@ import pytest
 
 from interlock_contract.bundle import BundleTaskScope
 from interlock_guard.tasks import endpoint as task_endpoint
+from interlock_guard.tasks.inspection import LONGEST_READ, BodyRoom
 from tests.support.placements import EU, REGION_HEADER, US, Placement, placements, until
 
 IN_BODY = (BundleTaskScope("region", pointer="/meta/region"),)
@@ -197,6 +198,28 @@ async def test_a_body_of_4_mib_streams_through_both_guards(three: list[Placement
     body: Any = parts()
     assert await rest.send(body=body, headers={"X-Region": "eu"}) == (200, {"from": "one-eu"})
     assert len(eu.seen[0][2]) == 2**22
+
+
+async def test_short_bodies_without_a_length_take_no_more_memory_than_they_need(
+    three: list[Placement], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest = three[2]
+    monkeypatch.setattr(rest.endpoint, "_bodies", BodyRoom(LONGEST_READ + 5))
+    rest.go_on.clear()
+
+    async def part() -> AsyncIterator[bytes]:
+        yield b"{}"
+
+    bodies: list[Any] = [part() for _ in range(3)]
+    held = []
+    for number, body in enumerate(bodies, 1):
+        held.append(asyncio.create_task(rest.send(body=body)))
+        await until(lambda number=number: len(rest.seen) == number or held[-1].done())
+    too_long = await rest.reason(body=b"x" * LONGEST_READ)
+    rest.go_on.set()
+
+    assert [status for status, _ in await asyncio.gather(*held)] == [200] * 3
+    assert too_long == (429, "TooManyTasks"), "what is under way keeps its bodies"
 
 
 async def test_a_task_that_is_passed_on_takes_no_place_of_the_agent(three: list[Placement]) -> None:
