@@ -83,6 +83,8 @@ REQUIREMENTS: dict[str, Requirement] = {
     "rollout.weeks": Requirement("a week and 48 hours pass before the next stage, whatever restarts meanwhile", "api"),
     "rollout.clock": Requirement("a clock that goes back makes a soak longer, never shorter"),
     "rollout.clocks": Requirement("a time of readiness that another clock wrote ahead ends no soak and no reconcile"),
+    "rollout.one-clock": Requirement("the clock of the operator's node neither shortens nor resets a soak", "api"),
+    "rollout.node-clocks": Requirement("no soak is shortened by the clock of a node that is wrong by an hour"),
     "rollout.starts-again": Requirement("a new revision or a changed stage starts again at the first stage"),
     "rollout.approval": Requirement("a stage that agent or policy let approve is entered after a promote alone"),
     "rollout.commands": Requirement("commands about a rollout need a right each, and name their user", "api"),

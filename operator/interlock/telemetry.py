@@ -32,6 +32,10 @@ OBJECTS_OVER_BUDGET = Gauge(
     "Agents, AgentPolicies and MCPBindings that are not kept, because those of their namespace take too much memory.",
 )
 AGENTS = Gauge("interlock_agents", "Agents in the cluster.")
+CLOCK_SKEW = Gauge(
+    "interlock_clock_skew_seconds",
+    "By how much the clock of the operator's node is ahead of the API server's, which the operator goes by.",
+)
 ENFORCEMENT_LOST = Gauge(
     "interlock_agents_enforcement_lost",
     "Agents without pods because an object that enforcement rests on cannot be restored.",

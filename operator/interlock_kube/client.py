@@ -79,8 +79,9 @@ class AnswerTooLarge(Exception):  # noqa: N818 - says what is wrong with an answ
 
 OnAnswer = Callable[[str, int, float], None]
 """Called for each answer with the HTTP method, the status code and the seconds that the request took."""
-OnDate = Callable[[str], None]
-"""Called as soon as the head of an answer has come, with its header `Date`; empty without one."""
+OnDate = Callable[[str, float], None]
+"""Called as soon as the head of an answer has come, with its header `Date`, empty without one, and the seconds since
+the request was sent."""
 
 
 class KubeClient:
@@ -99,7 +100,7 @@ class KubeClient:
         credentials: ApiCredentials,
         on_answer: OnAnswer = lambda _method, _code, _seconds: None,
         *,
-        on_date: OnDate = lambda _date: None,
+        on_date: OnDate = lambda _date, _took: None,
         parse: Callable[[bytes], Any] = json.loads,
     ) -> None:
         self._credentials, self._on_answer, self._parse = credentials, on_answer, parse
@@ -246,16 +247,18 @@ class KubeClient:
         if data is not None:
             headers["Content-Type"] = content_type
         access = await self._credentials.current()
+        sent = time.perf_counter()
         response = await self._request(access, method, path, params=query, headers=headers, data=data, timeout=limits)
         if response.status == UNAUTHORIZED:
             renewed = await self._credentials.renew(access)
             if renewed != access:
                 response.close()
+                sent = time.perf_counter()
                 response = await self._request(
                     renewed, method, path, params=query, headers=headers, data=data, timeout=limits
                 )
         async with response:
-            self._on_date(response.headers.get("Date", ""))
+            self._on_date(response.headers.get("Date", ""), time.perf_counter() - sent)
             yield response
 
     async def _request(

@@ -4,10 +4,18 @@ Each answer of the API server has its time in the header `Date`, in whole second
 clock goes on from there:
 
     Date: 12:00:07 at 1000.2 s on the monotonic clock  ->  at 1004.2 s it is 12:00:11
+
+A date is cut to whole seconds, and an answer takes a while. So it bounds the time: at least 12:00:07, and less than
+12:00:08 and the seconds since the request was sent. An answer corrects a time that is outside of these bounds, and no
+other one. Therefore the time does not go back and forth with each answer.
 """
 
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
+from typing import Final
+
+_UNIT: Final = 1.0
+"""Seconds to which a date is cut."""
 
 
 class ServerClock:
@@ -21,16 +29,28 @@ class ServerClock:
         self._monotonic = monotonic
         self._offset: float | None = None
 
-    def observe(self, date: str) -> None:
-        """Take over the `Date` of an answer that has just come. One that cannot be read changes nothing."""
+    def observe(self, date: str, took: float = 0.0) -> None:
+        """Take over the `Date` of an answer that has just come. One that cannot be read changes nothing.
+
+        Args:
+            date: The header.
+            took: Seconds since the request was sent.
+        """
         try:
             moment = parsedate_to_datetime(date)
         except ValueError:
             return
         if moment.tzinfo is None:  # RFC 5322: -0000, a time whose zone is unknown
             return
-        self._offset = moment.timestamp() - self._monotonic()
+        least = moment.timestamp() - self._monotonic()
+        most = least + _UNIT + took
+        self._offset = least if self._offset is None else min(max(self._offset, least), most)
+
+    def seconds(self) -> float | None:
+        """Return the seconds since the epoch with fractions, None before the first answer."""
+        return None if self._offset is None else self._offset + self._monotonic()
 
     def now(self) -> int | None:
-        """Return the seconds since the epoch, None before the first answer."""
-        return None if self._offset is None else int(self._offset + self._monotonic())
+        """Return the whole seconds since the epoch, None before the first answer."""
+        seconds = self.seconds()
+        return None if seconds is None else int(seconds)

@@ -7,11 +7,12 @@ import pytest
 from interlock.orchestration.soak import StageFacts, StageObservation
 from tests.requirements import requirement
 from tests.scenarios.test_verification import Bench
-from tests.support.builders import NOW, a_snapshot, a_stage, an_agent, hours, stages
+from tests.support.builders import NOW, a_snapshot, a_stage, an_agent, hours, seconds, stages
 from tests.support.simulation import Simulation, check_soak
 from tests.support.soaks import decide_stage
 
 STAGED = an_agent().with_stages(a_stage("staging", lasting="1h"), a_stage("everywhere", "production"))
+A_DAY_AND_MORE, EVERYWHERE = a_stage("staging", lasting="30h"), a_stage("everywhere", "production")
 FAR = [NOW + timedelta(days=3650), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)]
 
 
@@ -51,6 +52,44 @@ def test_a_pod_whose_clock_is_an_hour_ahead_changes_nothing() -> None:
     seen = StageObservation("r1", is_running=True, ready_since=NOW + hours(1))
 
     assert decide_stage(written, facts, seen, NOW).facts == facts
+
+
+@requirement("rollout.node-clocks")
+@pytest.mark.parametrize("skew", [-hours(1), hours(1)])
+def test_a_node_whose_clock_is_wrong_by_an_hour_shortens_no_soak(skew: timedelta) -> None:
+    """The pods are Ready, fail after 10 hours, and are Ready again, with a soak of 30 hours."""
+    simulation = Simulation(a_snapshot().of(an_agent().with_stages(A_DAY_AND_MORE, EVERYWHERE)))
+    simulation.node_skew = skew
+    simulation.run()
+    simulation.wait(hours(10))
+    simulation.fail()
+    simulation.settle()
+    simulation.wait(hours(5))
+    simulation.run()
+    simulation.forget()
+
+    simulation.wait(hours(20) - seconds(1))
+    simulation.run()
+
+    assert simulation.stage == "staging"
+    simulation.wait(hours(2) + seconds(1))
+    simulation.run()
+    assert simulation.stage == "everywhere", "it is no more than two hours longer"
+
+
+@requirement("rollout.node-clocks", "rollout.restart")
+@pytest.mark.parametrize("skew", [-hours(1), timedelta(), hours(1)])
+def test_pods_that_were_replaced_unseen_count_an_hour_less_and_no_sooner_by_a_wrong_clock(skew: timedelta) -> None:
+    simulation = Simulation(a_snapshot().of(an_agent().with_stages(A_DAY_AND_MORE, EVERYWHERE)))
+    simulation.run()
+    simulation.wait(hours(5))
+    simulation.evict()
+    simulation.node_skew = skew
+    simulation.serve()
+    simulation.wait(hours(10))
+    simulation.forget()
+
+    assert hours(30) <= simulation.run().requeue_at - simulation.now + hours(10) <= hours(32)
 
 
 @requirement("verify.clocks")

@@ -1,8 +1,9 @@
 """`python -m tests.support.operator_on_a_clock FILE`: the operator's own program, on a wall clock that a test sets.
 
-The file has the seconds by which this clock is ahead of the machine's. What the operator waits for longer than a minute
-is due by this clock, as it is on a machine that slept. All else is as in `python -m interlock`: the API server, the
-connections, and the clock that only goes forward.
+The file has the seconds by which this clock is ahead of the machine's, and that of the API server with it. A second
+number is by how much more the clock of the operator's node is ahead, which is wrong then. What the operator waits for
+longer than a minute is due by the API server's clock, as it is on a machine that slept. All else is as in
+`python -m interlock`: the API server, the connections, and the clock that only goes forward.
 """
 
 import asyncio
@@ -17,13 +18,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from interlock_contract import clock
+from interlock_kube.server_clock import ServerClock
 
 _LONG_SECONDS: Final = 60.0
 _READ_SECONDS: Final = 0.05
 
 
 class SetClock:
-    """A wall clock that is ahead by what a file says.
+    """Clocks of the API server and of the operator's node that are ahead by what a file says.
 
     Args:
         file: The file.
@@ -34,12 +36,26 @@ class SetClock:
         self._waiting: list[tuple[datetime, asyncio.BaseEventLoop, Callable[[], None]]] = []
 
     def now(self) -> datetime:
-        """Return the time of this clock."""
-        return self._real() + timedelta(seconds=float(self._file.read_text(encoding="ascii") or 0))
+        """Return the time of the API server."""
+        return self._real() + timedelta(seconds=self._ahead()[0])
+
+    def node_time(self) -> datetime:
+        """Return the time of the operator's node."""
+        return self._real() + timedelta(seconds=sum(self._ahead()))
+
+    def _ahead(self) -> list[float]:
+        return [float(number) for number in self._file.read_text(encoding="ascii").split()] or [0.0]
 
     def install(self) -> None:
-        """Let the program that is imported afterwards read this clock, and wait by it."""
-        clock.utc_now = self.now
+        """Let the program that is imported afterwards read these clocks, and wait by them."""
+        clock.utc_now = self.node_time
+        server_seconds = ServerClock.seconds
+
+        def seconds(server: ServerClock) -> float | None:
+            known = server_seconds(server)
+            return None if known is None else known + self._ahead()[0]
+
+        ServerClock.seconds = seconds  # type: ignore[method-assign]
         call_later = asyncio.BaseEventLoop.call_later
 
         def wait(

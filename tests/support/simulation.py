@@ -54,6 +54,8 @@ class Simulation:
         self.revisions: dict[str, Manifest] = {}
         self.test_pods: dict[str, tuple[Manifest, ...]] = {}
         """The pods of ended Jobs of tests, by the Job's name."""
+        self.node_skew = timedelta()
+        """By how much the clock of the pods' nodes is ahead."""
         self._uids = (f"uid-of-pod-{number}" for number in itertools.count(1))
 
     # What the operator does
@@ -147,7 +149,7 @@ class Simulation:
         self._update_deployments(lambda wanted: wanted)
         for pod in self.pods.reports:
             if pod.ready_since is None and pod.egress_check is None:
-                self._put(replace(pod, ready_since=self.now, ready_until=None))
+                self._put(replace(pod, ready_since=self.now + self.node_skew, ready_until=None))
 
     def fail(self) -> None:
         """Let no pod be available any more."""
@@ -265,9 +267,10 @@ class Simulation:
     def _lose(self, pod: PodReport) -> None:
         """Let a pod lose its readiness."""
         if pod.ready_since is not None:
-            past = (*self.pods.past, ReadySpan(pod.group, pod.ready_since, self.now))
+            until = self.now + self.node_skew
+            past = (*self.pods.past, ReadySpan(pod.group, pod.ready_since, until))
             self.snapshot = self.snapshot.with_pods(AgentPods(self.pods.reports, past))
-            self._put(replace(pod, ready_since=None, ready_until=self.now))
+            self._put(replace(pod, ready_since=None, ready_until=until))
 
     def _end(self, pod: PodReport) -> None:
         """Let a pod end."""

@@ -49,8 +49,8 @@ def decide_stage(
         stages: The stages in order, at least one.
         facts: What was recorded, None for a new agent.
         seen: What is seen now.
-        now: The time; a clock that went back only makes a soak longer. Times far ahead of it, which another clock has
-            written, do not count.
+        now: The time by the API server's clock. If that goes back, a soak only becomes longer. Times far ahead of it,
+            which another clock has written, do not count.
         hold_before: Index of a stage that must not be entered.
         class_of: The classes of environments under the agent's policy.
     """

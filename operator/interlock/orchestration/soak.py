@@ -168,6 +168,8 @@ def identity(stage: Stage) -> tuple[object, ...]:
 MOST_AHEAD = timedelta(days=1)
 """How far a time of readiness may be ahead of the clock, which went back then. A soak waits no longer than that for it.
 A smaller bound would let a clock that goes back and forth by hours shorten a soak."""
+MOST_BEHIND = timedelta(hours=1)
+"""How far the clock of a pod's node may be behind. Of what no operator saw, a soak counts so much less."""
 _UNIT = timedelta(seconds=1)
 """The status holds whole seconds of a soak. The rest of a second is lost where readiness ends."""
 
@@ -180,6 +182,10 @@ def _with_time(facts: StageFacts, seen: StageObservation, now: datetime) -> Stag
         at    8:00   ready_since 8:00   soaked 0
         at    9:00   ready_since -      soaked 1h
         at    9:10   ready_since 9:10   soaked 1h
+
+    Since when a pod is Ready it says by its node's clock. That may be behind, so of a readiness that began unseen the
+    first hour counts only from when it is seen. A pod whose clock is ahead begins later, so that it never seems to have
+    lost its readiness since.
     """
     since, soaked = facts.ready_since, facts.soaked
     earliest = now
@@ -189,7 +195,10 @@ def _with_time(facts: StageFacts, seen: StageObservation, now: datetime) -> Stag
         broken_at = min(seen.broken_at or since, now)
         soaked += max(timedelta(), broken_at - since) // _UNIT * _UNIT
         earliest = max(since, broken_at)
-    return replace(facts, soaked=soaked, ready_since=seen.ready_since and max(earliest, seen.ready_since))
+    claimed = seen.ready_since
+    return replace(
+        facts, soaked=soaked, ready_since=claimed and max(earliest, claimed, min(now, claimed + MOST_BEHIND))
+    )
 
 
 def _with_ends(before: StageFacts, after: StageFacts, seen: StageObservation, now: datetime) -> StageFacts:

@@ -23,6 +23,7 @@ from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.kill_lease import KillLease
 from interlock.cluster.ledger_store import LedgerStore, environments_of
 from interlock.cluster.metric_source import MetricSource
+from interlock.cluster.operator_clock import OperatorClock
 from interlock.cluster.operator_key import obtain_operator_key
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.revision_store import RevisionStore
@@ -56,7 +57,7 @@ from interlock.telemetry import (
     QUEUED,
     TelemetryServer,
 )
-from interlock_contract.clock import monotonic, utc_now
+from interlock_contract.clock import monotonic
 from interlock_kube.client import Json, KubeClient
 from interlock_kube.installed_policies import InstalledPolicies
 from interlock_kube.object_reader import MISSED, ObjectName, ObjectReader
@@ -98,8 +99,11 @@ class App:
         self.prices = read_price_book(settings.price_book)
         self.failed = False
         self.stopping = asyncio.Event()
+        self._clock = OperatorClock()
         # Of `managedFields`, which can be large and deep, only the managers are needed.
-        self._objects_client = KubeClient(self.credentials, count_answer, parse=parse_object)
+        self._objects_client = KubeClient(
+            self.credentials, count_answer, on_date=self._clock.observe, parse=parse_object
+        )
         self._reader = ObjectReader(
             self._objects_client,
             PRIMARY_KINDS,
@@ -136,7 +140,7 @@ class App:
             ended=self._second_watch_ended,
         )
         self._kill_lease = KillLease(
-            clock=utc_now, monotonic=monotonic, changed=self._wake_agents, namespace=settings.namespace
+            clock=self._clock.now, monotonic=monotonic, changed=self._wake_agents, namespace=settings.namespace
         )
 
     def start_watching(self) -> None:
@@ -151,7 +155,7 @@ class App:
             KubernetesTooOld: The cluster is older than 1.33.
             ApiError: The API server refuses the operator.
         """
-        client = KubeClient(self.credentials, count_answer, parse=parse_api_json)
+        client = KubeClient(self.credentials, count_answer, on_date=self._clock.observe, parse=parse_api_json)
         self._opened.push_async_callback(client.close)
         self._opened.push_async_callback(self._objects_client.close)
         version = await retry_until_available(functools.partial(check_version, client))
@@ -191,12 +195,12 @@ class App:
         await child_watch.synced()
         await agent_pods.synced()
         await ledger_store.synced()
-        events = EventPoster(client, socket.gethostname(), utc_now)
+        events = EventPoster(client, socket.gethostname(), self._clock.now)
         self._opened.push_async_callback(events.close)
         self._spawn("admission policies", AdmissionPolicies(client, events.post, self.settings.namespace).run())
         writer = StatusWriter(client)
-        drifts = DriftReports(functools.partial(self._router.wake, Event.DRIFT_REPORTED), utc_now)
-        failures = FailureReporter(self._cache, writer, utc_now, self._wake_agent)
+        drifts = DriftReports(functools.partial(self._router.wake, Event.DRIFT_REPORTED), self._clock.now)
+        failures = FailureReporter(self._cache, writer, self._clock.now, self._wake_agent)
         reader = SnapshotReader(
             self._cache,
             agent_children,
@@ -228,7 +232,7 @@ class App:
             applier=Applier(client, binding_children),
             writer=writer,
             events=events,
-            clock=utc_now,
+            clock=self._clock.now,
             enqueue=self._bindings.add,
             enqueue_agent=self._agents.add,
         )
@@ -257,7 +261,7 @@ class App:
             applier=applier,
             writer=writer,
             events=events,
-            clock=utc_now,
+            clock=self._clock.now,
             wake=self._wake_agent,
             report_drift=drifts.report,
         )
@@ -285,7 +289,7 @@ class App:
             holders=DeadHolders(self._cache, store, client, pods.uids, monotonic),
             overrides=Overrides(store, InstalledPolicies(client, monotonic), events),
             events=events,
-            clock=utc_now,
+            clock=self._clock.now,
             wake_agent=self._agents.add_sooner,
             day_seconds=self.settings.budget_day_seconds,
         )
@@ -319,7 +323,7 @@ class App:
         notifiers = NotifierApplier(
             self._policy_children, applier, guard_image=self.settings.guard_image, api_server=api_server
         )
-        return PolicyReconciler(self._cache, notifiers, writer, self._wake_agent, compute, utc_now)
+        return PolicyReconciler(self._cache, notifiers, writer, self._wake_agent, compute, self._clock.now)
 
     async def stop(self) -> None:
         """End all tasks, then close what was opened, the last one first."""

@@ -1,7 +1,7 @@
-"""A week in staging and 48 hours in one region, on a wall clock that the test sets: the operator's own program.
+"""A week in staging and 48 hours in one region, on a clock that the test sets: the operator's own program.
 
-The API server and its controllers go by the machine's clock. So the test is the kubelet, and reports by the operator's
-clock since when pods are Ready.
+The API server and its controllers go by the machine's clock. What the operator reads of it is set. So the test is the
+kubelet, and reports by that clock since when pods are Ready.
 """
 
 import sys
@@ -24,28 +24,38 @@ pytestmark = pytest.mark.api
 AGENT = "triage"
 WEEK, TWO_DAYS, MARGIN = timedelta(hours=168), timedelta(hours=48), timedelta(minutes=2)
 """Minimums, and more time than the steps of a test take."""
+HOUR, SECONDS = timedelta(hours=1), timedelta(seconds=3)
+"""How wrong a clock is, and how much the times of two programs on one machine may differ."""
 
 
 class Clock:
-    """The operator's wall clock.
+    """The clock of the API server, as the operator sees it.
 
     Args:
-        file: Says by how many seconds it is ahead of the machine's.
+        file: Says by how many seconds it is ahead of the machine's, and how wrong that of the operator's node is.
     """
 
     def __init__(self, file: Path) -> None:
-        self.file, self._ahead = file, timedelta()
-        file.write_text("0", encoding="ascii")
+        self.file, self._ahead, self._wrong = file, timedelta(), timedelta()
+        self._write()
 
     def now(self) -> datetime:
         """Return its time."""
         return utc_now() + self._ahead
 
     def pass_time(self, span: timedelta) -> None:
-        """Set it forward."""
+        """Set it forward, with that of the operator's node."""
         self._ahead += span
-        new = self.file.with_suffix(".new")  # the operator reads the old number or the new one
-        new.write_text(str(self._ahead.total_seconds()), encoding="ascii")
+        self._write()
+
+    def be_wrong_by(self, span: timedelta) -> None:
+        """Let the clock of the operator's node be ahead of it."""
+        self._wrong = span
+        self._write()
+
+    def _write(self) -> None:
+        new = self.file.with_suffix(".new")  # the operator reads the old numbers or the new ones
+        new.write_text(f"{self._ahead.total_seconds()} {self._wrong.total_seconds()}", encoding="ascii")
         new.replace(self.file)
 
 
@@ -126,3 +136,27 @@ def test_a_week_and_two_days_pass_to_the_second_and_no_sooner(
         assert due <= entered[-1] <= due + MARGIN
     weeks.be_ready("everywhere")
     assert entered[1] - entered[0] >= TWO_DAYS
+
+
+@requirement("rollout.one-clock")
+def test_a_node_of_the_operator_whose_clock_is_wrong_neither_shortens_nor_resets_a_soak(
+    operator: OperatorProcess, sandbox: Sandbox, clock: Clock
+) -> None:
+    """The operator starts on a node that is an hour behind, and goes on on one that is an hour ahead."""
+    clock.be_wrong_by(-HOUR)
+    began = clock.now()
+    weeks = Weeks(sandbox, clock)
+    weeks.be_ready("staging")
+    stage = weeks.stage
+    ready_since = datetime.fromisoformat(stage["readySince"])
+    assert began - SECONDS <= datetime.fromisoformat(stage["enteredAt"]) <= ready_since <= clock.now() + SECONDS
+    operator.kill()
+    clock.be_wrong_by(HOUR)
+    clock.pass_time(WEEK - MARGIN)
+    operator.start()
+    eventually(lambda: operator.metric("interlock_reconciles_total", 'kind="Agent"') >= 1, "it waits for that time")
+    assert abs(operator.metric("interlock_clock_skew_seconds") - HOUR.total_seconds()) < SECONDS.total_seconds()
+    assert weeks.stage == stage
+    clock.pass_time(MARGIN)
+    entered_at = datetime.fromisoformat(sandbox.wait_stage(AGENT, "one-region")["enteredAt"])
+    assert ready_since + WEEK <= entered_at <= ready_since + WEEK + MARGIN

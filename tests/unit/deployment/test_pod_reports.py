@@ -145,6 +145,14 @@ def test_a_pod_is_certainly_ready_from_the_second_after_the_one_that_it_names() 
     assert (found.uid, found.group, found.ready_since, found.ready_until) == ("a", AGENT, at(1), None)
 
 
+@requirement("rollout.node-clocks")
+def test_a_pod_whose_clock_is_behind_is_ready_no_sooner_than_it_was_created() -> None:
+    pod = a_pod(conditions=[{"type": "Ready", "status": "True", "lastTransitionTime": STARTED}])
+    pod["metadata"]["creationTimestamp"] = at(3600).isoformat()
+
+    assert read_pod(pod).ready_since == at(3600)
+
+
 def test_a_pod_that_is_not_ready_says_since_when() -> None:
     found = read_pod(a_pod(conditions=[{"type": "Ready", "status": "False", "lastTransitionTime": STARTED}]))
 

@@ -1,6 +1,7 @@
 """The client of the API server, against a server that a test writes."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @asynccontextmanager
 async def a_client(
-    handler: Handler, folder: Path, *, on_date: Callable[[str], None] = lambda _: None
+    handler: Handler, folder: Path, *, on_date: Callable[[str, float], None] = lambda _date, _took: None
 ) -> AsyncIterator[KubeClient]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
@@ -93,14 +94,18 @@ async def test_an_update_names_the_version_that_it_replaces_and_its_field_manage
 
 
 async def test_every_answer_tells_the_time_of_the_api_server(tmp_path: Path) -> None:
-    dates: list[str] = []
+    dates: list[tuple[str, float]] = []
 
     async def handle(_: web.Request) -> web.Response:
         return web.json_response({}, headers={"Date": "Thu, 01 Jan 2026 00:00:00 GMT"})
 
-    async with a_client(handle, tmp_path, on_date=dates.append) as client:
+    async with a_client(handle, tmp_path, on_date=lambda *told: dates.append(told)) as client:
+        began = time.perf_counter()
         await client.get("/version")
-    assert dates == ["Thu, 01 Jan 2026 00:00:00 GMT"]
+        spent = time.perf_counter() - began
+    [(date, took)] = dates
+    assert date == "Thu, 01 Jan 2026 00:00:00 GMT"
+    assert 0 < took <= spent
 
 
 async def test_a_redirect_is_a_refusal_and_the_token_goes_nowhere(tmp_path: Path) -> None:

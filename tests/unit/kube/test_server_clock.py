@@ -37,6 +37,23 @@ def test_a_later_answer_corrects_the_time() -> None:
     assert clock.now() == NEW_YEAR + 3600
 
 
+def test_an_answer_corrects_the_time_no_more_than_it_must() -> None:
+    """A date is cut to whole seconds, and the answer that has it took a while."""
+    monotonic = Monotonic()
+    clock = ServerClock(monotonic)
+    clock.observe(DATE)
+    monotonic.seconds += 0.5
+    clock.observe(DATE)
+    assert clock.seconds() == NEW_YEAR + 0.5, "the same second goes on"
+
+    monotonic.seconds += 3
+    clock.observe(DATE, took=2.5)
+    assert clock.seconds() == NEW_YEAR + 3.5, "it was answered three seconds ago"
+
+    clock.observe(DATE, took=0.25)
+    assert clock.seconds() == NEW_YEAR + 1.25, "the API server's clock went back"
+
+
 @pytest.mark.parametrize("date", ["", "now", "Thu, 01 Jan 2026 00:00:00 -0000", "Thu, 99 Jan 2026 00:00:00 GMT"])
 def test_a_date_that_cannot_be_read_changes_nothing(date: str) -> None:
     monotonic = Monotonic()

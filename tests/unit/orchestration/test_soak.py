@@ -115,19 +115,38 @@ def test_a_stage_that_loses_its_readiness_keeps_its_soak_and_the_time_until_it_i
 def test_a_break_that_is_over_already_does_not_count() -> None:
     seen = replace(READY, ready_since=at(60), broken_at=at(40))
 
-    assert decide(facts(0, ready=5), seen, 70) == StageDecision(0, facts(0, ready=60, soaked=35), next_at=at(125))
+    assert decide(facts(0, ready=5), seen, 70) == StageDecision(0, facts(0, ready=70, soaked=35), next_at=at(135))
 
 
 def test_pods_that_take_over_without_a_break_lose_no_time() -> None:
     seen = replace(READY, ready_since=at(30), broken_at=at(40))  # the new pod was Ready before the old one was gone
 
-    assert decide(facts(0, ready=5), seen, 70) == StageDecision(0, facts(0, ready=40, soaked=35), next_at=at(105))
+    assert decide(facts(0, ready=5), seen, 40) == StageDecision(0, facts(0, ready=40, soaked=35), next_at=at(105))
+
+
+@requirement("rollout.node-clocks")
+@pytest.mark.parametrize(
+    ("claimed", "now", "since"),
+    [
+        pytest.param(60, 60, 60, id="seen as it begins"),
+        pytest.param(-3540, 60, 60, id="by a clock that is an hour behind"),
+        pytest.param(60, 1860, 1860, id="seen half an hour later"),
+        pytest.param(60, 9999, 3660, id="seen hours later"),
+        pytest.param(3660, 60, 3660, id="by a clock that is an hour ahead"),
+    ],
+)
+def test_a_readiness_that_began_again_counts_from_when_it_began_by_any_clock(
+    claimed: float, now: float, since: float
+) -> None:
+    seen = replace(READY, ready_since=at(claimed), broken_at=at(5))
+
+    assert decide(facts(0, ready=5), seen, now).facts == facts(0, ready=since)
 
 
 @requirement("rollout.unproven")
 def test_time_that_nothing_proves_does_not_count() -> None:
     away = decide(facts(0, ready=5, soaked=20), replace(READY, ready_since=at(80), broken_at=at(5)), 90)
-    assert away == StageDecision(0, facts(0, ready=80, soaked=20), next_at=at(160))
+    assert away == StageDecision(0, facts(0, ready=90, soaked=20), next_at=at(170))
 
     gone = decide(facts(0, ready=5, soaked=20), NOT_READY, 90)
     assert gone == StageDecision(0, facts(0, soaked=20))

@@ -1,7 +1,8 @@
 """The reports of an agent's pods: since when each is Ready, and how often the agent's container ended by itself.
 
 A soak counts the time in which a stage was Ready. The operator does not write while nothing changes, so after a restart
-only the pods prove that a stage stayed Ready.
+only the pods prove that a stage stayed Ready. They say so by the clocks of their nodes, which may be wrong. No pod is
+Ready before the API server has created it.
 """
 
 from collections.abc import Iterable
@@ -206,7 +207,7 @@ def read_pod(pod: Manifest) -> PodReport:
     return PodReport(
         uid=metadata.get("uid", ""),
         group=group,
-        ready_since=changed_at + _GRANULARITY if is_ready and changed_at else None,
+        ready_since=_ready_since(metadata, changed_at) if is_ready and changed_at else None,
         ready_until=None if is_ready else changed_at,
         ends=ends,
         is_last_lost=is_last_lost,
@@ -214,6 +215,12 @@ def read_pod(pod: Manifest) -> PodReport:
         egress_check=read_egress_check(pod) if has_check else None,
         name=metadata.get("name", ""),
     )
+
+
+def _ready_since(metadata: Manifest, changed_at: datetime) -> datetime:
+    created_at = metadata.get("creationTimestamp")
+    since = changed_at + _GRANULARITY
+    return max(since, _moment(created_at)) if created_at else since
 
 
 def deletion_of(pod: Manifest) -> datetime | None:
