@@ -49,6 +49,14 @@ def test_the_standard_librarys_operator_is_found_from_the_root() -> None:
     assert str(ROOT) not in done.stdout.replace(str(ROOT / ".venv"), "")
 
 
+@requirement("rollout.one-clock")
+def test_the_operator_reads_the_clock_of_its_node_in_one_place() -> None:
+    modules = (OPERATOR / "interlock").rglob("*.py")
+    readers = [path.name for path in modules if "utc_now" in path.read_text(encoding="utf-8")]
+
+    assert readers == ["operator_clock.py"]
+
+
 @requirement("kill.shares-nothing")
 def test_the_kill_controller_imports_nothing_of_the_operator() -> None:
     imported = modules_imported_by("interlock_kill.__main__")

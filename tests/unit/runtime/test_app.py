@@ -100,6 +100,18 @@ async def test_a_task_that_ends_is_reported_by_health_and_ends_the_process(
     await app.stop()
 
 
+@requirement("rollout.one-clock")
+async def test_every_client_tells_the_operator_the_time_of_the_api_server(
+    client: ClosingClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(app_module, "KubeClient", lambda *_, **more: told.append(more["on_date"]) or client)
+    app = App(OperatorSettings())
+    await app.start()
+    assert told == [app._clock.observe] * 2  # noqa: SLF001 - no answer of a fake has a date
+    await app.stop()
+
+
 @requirement("operator.liveness")
 async def test_a_second_watch_that_ends_is_reported_by_health_and_ends_the_process(
     client: ClosingClient, monkeypatch: pytest.MonkeyPatch
