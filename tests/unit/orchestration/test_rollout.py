@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from interlock.orchestration import placements
 from interlock.orchestration.rollout import decide_rollout
-from interlock.orchestration.rollout_decision import RolloutEventType, RolloutState
+from interlock.orchestration.rollout_decision import RolloutEventType, RolloutInvariantError, RolloutState
 from interlock.orchestration.rollout_state import GateVerdict, OnBreach, StopReason
+from interlock.orchestration.scopes import EVERYTHING
 from tests.support.builders import a_stage, seconds, stages
 from tests.support.rollouts import StagedAgent, digest, name, rules
 
@@ -369,6 +371,40 @@ def test_a_good_revision_that_goes_through_changed_stages_serves_all_the_while(s
     assert served.placements == {"2/all": "serving"}
 
 
+def test_a_longer_minimum_of_the_current_stage_holds_at_once(mid_way: StagedAgent) -> None:
+    mid_way.stages = (STAGES[0], STAGES[1].model_copy(update={"min_duration": "500s"}), STAGES[2])
+    assert mid_way.settle().decision.next_at == mid_way.now + seconds(490)
+
+
+def test_what_starts_serves_nothing(mid_way: StagedAgent) -> None:
+    mid_way.wait(40)
+    starting = next(one for one in mid_way.decision.placements if one.key == mid_way.key("2/everywhere"))
+    assert (starting.is_serving, starting.excluded) == (False, EVERYTHING)
+
+
+def test_a_good_revision_that_starts_again_serves_nothing(everywhere: StagedAgent) -> None:
+    everywhere.command(abort=name(2, "b"))
+    starting = next(one for one in everywhere.decision.placements if one.key == everywhere.key("1/everywhere"))
+    assert (starting.is_serving, starting.excluded) == (False, EVERYTHING)
+
+
+def test_what_serves_for_a_good_one_that_starts_leaves_its_scope_to_the_newest(everywhere: StagedAgent) -> None:
+    everywhere.broken.add(digest("a"))
+    everywhere.describe("c").start_pods().wait(100).start_pods()
+    assert everywhere.placements == {
+        "3/region": "serving",
+        "1/everywhere": "starting",
+        "2/everywhere": "serving",
+    }
+    assert (everywhere.who_serves(region="eu"), everywhere.who_serves()) == (["3/region"], ["2/everywhere"])
+
+
+def test_placements_that_would_overlap_are_refused(mid_way: StagedAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placements, "partition_violations", lambda *_: ["region=eu has two placements"])
+    with pytest.raises(RolloutInvariantError, match="region=eu has two placements"):
+        mid_way.step()
+
+
 def test_a_minimum_of_the_policy_holds_with_its_sentence(mid_way: StagedAgent) -> None:
     mid_way.rules = rules(hold_before=lambda current, _passed: (current + 1, "too little") if current == 1 else None)
     assert mid_way.wait(100).state is RolloutState.MINIMUM
@@ -427,7 +463,9 @@ def test_a_good_revision_of_another_class_runs_until_the_newest_is_good(agent: S
     agent.stages = stages(a_stage("staging"), a_stage("everywhere", "production", lasting="50s"))
     agent.settle().start_pods()
     assert agent.placements == {"1/everywhere": "serving", "1/staging": "serving"}
-    assert agent.wait(50).wait(31).placements == {"1/everywhere": "serving"}
+    agent.work_on("1/staging").wait(50)
+    assert agent.placements == {"1/everywhere": "serving", "1/staging": "draining"}
+    assert agent.wait(31).placements == {"1/everywhere": "serving"}
 
 
 def test_a_scope_in_staging_takes_nothing_from_production(served: StagedAgent) -> None:

@@ -96,6 +96,15 @@ def test_an_approval_in_advance_is_kept_though_the_annotation_changes(mid_way: S
     assert mid_way.facts.approved == ()
 
 
+def test_an_approval_is_used_up_by_entering_its_stage(mid_way: StagedAgent) -> None:
+    mid_way.rules = APPROVED
+    mid_way.command(promote=f"{name(2, 'b')}/everywhere").command(promote=None)
+    assert [one.stage for one in mid_way.facts.approved] == ["everywhere"]
+    mid_way.wait(40)
+    assert mid_way.placements["2/everywhere"] == "starting"
+    assert mid_way.facts.approved == ()
+
+
 def test_a_promote_whose_author_is_not_certain_is_no_approval(mid_way: StagedAgent) -> None:
     mid_way.rules = APPROVED
     mid_way.command(promote=Command(name(2, "b"), "everywhere", by="eve")).wait(40)
@@ -120,6 +129,26 @@ def test_an_approval_is_of_one_run_only(mid_way: StagedAgent) -> None:
     mid_way.command(promote=f"{name(2, 'b')}/everywhere", abort=name(2, "b")).command(retry=name(2, "b"))
     mid_way.start_pods().wait(100).start_pods().wait(50)
     assert (mid_way.newest, mid_way.state) == (name(3, "b"), RolloutState.APPROVAL)
+
+
+def test_an_approval_is_of_one_revision_only(mid_way: StagedAgent) -> None:
+    mid_way.rules = APPROVED
+    mid_way.command(promote=f"{name(2, 'b')}/everywhere").command(promote=None)
+    mid_way.describe("c").start_pods().wait(100).start_pods().wait(50)
+    assert (mid_way.newest, mid_way.state) == (name(3, "c"), RolloutState.APPROVAL)
+
+
+def test_an_abort_takes_the_approvals_with_it(mid_way: StagedAgent) -> None:
+    mid_way.rules = APPROVED
+    mid_way.command(promote=f"{name(2, 'b')}/everywhere").command(promote=None)
+    mid_way.commands = replace(mid_way.commands, abort=Command(name(2, "b")))
+    assert mid_way.step().facts.approved == ()
+
+
+def test_a_promote_of_a_later_stage_approves_no_earlier_one() -> None:
+    agent = StagedAgent(STAGES, rules(approvals=frozenset({"staging"}))).describe("a")
+    agent.command(promote=f"{name(1, 'a')}/everywhere")
+    assert (agent.placements, agent.state) == ({}, RolloutState.APPROVAL)
 
 
 def test_the_first_stage_waits_for_an_approval_too() -> None:
