@@ -8,9 +8,14 @@ clock goes on from there:
 A date is cut to whole seconds, and an answer takes a while. So it bounds the time: at least 12:00:07, and less than
 12:00:08 and the seconds since the request was sent. An answer corrects a time that is outside of these bounds, and no
 other one. Therefore the time does not go back and forth with each answer.
+
+An answer that is off by more than a second is of another clock: the API server's was set, another API server answers,
+or a proxy has written the date. Who measures spans by this clock takes it over only when all answers of a minute say
+so. Until then the monotonic clock is the better witness.
 """
 
 from collections.abc import Callable
+from datetime import MAXYEAR
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -23,11 +28,14 @@ class ServerClock:
 
     Args:
         monotonic: Seconds on a clock that only goes forward.
+        confirm_seconds: For how long all answers must differ from this clock by more than a second before it is set
+            by them. With 0, each answer sets it.
     """
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
+    def __init__(self, monotonic: Callable[[], float], *, confirm_seconds: float = 0.0) -> None:
+        self._monotonic, self._confirm_seconds = monotonic, confirm_seconds
         self._offset: float | None = None
+        self._differs_since: float | None = None
 
     def observe(self, date: str, took: float = 0.0) -> None:
         """Take over the `Date` of an answer that has just come. One that cannot be read changes nothing.
@@ -40,11 +48,20 @@ class ServerClock:
             moment = parsedate_to_datetime(date)
         except ValueError:
             return
-        if moment.tzinfo is None:  # RFC 5322: -0000, a time whose zone is unknown
+        # RFC 5322: -0000 is a time whose zone is unknown. After the last year comes no time that can be written.
+        if moment.tzinfo is None or moment.year == MAXYEAR:
             return
-        least = moment.timestamp() - self._monotonic()
-        most = least + _UNIT + took
-        self._offset = least if self._offset is None else min(max(self._offset, least), most)
+        at = self._monotonic()
+        least = moment.timestamp() - at
+        if self._offset is None:
+            self._offset = least
+            return
+        corrected = min(max(self._offset, least), least + _UNIT + took)
+        if abs(corrected - self._offset) > _UNIT:
+            self._differs_since = at if self._differs_since is None else self._differs_since
+            if at - self._differs_since < self._confirm_seconds:
+                return
+        self._offset, self._differs_since = corrected, None
 
     def seconds(self) -> float | None:
         """Return the seconds since the epoch with fractions, None before the first answer."""

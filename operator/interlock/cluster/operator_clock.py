@@ -19,6 +19,9 @@ _log = logging.getLogger(__name__)
 
 MOST_SKEW_SECONDS: Final = 5.0
 """By how much the two clocks may differ before the log says so."""
+CONFIRM_SECONDS: Final = 60.0
+"""For how long all answers must have another time before the operator goes by it. A date that a proxy, or one API
+server of several, got wrong ends no soak."""
 
 
 class OperatorClock:
@@ -33,7 +36,7 @@ class OperatorClock:
 
     def __init__(self, wall: Callable[[], datetime] = utc_now, monotonic: Callable[[], float] = monotonic) -> None:
         self._wall = wall
-        self._server = ServerClock(monotonic)
+        self._server = ServerClock(monotonic, confirm_seconds=CONFIRM_SECONDS)
         self._is_skewed = False
 
     def observe(self, date: str, took: float) -> None:

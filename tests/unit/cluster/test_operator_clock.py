@@ -40,6 +40,18 @@ def test_the_time_is_that_of_the_api_server_whatever_the_node_says(skew: timedel
     assert CLOCK_SKEW._value.get() == -skew.total_seconds()  # noqa: SLF001
 
 
+@requirement("rollout.one-clock")
+def test_no_single_answer_sets_the_time() -> None:
+    """Two API servers differ by a day, and the operator meets them in turn: it goes by the one that it met first."""
+    node = Node()
+    node.answer()
+    for _ in range(10):
+        node.clock.observe(format_datetime(node.real + hours(24), usegmt=True), 0.0)
+        assert node.clock.now() == node.real
+        node.real += seconds(30)
+        assert node.answer() == node.real
+
+
 def test_before_the_first_answer_the_time_is_that_of_the_node() -> None:
     assert Node(hours(1)).clock.now() == NOW + hours(1)
 

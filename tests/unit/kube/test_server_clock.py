@@ -1,8 +1,11 @@
 """The time of the API server."""
 
+from email.utils import parsedate_to_datetime
+
 import pytest
 
 from interlock_kube.server_clock import ServerClock
+from tests.requirements import requirement
 
 NEW_YEAR = 1767225600
 DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
@@ -54,7 +57,56 @@ def test_an_answer_corrects_the_time_no_more_than_it_must() -> None:
     assert clock.seconds() == NEW_YEAR + 1.25, "the API server's clock went back"
 
 
-@pytest.mark.parametrize("date", ["", "now", "Thu, 01 Jan 2026 00:00:00 -0000", "Thu, 99 Jan 2026 00:00:00 GMT"])
+LATER = "Thu, 01 Jan 2026 01:00:00 GMT"
+
+
+@requirement("rollout.one-clock")
+@pytest.mark.parametrize("other", [LATER, "Wed, 31 Dec 2025 23:00:00 GMT", "Thu, 01 Jan 9998 00:00:00 GMT"])
+def test_another_clock_is_taken_over_when_all_answers_of_a_minute_have_it(other: str) -> None:
+    monotonic = Monotonic()
+    clock = ServerClock(monotonic, confirm_seconds=60)
+    clock.observe(DATE)
+    clock.observe(other)
+    monotonic.seconds += 59.9
+    clock.observe(other, took=59.9)
+    assert clock.now() == NEW_YEAR + 59
+
+    monotonic.seconds += 0.25
+    clock.observe("Thu, 01 Jan 2026 00:01:00 GMT")
+    assert clock.now() == NEW_YEAR + 60, "one answer that agrees, from another API server or without the proxy"
+    clock.observe(other)
+    monotonic.seconds += 59.9
+    clock.observe(other)
+    assert clock.now() == NEW_YEAR + 120
+
+    monotonic.seconds += 0.25
+    clock.observe(other)
+    now = clock.seconds()
+    assert now is not None
+    assert parsedate_to_datetime(other).timestamp() <= now <= parsedate_to_datetime(other).timestamp() + 1
+
+
+@requirement("rollout.one-clock")
+def test_a_second_corrects_the_time_without_more_answers() -> None:
+    monotonic = Monotonic()
+    clock = ServerClock(monotonic, confirm_seconds=60)
+    clock.observe(DATE)
+    clock.observe("Thu, 01 Jan 2026 00:00:01 GMT")
+    assert clock.seconds() == NEW_YEAR + 1, "the first one was cut by almost a second"
+    clock.observe("Thu, 01 Jan 2026 00:00:03 GMT")
+    assert clock.seconds() == NEW_YEAR + 1
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "",
+        "now",
+        "Thu, 01 Jan 2026 00:00:00 -0000",
+        "Thu, 99 Jan 2026 00:00:00 GMT",
+        pytest.param("Fri, 31 Dec 9999 23:59:59 GMT", id="no time that can be written comes after it"),
+    ],
+)
 def test_a_date_that_cannot_be_read_changes_nothing(date: str) -> None:
     monotonic = Monotonic()
     clock = ServerClock(monotonic)
