@@ -1,11 +1,11 @@
 """A week in staging and 48 hours in one region, on a clock that the test sets: the operator's own program.
 
-The API server and its controllers go by the machine's clock. What the operator reads of it is set. So the test is the
-kubelet, and reports by that clock since when pods are Ready.
+The API server, its controllers and the kubelet go by the machine's clock. What the operator reads of it is set. So a
+pod that stays Ready is so for as long as the test lets pass, and a soak begins when the operator sees the pod.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,9 +13,9 @@ import pytest
 
 from interlock_contract.clock import utc_now
 from tests.integration.operator import objects
-from tests.integration.operator.api import MERGE_PATCH, Json, eventually
+from tests.integration.operator.api import Json, eventually
 from tests.integration.operator.conftest import Operators
-from tests.integration.operator.sandbox import Sandbox
+from tests.integration.operator.sandbox import Sandbox, condition_of
 from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
 
@@ -76,7 +76,7 @@ def operator(operators: Operators, clock: Clock) -> Iterator[OperatorProcess]:
 
 
 class Weeks:
-    """An agent on its way, and its kubelet."""
+    """An agent on its way."""
 
     def __init__(self, sandbox: Sandbox, clock: Clock) -> None:
         self.sandbox, self.clock = sandbox, clock
@@ -90,52 +90,99 @@ class Weeks:
         found: Json = self.sandbox.agent(AGENT).get("status", {}).get("stage", {})
         return found
 
+    @property
+    def good(self) -> int:
+        """The number of the last good revision."""
+        return int(self.sandbox.agent(AGENT)["status"]["rollout"]["good"]["number"])
+
+    def deployments(self, stage: str) -> list[Json]:
+        """Return those of a stage."""
+        found = self.sandbox.children(AGENT).get("Deployment", [])
+        return [one for one in found if one["metadata"]["labels"]["interlock.dev/stage"] == stage]
+
+    def change(self, image: str) -> None:
+        """Let the agent have another image, which begins a rollout."""
+        self.sandbox.api.patch("agents", self.sandbox.namespace, AGENT, {"spec": {"template": {"image": image}}})
+        eventually(lambda: self.sandbox.agent(AGENT)["status"]["rollout"]["newest"]["number"] == 2, "it is another one")
+
     def be_ready(self, stage: str) -> None:
-        """Report the pods of a stage Ready, by the operator's clock."""
-        began = self.clock.now()
+        """Wait until the operator has seen that the stage is Ready."""
         self.sandbox.wait_stage(AGENT, stage)
-
-        def reported() -> bool:
-            for pod in self.sandbox.pods(AGENT):
-                if pod["metadata"]["labels"]["interlock.dev/stage"] == stage:
-                    self._report(pod)
-            since = self.stage.get("readySince")
-            return since is not None and datetime.fromisoformat(since) >= began - timedelta(seconds=1)
-
-        eventually(reported, f"stage {stage} is Ready by the clock of the operator")
-
-    def _report(self, pod: Json) -> None:
-        now = self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        ready = [one for one in pod.get("status", {}).get("conditions", []) if one["type"] == "Ready"]
-        if not ready or ready[0]["status"] != "True":
-            return  # the simulated kubelet reports it first
-        known = datetime.fromisoformat(ready[0]["lastTransitionTime"])
-        if known < self.clock.now() - timedelta(hours=1):
-            others = [one for one in pod["status"]["conditions"] if one["type"] != "Ready"]
-            conditions = [*others, {**ready[0], "lastTransitionTime": now}]
-            path = f"/api/v1/namespaces/{self.sandbox.namespace}/pods/{pod['metadata']['name']}/status"
-            self.sandbox.api.request("PATCH", path, {"status": {"conditions": conditions}}, MERGE_PATCH)
+        eventually(lambda: "readySince" in self.stage, f"stage {stage} is Ready")
 
 
 @requirement("rollout.weeks")
 def test_a_week_and_two_days_pass_to_the_second_and_no_sooner(
     operator: OperatorProcess, sandbox: Sandbox, clock: Clock
 ) -> None:
+    """First for a new agent, then for a change of it, while the first revision serves production."""
     weeks = Weeks(sandbox, clock)
-    entered = []
+    pass_stages(weeks, operator)
+    sandbox.wait_good(AGENT, 1)
+    good = weeks.deployments("everywhere")
+    with sandbox.api.watching("agents", sandbox.namespace) as versions:
+        weeks.change("registry.example.com/agent:2.0")
+        pass_stages(weeks, operator, lambda stage: assert_first_serves_but(stage, weeks, good))
+        eventually(lambda: weeks.good == 2, "the second revision is good")
+    changed = [one["object"] for one in versions if one["object"]["metadata"]["generation"] > 1]
+    assert {"staging", "one-region", "everywhere"} == {one["status"]["stage"]["name"] for one in changed}
+    assert {condition_of(one, "Serving").get("status") for one in changed} == {"True"}, "served all the way"
+    assert all(
+        one["status"]["rollout"]["good"]["number"] == 1 or one["status"]["stage"]["name"] == "everywhere"
+        for one in changed
+    )
+
+
+SERVES = {
+    "staging": {("everywhere", "all")},
+    "one-region": {("everywhere", "all but region=eu-west"), ("one-region", "region=eu-west")},
+}
+"""What serves production while a change is in a stage."""
+
+
+def pass_stages(weeks: Weeks, operator: OperatorProcess, check: Callable[[str], None] = lambda _: None) -> None:
+    """Let a revision pass all stages. The operator ends in each one, and starts just before the soak is over.
+
+    Args:
+        weeks: The agent.
+        operator: The operator.
+        check: Is given each stage that has a minimum, when it is Ready and just before it is over.
+    """
+    clock, sandbox, entered = weeks.clock, weeks.sandbox, []
     for stage, following, span in (("staging", "one-region", WEEK), ("one-region", "everywhere", TWO_DAYS)):
         weeks.be_ready(stage)
+        check(stage)
         due = datetime.fromisoformat(weeks.stage["nextAt"])
         assert due == datetime.fromisoformat(weeks.stage["readySince"]) + span
-        clock.pass_time(span - MARGIN)
         operator.kill()
+        clock.pass_time(span - MARGIN)
         operator.start()
         eventually(lambda: operator.metric("interlock_reconciles_total", 'kind="Agent"') >= 1, "it waits for that time")
+        check(stage)
         clock.pass_time(MARGIN)
         entered.append(datetime.fromisoformat(sandbox.wait_stage(AGENT, following)["enteredAt"]))
         assert due <= entered[-1] <= due + MARGIN
     weeks.be_ready("everywhere")
     assert entered[1] - entered[0] >= TWO_DAYS
+
+
+def assert_first_serves_but(stage: str, weeks: Weeks, good: list[Json]) -> None:
+    """Check that the first revision serves all but what the second one serves in this stage, by untouched pods."""
+
+    def serves() -> bool:
+        placements = weeks.sandbox.agent(AGENT)["status"]["placements"]
+        return {(one["stage"], one["serves"]) for one in placements if one["environment"] == "production"} == SERVES[
+            stage
+        ]
+
+    eventually(serves, f"the first revision serves next to {stage}")
+    assert weeks.good == 1
+    assert identities(weeks.deployments("everywhere")) == identities(good)
+
+
+def identities(deployments: list[Json]) -> list[tuple[str, int]]:
+    """Return what changes where pods are started again."""
+    return [(one["metadata"]["uid"], one["metadata"]["generation"]) for one in deployments]
 
 
 @requirement("rollout.one-clock")
