@@ -48,9 +48,9 @@ def agent(**edits: Any) -> dict[str, Any]:
     return edited(AGENT, **edits)
 
 
-def staged(*stages: dict[str, Any]) -> dict[str, Any]:
+def staged(*stages: dict[str, Any], **more: Any) -> dict[str, Any]:
     """An agent with these stages, wide enough for the default policy's admission where that is installed."""
-    return agent(spec__environment=None, spec__rollout={"stages": list(stages)})
+    return agent(spec__environment=None, spec__rollout={"stages": list(stages), **more})
 
 
 def stage(name: str, environment: str, *values: str, **more: Any) -> dict[str, Any]:
@@ -359,6 +359,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (edited(POLICY, spec__rollout={"requireLimitedScope": "no"}), 'must be of type boolean: "string"'),
     (edited(POLICY, spec__rollout={"requireApproval": ["uat"]}), 'supported values: "development", "staging"'),
     (edited(POLICY, spec__rollout={"maxConcurrent": "5 %"}), "neither a number of agents from 1 nor a percentage"),
+    (
+        edited(POLICY, spec__rollout={"maxDrainTimeout": "0s"}),
+        '"0s" is not a time to drain: write a duration between 1s',
+    ),
+    (edited(POLICY, spec__rollout={"maxDrainTimeout": "25h"}), '"25h" is not a time to drain'),
+    (staged(stage("a", "staging"), drainTimeout="1 m"), '"1 m" is not a time to drain'),
+    (staged(stage("a", "staging", replicas=-1)), "should be greater than or equal to 0"),
+    (staged(stage("a", "staging", replicas=101)), "should be less than or equal to 100"),
     (staged(stage("a", "staging", approval="Optional")), 'supported values: "Required"'),
     (edited(POLICY, spec=None), "spec: Required value"),
     # Of an MCPBinding.
@@ -649,7 +657,9 @@ GOOD = [
     edited(POLICY, metadata__name="p2", spec={}),
     edited(POLICY, metadata__name="p2", spec__rollout={"minStaging": "0s", "requireLimitedScope": False}),
     edited(POLICY, metadata__name="p2", spec__rollout={"requireApproval": ["staging"], "maxConcurrent": 5}),
+    edited(POLICY, metadata__name="p2", spec__rollout={"maxDrainTimeout": "24h"}),
     staged(stage("a", "staging", approval="Required")),
+    staged(stage("a", "staging", replicas=0), stage("b", "staging", replicas=100), drainTimeout="1s"),
     edited(
         POLICY,
         metadata__name="p2",

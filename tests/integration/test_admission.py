@@ -12,6 +12,7 @@ from interlock.api.agent import Agent
 from interlock.api.policy import AgentPolicy
 from interlock.api.refusals import (
     budget_refusals,
+    drain_refusals,
     minimum_refusals,
     model_refusals,
     name_refusal,
@@ -133,6 +134,7 @@ def python_refusals(agent_manifest: dict[str, Any], policy_manifest: dict[str, A
             for one in read.spec.stages
             for sentence in gate_refusals(one.name, one.gates, required.spec.rollout.gates, name, has_tasks=True)
         ),
+        *drain_refusals(read.spec, name, required.spec),
         *row_refusals(read.metadata, read.spec, name, required.spec),
         *model_refusals(read.spec, name, required.spec),
         *budget_refusals(read.spec, name, required.spec),
@@ -187,6 +189,18 @@ BOTH_ANSWER = {
     "gates stricter than the policy's": (
         policy(minStaging="0s", requireLimitedScope=False, gates=GATES),
         edited(agent(stage("s", "staging") | {"gates": GATES}, stage("p", "production")), spec__tasks={"port": 8080}),
+    ),
+    "a time to drain above the policy's": (
+        policy(maxDrainTimeout="90s"),
+        edited(agent(stage("s", "staging")), spec__rollout__drainTimeout="2m"),
+    ),
+    "a time to drain above the default of the policy": (
+        policy(),
+        edited(agent(stage("s", "staging")), spec__rollout__drainTimeout="301s"),
+    ),
+    "a time to drain within the policy's": (
+        policy(maxDrainTimeout="90s"),
+        edited(agent(stage("s", "staging")), spec__rollout__drainTimeout="1m30s"),
     ),
     "staging not required": (policy(minStaging="0s"), agent(*STAGED[1:])),
     "no limited scope": (policy(), agent(STAGED[0], STAGED[2])),

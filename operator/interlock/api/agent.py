@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from interlock.api.budget import AgentBudget
+from interlock.api.durations import DrainTimeout
 from interlock.api.gates import MAX_TESTS, StageGates, StageTest
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
 from interlock.api.messages import (
@@ -184,6 +185,9 @@ class Stage(ApiModel):
     min_duration: Duration | None = None
     """How long the stage must be Ready before the next stage starts; absent for no minimum."""
 
+    replicas: int | None = Field(default=None, ge=0, le=100, json_schema_extra=kube(format="int32"))
+    """Number of pods in this stage; absent for spec.replicas. None while that is 0. A stage with 0 never passes."""
+
     approval: Literal["Required"] | None = None
     """Required: a promote must name the stage before it is entered. The policy may require this, too."""
 
@@ -259,6 +263,9 @@ class Rollout(ApiModel):
 
     max_restarts: int = Field(default=0, ge=0, le=1000, json_schema_extra=kube(format="int32", default=0))
     """How often the agent's container may end by itself in a stage, in all pods, before the soak starts again."""
+
+    drain_timeout: DrainTimeout | None = None
+    """How long pods that must go may finish their tasks; absent for 30s, or the policy's maximum if that is less."""
 
 
 class BindingUse(ApiModel):
@@ -412,7 +419,7 @@ class AgentSpec(ApiModel):
     """The agent's container."""
 
     replicas: int = Field(default=1, ge=0, le=100, json_schema_extra=kube(format="int32"))
-    """Number of pods. With 0 the agent is Ready with reason ScaledToZero."""
+    """Number of pods of a stage that has no number of its own. With 0 the agent is Ready with reason ScaledToZero."""
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -422,6 +429,15 @@ class AgentSpec(ApiModel):
         if self.environment is not None:
             return (Stage(name=self.environment, environment=self.environment),)
         return ()
+
+    def replicas_in(self, stage: str) -> int:
+        """Return how many pods a placement has in a stage. If `replicas` is 0, no stage has any.
+
+        Args:
+            stage: Name of the stage. One that is no longer in the spec has `replicas`.
+        """
+        own = next((one.replicas for one in self.stages if one.name == stage), None)
+        return self.replicas if own is None or self.replicas == 0 else own
 
 
 class Agent(ApiModel):

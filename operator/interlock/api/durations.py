@@ -1,9 +1,11 @@
 """Durations that lie between two others, for the API server and for Python."""
 
-from pydantic import AfterValidator
+from typing import Annotated
 
-from interlock.api.markers import Rule, cel_sentence
-from interlock.api.messages import format_message, plain, quoted
+from pydantic import AfterValidator, Field
+
+from interlock.api.markers import Rule, cel_sentence, kube
+from interlock.api.messages import DRAIN_TIMEOUT_INVALID, format_message, plain, quoted
 from interlock.api.shared_types import parse_duration
 from interlock.api.text import SELF
 
@@ -36,3 +38,8 @@ def bounded_duration(least: str, most: str, template: str) -> tuple[Rule, AfterV
         message_expression=cel_sentence(template, text=SELF),
     )
     return rule, AfterValidator(check)
+
+
+_DRAIN_RULE, _check_drain = bounded_duration("1s", "24h", DRAIN_TIMEOUT_INVALID)
+DrainTimeout = Annotated[str, Field(max_length=32, json_schema_extra=kube(_DRAIN_RULE)), _check_drain]
+"""How long pods that must go may finish their tasks."""

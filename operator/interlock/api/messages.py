@@ -100,6 +100,11 @@ TASK_GATE_WITHOUT_TASKS = (
     "spec.rollout.stages: stage {stage}: gates.minTasks and gates.maxCostPerTask need tasks, and the agent takes none: "
     "use gates.minCalls, or set spec.tasks"
 )
+DRAIN_TIMEOUT_INVALID = "{text} is not a time to drain: write a duration between 1s and 24h, such as 30s"
+DRAIN_TIMEOUT_RAISED = (
+    "spec.rollout.drainTimeout: {timeout} is above the {limit} of AgentPolicy {policy}: lower it, or raise "
+    "spec.rollout.maxDrainTimeout there"
+)
 METRIC_BOUNDS_EMPTY = "a metric needs min or max: write at least one of them"
 TEST_DEADLINE = "{text} is not a deadline of a test: write a duration between 1s and 24h, such as 10m"
 

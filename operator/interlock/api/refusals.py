@@ -17,6 +17,7 @@ from interlock.api.environments import ClassOf, class_of_name
 from interlock.api.messages import (
     AGENT_NAME_INVALID,
     BUDGET_RAISED,
+    DRAIN_TIMEOUT_RAISED,
     DURATION_INVALID,
     EMAIL,
     ENVIRONMENT_MISSING,
@@ -136,6 +137,14 @@ def budget_refusals(spec: AgentSpec, policy: str, requirements: AgentPolicySpec)
         for field, own, amount, limit in amounts
         if amount is not None and limit is not None and Decimal(amount) > Decimal(limit)
     ]
+
+
+def drain_refusals(spec: AgentSpec, policy: str, requirements: AgentPolicySpec) -> list[str]:
+    """Say that the agent's drainTimeout is above that of AgentPolicy `policy`. The operator takes the lower one."""
+    timeout, limit = spec.rollout.drain_timeout if spec.rollout else None, requirements.rollout.max_drain_timeout
+    if timeout is None or parse_duration(timeout) <= parse_duration(limit):
+        return []
+    return [DRAIN_TIMEOUT_RAISED.format(timeout=timeout, limit=limit, policy=policy)]
 
 
 def stage_order_refusals(stages: Sequence[Stage], class_of: ClassOf = class_of_name) -> list[str]:

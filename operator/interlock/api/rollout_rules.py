@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from interlock.api.durations import DrainTimeout
 from interlock.api.gates import GateLimits
 from interlock.api.shared_types import ApiModel, CountOrPercent, EnvironmentClass
 from interlock.api.text import Duration
@@ -28,3 +29,6 @@ class RolloutMinimums(ApiModel):
     max_concurrent: CountOrPercent = "10%"
     """How many of the policy's Agents may have a rollout at the same time that the policy or a binding began: a number,
     or a percentage of them, at least 1. The others wait. A change of an Agent's own spec does not wait."""
+
+    max_drain_timeout: DrainTimeout = "5m"
+    """Longest drainTimeout of an Agent."""

@@ -107,13 +107,21 @@ _GROUPS: Final[tuple[tuple[FieldClass, str, str], ...]] = (
         "Another way through the stages, of the same revision.",
         """Agent.spec
         rollout.stages[].scope[].dimension rollout.stages[].scope[].values rollout.stages[].minDuration
-        rollout.stages[].approval rollout.maxRestarts rollout.stages[].gates.minTasks rollout.stages[].gates.minCalls
+        rollout.stages[].approval rollout.maxRestarts rollout.drainTimeout
+        rollout.stages[].gates.minTasks rollout.stages[].gates.minCalls
         rollout.stages[].gates.maxErrorPercent rollout.stages[].gates.maxP95Latency
         rollout.stages[].gates.maxDeniedPercent rollout.stages[].gates.maxCostPerTask rollout.stages[].gates.onBreach
         rollout.stages[].gates.metrics[].name rollout.stages[].gates.metrics[].query
         rollout.stages[].gates.metrics[].min rollout.stages[].gates.metrics[].max rollout.stages[].tests[].name
         rollout.stages[].tests[].image rollout.stages[].tests[].command rollout.stages[].tests[].args
         rollout.stages[].tests[].env[].name rollout.stages[].tests[].env[].value rollout.stages[].tests[].deadline
+        """,
+    ),
+    (
+        FieldClass.ROLLOUT,
+        "Another number of pods, of the same revision, immediately.",
+        """Agent.spec
+        rollout.stages[].replicas
         """,
     ),
     (
@@ -157,8 +165,8 @@ _GROUPS: Final[tuple[tuple[FieldClass, str, str], ...]] = (
         "Another rule for rollouts. Revisions that run stay.",
         """AgentPolicy.spec
         environments[].name environments[].class rollout.minStaging rollout.minLimitedScope
-        rollout.requireLimitedScope rollout.requireApproval rollout.maxConcurrent rollout.gates.minTasks
-        rollout.gates.minCalls rollout.gates.maxErrorPercent
+        rollout.requireLimitedScope rollout.requireApproval rollout.maxConcurrent
+        rollout.maxDrainTimeout rollout.gates.minTasks rollout.gates.minCalls rollout.gates.maxErrorPercent
         rollout.gates.maxP95Latency rollout.gates.maxDeniedPercent rollout.gates.maxCostPerTask rollout.gates.onBreach
         """,
     ),

@@ -98,6 +98,16 @@ def stages_to_approve(agent: Agent, policy: AgentPolicy) -> frozenset[str]:
     )
 
 
+DEFAULT_DRAIN_TIMEOUT = timedelta(seconds=30)
+
+
+def drain_timeout_of(agent: Agent, policy: AgentPolicy) -> timedelta:
+    """Return how long pods drain at most: the agent's timeout, or the policy's maximum if that is less."""
+    rollout, most = agent.spec.rollout, parse_duration(policy.spec.rollout.max_drain_timeout)
+    own = rollout.drain_timeout if rollout is not None else None
+    return min(parse_duration(own) if own else DEFAULT_DRAIN_TIMEOUT, most)
+
+
 def soak_of(stage: Stage) -> timedelta:
     """Return the stage's minimum duration; none is zero."""
     return parse_duration(stage.min_duration) if stage.min_duration else timedelta()

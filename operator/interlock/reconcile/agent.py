@@ -16,7 +16,7 @@ from interlock.deployment.plan import WritePlan, plan_children
 from interlock.governance.authors import Author, author_of
 from interlock.governance.budgets import LedgerIdentity
 from interlock.orchestration.gate_limits import gated_stages
-from interlock.orchestration.orchestrated import hold_before, stages_to_approve
+from interlock.orchestration.orchestrated import drain_timeout_of, hold_before, stages_to_approve
 from interlock.orchestration.rollout import decide_rollout
 from interlock.orchestration.rollout_decision import RolloutDecision
 from interlock.orchestration.rollout_state import RevisionRef, RolloutRules
@@ -120,6 +120,7 @@ def _rules(snapshot: Snapshot, record: RolloutRecord) -> RolloutRules:
         approvals=stages_to_approve(snapshot.agent, policy),
         gated=gated_stages(snapshot.agent, policy),
         on_breach=on_breach(snapshot.agent, policy, record.facts),
+        drain_timeout=drain_timeout_of(snapshot.agent, policy),
         class_of=policy.spec.class_of,
         hold_before=functools.partial(hold_before, snapshot.agent, policy),
     )

@@ -97,11 +97,10 @@ class AgentReport:
         # The counts of a Deployment that has just been written are those of its earlier spec.
         if not one.readiness.is_current or self.rolls(one) or self.killed is not None:
             return 0
-        replicas = self.agent.spec.replicas
         if self.is_ready(one):
-            return replicas
+            return one.replicas
         pods = self.snapshot.pods.ready_count(one.key.stage, one.key.revision, one.placement.isolation)
-        return min(one.readiness.available, replicas, pods)
+        return min(one.readiness.available, one.replicas, pods)
 
 
 def _workloads(one: RunningPlacement) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ def build_status(report: AgentReport, now: datetime) -> AgentStatus:
         observed_generation=agent.metadata.generation,
         conditions=tuple(_condition(agent, finding, now) for finding in findings),
         ready_replicas=ready,
-        ready_summary=f"{ready}/{agent.spec.replicas}",
+        ready_summary=f"{ready}/{agent.spec.replicas if current is None else current.replicas}",
         stage=_stage(report),
         rollout=None if report.revisions.is_unstored else write_rollout(_record(report), _sources(report)),
         placements=tuple(map(functools.partial(_placement, report), report.placements)),
@@ -217,8 +217,7 @@ def _enforced(report: AgentReport) -> Finding:
         return _waiting(report, kind)
     running = [one for one in report.lasting if one.wanted > 0]
     if not running:
-        why = "spec.replicas is 0" if report.agent.spec.replicas == 0 else "the budget is exhausted"
-        return Finding(kind, "Unknown", AgentReason.NO_GUARD, f"{why}: no guard runs")
+        return Finding(kind, "Unknown", AgentReason.NO_GUARD, f"{report.lasting[0].why_no_pods}: no guard runs")
     flaws = (one.enforcement.flaw for one in report.placements if one.enforcement is not None)
     flaw = next((one for one in flaws if one), "")
     if flaw:
@@ -252,7 +251,7 @@ def _enforcement(report: AgentReport) -> EnforcementStatus | None:
     return EnforcementStatus(
         bundle_digest=current.enforcement.bundle,
         generation=report.agent.metadata.generation,
-        guards=report.agent.spec.replicas,
+        guards=current.replicas,
     )
 
 

@@ -30,7 +30,9 @@ class Egress:
 
 def egress_of(report: AgentReport) -> Egress | None:
     """Return how far egress is enforced for all placements: what is worst among them; None if there is none."""
-    found = [_of_placement(report, one) for one in report.lasting]
+    # A placement without pods says something only where no other one has any.
+    with_pods = [one for one in report.lasting if one.wanted > 0]
+    found = [_of_placement(report, one) for one in with_pods or report.lasting]
     return min(found, key=lambda one: _WORST_FIRST.index(one.status), default=None)
 
 
@@ -54,8 +56,7 @@ def _of_placement(report: AgentReport, one: RunningPlacement) -> Egress:
     if report.killed is not None:
         return Egress("Unknown", AgentReason.KILL_SWITCH, "killed: no pod runs")
     if one.wanted == 0:
-        why = "spec.replicas is 0" if report.agent.spec.replicas == 0 else "the budget is exhausted"
-        return Egress("Unknown", AgentReason.NO_GUARD, f"{why}: no pod runs")
+        return Egress("Unknown", AgentReason.NO_GUARD, f"{one.why_no_pods}: no pod runs")
     found = _checks_of(report, one)
     seen = next((check.message for check in found if check.verdict is EgressCheckVerdict.OPEN), None)
     if seen is not None:

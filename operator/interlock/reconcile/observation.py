@@ -107,9 +107,9 @@ def _see(
     readiness = readiness_of_all(child.manifest if child else None for child in found)
     if not is_running:
         return SeenPlacement(PlacementSeen(is_drained=True), readiness)
-    replicas, pods = snapshot.agent.spec.replicas, snapshot.pods
-    wanted = min(readiness.wanted, replicas) or replicas
-    since = pods.ready_since(key.stage, key.revision, isolation, wanted) if readiness.is_ready else None
+    pods, wanted = snapshot.pods, _least_pods(snapshot, key.stage, readiness)
+    can_be_ready = readiness.is_ready and snapshot.agent.spec.replicas_in(key.stage) > 0
+    since = pods.ready_since(key.stage, key.revision, isolation, wanted) if can_be_ready else None
     seen = PlacementSeen(
         is_ready=since is not None,
         ready_since=since,
@@ -124,6 +124,12 @@ def _see(
     return SeenPlacement(seen, readiness)
 
 
+def _least_pods(snapshot: Snapshot, stage: str, readiness: Readiness) -> int:
+    """Return how many pods prove that a stage was Ready: what spec and Deployments both ask for, and at least one."""
+    replicas = snapshot.agent.spec.replicas_in(stage)
+    return max(1, min(readiness.wanted, replicas) or replicas)
+
+
 def _isolation(snapshot: Snapshot, revisions: Revisions, key: PlacementKey, stage: Stage) -> Isolation:
     found = revisions.effective(snapshot, key.revision, stage)
     policy = found.policy if found is not None else snapshot.policy
@@ -136,11 +142,10 @@ def _broken_at(
     """Return until when the current stage was Ready since the recorded moment, None if it still is."""
     if facts.ready_since is None:
         return None
-    replicas = snapshot.agent.spec.replicas
-    wanted = min(readiness.wanted, replicas) or replicas
+    wanted = _least_pods(snapshot, facts.stage.name, readiness)
     until = snapshot.pods.ready_until(facts.stage.name, facts.revision, facts.ready_since, wanted, now)
     # Once more pods are wanted, fewer of them go back so far: the time until now is added first.
-    is_scaled = readiness.wanted != replicas
+    is_scaled = readiness.wanted != snapshot.agent.spec.replicas_in(facts.stage.name)
     return until if since is None or until < now or is_scaled else None
 
 

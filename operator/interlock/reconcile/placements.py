@@ -52,9 +52,21 @@ class RunningPlacement:
         return self.placement.collisions
 
     @property
+    def replicas(self) -> int:
+        """How many pods the spec asks for, whatever kill and budget say."""
+        return self.placement.agent.spec.replicas_in(self.key.stage)
+
+    @property
     def wanted(self) -> int:
         """How many pods it must have while the agent is not killed."""
-        return 0 if self.budget.is_stopped else self.placement.agent.spec.replicas
+        return 0 if self.budget.is_stopped else self.replicas
+
+    @property
+    def why_no_pods(self) -> str:
+        """Why it has no pods, if none are wanted."""
+        if self.placement.agent.spec.replicas == 0:
+            return "spec.replicas is 0"
+        return f"replicas of stage {self.key.stage} is 0" if self.replicas == 0 else "the budget is exhausted"
 
 
 def build_placements(
@@ -86,7 +98,7 @@ def build_placements(
             continue
         environment = desired.stage.environment
         budget = report_budget(snapshot, found.agent, found.policy, found.bindings, environment, now)
-        replicas = found.agent.spec.replicas if desired.replicas is None else desired.replicas
+        replicas = found.agent.spec.replicas_in(desired.stage.name) if desired.replicas is None else desired.replicas
         agent_key = placement_digest(found.agent.metadata, desired.stage.name, desired.ref.digest)
         placement = Placement(
             agent=found.agent,

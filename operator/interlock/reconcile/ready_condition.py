@@ -33,6 +33,9 @@ def _without_pods(report: AgentReport) -> Finding | None:
         message = "0 pods ready because spec.replicas is 0"
         return Finding(_READY, "True", AgentReason.SCALED_TO_ZERO, message)
     current = report.current
+    if current is not None and all(one.replicas == 0 for one in report.lasting):
+        message = f"0 pods ready because {current.why_no_pods}"
+        return Finding(_READY, "True", AgentReason.SCALED_TO_ZERO, message)
     if current is not None and current.budget.is_stopped:
         return Finding(_READY, "False", AgentReason.BUDGET_EXHAUSTED, current.budget.finding.message)
     missing = dict.fromkeys(one.name for placement in report.placements for one in placement.budget.missing)
@@ -82,12 +85,17 @@ def _not_ready(report: AgentReport, one: RunningPlacement, reason: AgentReason) 
 def not_ready_message(report: AgentReport, one: RunningPlacement) -> str:
     """Return why a placement is not ready, with the command that says more."""
     metadata = report.agent.metadata
+    if one.wanted == 0:
+        return (
+            f"revision {one.desired.ref.name} has no pods in stage {one.key.stage} because {one.why_no_pods}, so the "
+            "stage does not pass"
+        )
     said = report.snapshot.pods.cause(one.key.stage, one.key.revision)
     trouble = "; ".join(text for text in (said, one.readiness.refused) if text) or one.readiness.stuck
     where = f" of revision {one.desired.ref.name} in stage {one.key.stage}" if len(report.placements) > 1 else ""
     # A Deployment that has just been written has the same message: another one would cost another write.
     return (
-        f"{report.ready_pods(one)} of {report.agent.spec.replicas} pods ready{where}"
+        f"{report.ready_pods(one)} of {one.replicas} pods ready{where}"
         f"{': ' + trouble if trouble else ''}; "
         f"run: kubectl -n {metadata.namespace} describe pods -l interlock.dev/agent={metadata.name}"
     )
