@@ -79,7 +79,7 @@ def test_the_operator_may_do_what_it_does_and_nothing_is_missing() -> None:
         group = "" if kind.prefix == "/api/v1" else kind.prefix.split("/")[2]
         for verb in ("get", "list", "watch", "create", "patch", "delete"):
             assert allows(OPERATOR, group, kind.plural, verb), (kind.kind, verb)
-    for verb in ("list", "watch", "delete", "deletecollection"):
+    for verb in ("list", "watch", "patch", "delete", "deletecollection"):
         assert allows(OPERATOR, "", "pods", verb)
     assert allows(OPERATOR, "apps", "replicasets", "deletecollection")
     assert allows(OPERATOR, "interlock.dev", "agents/status", "patch")
@@ -110,7 +110,7 @@ def triples(rule: Rule) -> Iterator[tuple[str, str, str]]:
 
 
 def test_the_operator_may_create_no_pod_by_itself() -> None:
-    for verb in ("create", "patch", "update"):
+    for verb in ("create", "update"):
         assert not allows(OPERATOR, "", "pods", verb)
 
 

@@ -386,3 +386,35 @@ WORKLOADS: dict[str, tuple[Change, str]] = {
         "without privileges",
     ),
 }
+
+AN_OWNER: Json = {"apiVersion": "interlock.dev/v1alpha1", "kind": "Agent", "name": "gone", "uid": "u"}
+MANAGED: Json = {"app.kubernetes.io/managed-by": "interlock"}
+OWNER: Json = {"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "00000000-0000-0000-0000-000000000001"}
+FOUND: dict[str, tuple[str, Json, Json, bool]] = {
+    "a managed object without owner": ("ConfigMap", {"labels": MANAGED}, {}, True),
+    "an object of an Agent": ("ConfigMap", {"ownerReferences": [AN_OWNER]}, {}, True),
+    "an object of an MCPBinding": ("ConfigMap", {"ownerReferences": [AN_OWNER | {"kind": "MCPBinding"}]}, {}, True),
+    "an object of a policy": ("ConfigMap", {"ownerReferences": [AN_OWNER | {"kind": "AgentPolicy"}]}, {}, True),
+    "an object of another group": ("ConfigMap", {"ownerReferences": [AN_OWNER | {"apiVersion": "v1"}]}, {}, False),
+    "an object with an agent's label": ("ConfigMap", {"labels": {"interlock.dev/agent": "x"}}, {}, False),
+    "a pod with a policy's label": ("Pod", {"labels": {"interlock.dev/policy": "x"}}, {}, True),
+    "a pod with a binding's label": ("Pod", {"labels": {"interlock.dev/binding": "x"}}, {}, True),
+    "a ReplicaSet with an agent's label": ("ReplicaSet", {"labels": {"interlock.dev/agent": "x"}}, {}, True),
+    "a relabelled pod of a test": ("Pod", {}, {"serviceAccountName": "late-0123456789-test"}, True),
+    "a relabelled pod": ("Pod", {}, {"serviceAccountName": "late-0123456789-guard"}, True),
+    "a pod of a user's": ("Pod", {}, {}, False),
+}
+"""What the operator finds: its kind, its metadata, what its pods have, and whether the operator may delete it."""
+
+
+COST = "controller.kubernetes.io/pod-deletion-cost"
+MARKS: dict[str, tuple[Json, bool]] = {
+    "which goes first": ({"metadata": {"annotations": {COST: "-1000"}}}, True),
+    "a label": ({"metadata": {"labels": {"x": "y"}}}, False),
+    "a finalizer": ({"metadata": {"finalizers": ["example.com/kept"]}}, False),
+    "its owner": ({"metadata": {"ownerReferences": [OWNER]}}, False),
+    "another annotation": ({"metadata": {"annotations": {COST: "-1000", "x": "y"}}}, False),
+    "an annotation that is there": ({"metadata": {"annotations": {"example.com/of-others": None}}}, False),
+    "its image": ({"spec": {"containers": [{"name": "a", "image": "registry.example.com/b:1"}]}}, False),
+}
+"""Changes of a pod, and whether the operator may make them."""

@@ -28,9 +28,9 @@ from interlock.deployment.plan import desired_children
 from interlock_contract.names import OPERATOR_KEY_SECRET
 from interlock_contract.revisions import RevisionNotes
 from tests.integration.attacks import KINDS, workload
-from tests.integration.callers import APPLY, MERGE, Caller, Json, Reply, path_of
+from tests.integration.callers import APPLY, MERGE, STRATEGIC, Caller, Json, Reply, path_of
 from tests.integration.kubectl import AGENT, POLICY, ROOT, Cluster, Kubectl, edited
-from tests.integration.operator_writes import OBJECTS, WORKLOADS, Change, pod_of
+from tests.integration.operator_writes import AN_OWNER, FOUND, MARKS, OBJECTS, OWNER, WORKLOADS, Change, pod_of
 from tests.integration.protected import (
     AGENT_ACCOUNT,
     AGENT_NAME,
@@ -57,7 +57,6 @@ DRY = "?dryRun=All"
 APPLIED = f"{DRY}&fieldManager=interlock&force=true"
 WAIT_SECONDS = 30.0
 SWITCH = "interlock.dev/kill-switch"
-OWNER: Json = {"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "00000000-0000-0000-0000-000000000001"}
 THREE: Json = {"spec": {"replicas": 3}}
 
 
@@ -115,6 +114,23 @@ def _wait_until_in_force(place: Place) -> None:
             return last[0].was_denied_by(policy)
 
         bounds.eventually(is_denied, lambda policy=policy, last=last: f"{policy} is in force: {last}", WAIT_SECONDS)
+
+
+@requirement("operator.scope")
+@pytest.mark.parametrize(("change", "is_allowed"), MARKS.values(), ids=list(MARKS))
+def test_the_operator_changes_nothing_of_a_pod_but_when_it_goes(
+    place: Place, change: Json, *, is_allowed: bool
+) -> None:
+    at, name = place.at, f"marked-{uuid4().hex[:8]}"
+    notes = {"example.com/of-others": "x"}
+    pod = edited(A_POD, metadata__name=name, metadata__annotations=notes)
+    pod["metadata"]["labels"] = {"interlock.dev/agent": AGENT_NAME, "app.kubernetes.io/managed-by": "interlock"}
+    at.admin.must("POST", at.path("pods"), pod)
+
+    reply = place.operator.send("PATCH", f"{at.path('pods')}/{name}{DRY}", change, STRATEGIC)
+
+    assert reply.status == 200 if is_allowed else reply.was_denied_by("operator-objects"), reply.text
+    assert is_allowed or "but its annotation controller.kubernetes.io/pod-deletion-cost" in reply.text
 
 
 def scale_of(place: Place, ending: str) -> str:
@@ -464,24 +480,6 @@ def a_test_job(placement: Placement) -> Json:
     """Return the Job of a test of a placement."""
     test = StageTest.model_validate({"name": "smoke", "image": "registry.example.com/smoke:1"})
     return build_test_job(placement, test, 1, StageService("guard-triage--staging", ("10.96.0.7",)))
-
-
-AN_OWNER: Json = {"apiVersion": "interlock.dev/v1alpha1", "kind": "Agent", "name": "gone", "uid": "u"}
-MANAGED: Json = {"app.kubernetes.io/managed-by": "interlock"}
-FOUND: dict[str, tuple[str, Json, Json, bool]] = {
-    "a managed object without owner": ("ConfigMap", {"labels": MANAGED}, {}, True),
-    "an object of an Agent": ("ConfigMap", {"ownerReferences": [AN_OWNER]}, {}, True),
-    "an object of an MCPBinding": ("ConfigMap", {"ownerReferences": [AN_OWNER | {"kind": "MCPBinding"}]}, {}, True),
-    "an object of a policy": ("ConfigMap", {"ownerReferences": [AN_OWNER | {"kind": "AgentPolicy"}]}, {}, True),
-    "an object of another group": ("ConfigMap", {"ownerReferences": [AN_OWNER | {"apiVersion": "v1"}]}, {}, False),
-    "an object with an agent's label": ("ConfigMap", {"labels": {"interlock.dev/agent": "x"}}, {}, False),
-    "a pod with a policy's label": ("Pod", {"labels": {"interlock.dev/policy": "x"}}, {}, True),
-    "a pod with a binding's label": ("Pod", {"labels": {"interlock.dev/binding": "x"}}, {}, True),
-    "a ReplicaSet with an agent's label": ("ReplicaSet", {"labels": {"interlock.dev/agent": "x"}}, {}, True),
-    "a relabelled pod of a test": ("Pod", {}, {"serviceAccountName": "late-0123456789-test"}, True),
-    "a relabelled pod": ("Pod", {}, {"serviceAccountName": "late-0123456789-guard"}, True),
-    "a pod of a user's": ("Pod", {}, {}, False),
-}
 
 
 @requirement("operator.scope")

@@ -103,6 +103,9 @@ class Simulation:
             self.snapshot = self.snapshot.with_ledger(identity.name, Ledger())
         children = {key: child for key, child in self.snapshot.children.items() if key not in outcome.plan.prune}
         written = {}
+        first = {one.name: one.is_first for one in outcome.marks}
+        for pod in self.pods.reports:
+            self._put(replace(pod, is_marked=first.get(pod.name, pod.is_marked)))
         for manifest in written_by(outcome.plan):
             key = key_of(manifest)
             if key.kind == SECRET:  # the operator never sees it again
@@ -250,6 +253,12 @@ class Simulation:
         assert len(found) == 1, f"{len(found)} children of kind {kind}"
         return found[0]
 
+    def child_with(self, key: str) -> Manifest:
+        """Return the one ConfigMap with an entry of this name."""
+        found = [one.manifest for one in self.snapshot.children.values() if key in (one.manifest.get("data") or {})]
+        assert len(found) == 1, f"{len(found)} ConfigMaps with {key}"
+        return found[0]
+
     def _switch(self, agent: AgentBuilder, kill: KillStatus | None) -> None:
         status = agent.build().status
         base = status or AgentStatus()
@@ -290,9 +299,10 @@ class Simulation:
                 self._end(pod)
         for group, count in wanted.items():
             found = [pod for pod in self.pods.reports if pod.group == group and pod.egress_check is None]
-            for pod in found[count:]:
+            for pod in sorted(found, key=lambda one: one.is_marked)[count:]:
                 self._end(pod)
-            new = tuple(PodReport(next(self._uids), group) for _ in range(count - len(found)))
+            uids = itertools.islice(self._uids, max(0, count - len(found)))
+            new = tuple(PodReport(uid, group, name=uid.removeprefix("uid-of-")) for uid in uids)
             self.snapshot = self.snapshot.with_pods(AgentPods((*self.pods.reports, *new), self.pods.past))
 
     def _update_deployments(self, available: Any) -> None:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 from interlock.api.markers import kube
 from interlock.api.shared_types import ApiModel, ScopeDimension, Timestamp
 from interlock.api.text import EnvironmentName
+from interlock_contract.bundle import MAX_DRAINING_PODS
 
 MAX_PASSED: Final = 64
 """Most revisions that a rollback can name."""
@@ -30,6 +31,8 @@ MAX_TEST_RESULTS: Final = 8
 """Most results of tests that are recorded, as many as a stage has tests. Each may have 4 KiB of log."""
 MAX_TEST_LOG: Final = 4096
 """Most characters of a test's log that are recorded."""
+MAX_SCALE_DOWNS: Final = 4
+"""Most placements whose pods go, as many as there can be."""
 MAX_EVENTS: Final = 32
 """Most entries of the timeline."""
 _USER: Final = 1024
@@ -159,6 +162,31 @@ class TestStatus(_Recorded):
     """The end of its log, or why it has none."""
 
 
+class DrainingPodStatus(_Recorded):
+    """A pod that is chosen to go."""
+
+    name: str = Field(max_length=253)
+    """Its name."""
+
+    since: Timestamp
+    """Since when it takes no new tasks."""
+
+
+class ScaleDownStatus(_Recorded):
+    """A placement that gets fewer pods once those that go have nothing under way."""
+
+    stage: str = Field(max_length=63)
+    """Name of its stage."""
+
+    digest: str = Field(min_length=1, max_length=64)
+    """Digest of its revision."""
+
+    pods: tuple[DrainingPodStatus, ...] = Field(
+        default=(), max_length=MAX_DRAINING_PODS, json_schema_extra=kube(keys=("name",))
+    )
+    """The pods that go."""
+
+
 class RolloutStatus(_Recorded):
     """What the operator remembers about the rollout, besides the current stage in `status.stage`."""
 
@@ -196,6 +224,11 @@ class RolloutStatus(_Recorded):
         default=(), max_length=MAX_TEST_RESULTS, json_schema_extra=kube(keys=("number", "stage", "name"))
     )
     """The tests of the newest revision, the last ones of them. A result stays, whatever becomes of the test's pod."""
+
+    scale_downs: tuple[ScaleDownStatus, ...] = Field(
+        default=(), max_length=MAX_SCALE_DOWNS, json_schema_extra=kube(keys=("stage", "digest"))
+    )
+    """The placements that get fewer pods."""
 
     last_number: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
     """The highest number that was ever given."""

@@ -14,7 +14,7 @@ from interlock.api.status import AgentReason
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.ledger_store import LedgerStore
 from interlock.cluster.obstacles import find_obstacle
-from interlock.deployment.names import ChildKey, Manifest, key_of
+from interlock.deployment.names import DELETED_FIRST, POD_DELETION_COST, ChildKey, Manifest, key_of
 from interlock.deployment.ownership import (
     AppliedObject,
     AppliedObjects,
@@ -25,6 +25,7 @@ from interlock.deployment.ownership import (
 )
 from interlock.deployment.plan import ACCOUNT, JOB, NETWORK, OUTLIVES_PODS, SECRET, WORKLOAD, WritePlan, drifted_member
 from interlock.governance.budgets import LedgerIdentity
+from interlock.reconcile.scale_downs import PodMark
 from interlock_contract.bundle import BUNDLE_KEY
 from interlock_contract.kill import GRACE_SECONDS
 from interlock_contract.names import AGENT_LABEL, BINDING_LABEL, FIELD_MANAGER, GUARD_ACCOUNT_SUFFIX
@@ -161,6 +162,25 @@ class Applier:
             failure.written = written
             raise
         return written
+
+    async def mark_pods(self, namespace: str, marks: Iterable[PodMark]) -> None:
+        """Tell the ReplicaSet's controller which pods it must delete before others.
+
+        Raises:
+            ApplyFailed: The API server refused a mark. A pod that is gone needs none.
+        """
+
+        async def mark(one: PodMark) -> None:
+            annotations = {POD_DELETION_COST: DELETED_FIRST if one.is_first else None}
+            try:
+                async with self._slots[namespace]:
+                    body = {"metadata": {"annotations": annotations}}
+                    await self._client.patch(POD.path(namespace, one.name), body, FIELD_MANAGER)
+            except (ApiError, *UNREACHABLE) as error:
+                if not _has_status(error, NOT_FOUND):
+                    raise ApplyFailed(f"Pod {one.name} cannot be marked for deletion: {because(error)}") from error
+
+        await self._together(mark(one) for one in marks)
 
     async def prune(self, keys: Iterable[ChildKey], namespace: str, owner: str, applied: AppliedObjects) -> None:
         """Delete children, also those that are not cached because they lost their owner or labels.

@@ -45,6 +45,10 @@ WORKLOAD_LENGTH = 48
 _WHOLE_AGENT = 54
 AGENT_POD, GUARD_POD = "agent", "guard"
 """Values of the component label on pods: the agent's pod (with the guard, if they share one) and the guard's own."""
+POD_DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+"""The annotation by which a ReplicaSet's controller chooses among pods that are alike: the lowest number goes first."""
+DELETED_FIRST = "-1000"
+"""The cost of a pod that must go before others, which have 0."""
 STAGE_TEST = "test"
 """Value of the component label on everything of a stage's tests."""
 VERIFICATION = "verification"

@@ -30,6 +30,7 @@ from interlock.reconcile.observation import observe
 from interlock.reconcile.placements import build_placements, children_of, with_enforcement
 from interlock.reconcile.revisions import MissingRevision, Revisions, find_revisions, missing_revisions
 from interlock.reconcile.rollout_status import RolloutRecord, read_record, refs_of
+from interlock.reconcile.scale_downs import PodMark
 from interlock.reconcile.snapshot import Snapshot
 from interlock.reconcile.stage_gates import on_breach
 from interlock.reconcile.stage_tests import objects_of_tests, see_tests
@@ -56,6 +57,7 @@ class ReconcileResult:
         events: What has happened to the rollout, which the status alone does not tell.
         revisions: The revisions that the status names.
         ended_tests: The Jobs of tests whose pods must be read first. Then the result has nothing else.
+        marks: The pods whose order of deletion must change before a Deployment asks for fewer of them.
     """
 
     plan: WritePlan
@@ -69,6 +71,7 @@ class ReconcileResult:
     events: tuple[EventNote, ...] = ()
     revisions: tuple[RevisionRef, ...] = ()
     ended_tests: tuple[str, ...] = ()
+    marks: tuple[PodMark, ...] = ()
 
 
 def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
@@ -93,7 +96,9 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
     rules = _rules(snapshot, record)
     observation, seen = observe(snapshot, record, revisions, now, is_killed=killed is not None, tests=tests.results)
     decision = decide_rollout(stages, record.facts, observation, now, commands=snapshot.commands, rules=rules)
-    placements = build_placements(snapshot, record, revisions, decision, seen, now, drain_timeout=rules.drain_timeout)
+    placements = build_placements(
+        snapshot, record, revisions, decision, seen, now, rules=rules, is_killed=killed is not None
+    )
     report = AgentReport(snapshot, revisions, killed, decision, placements, collisions=record.collisions, tests=tests)
     return _result(report, _new_revisions(snapshot, record, revisions, decision), now)
 
@@ -153,6 +158,7 @@ def _result(report: AgentReport, new_revisions: tuple[Manifest, ...], now: datet
         secret_due_at,
         None if refusal is None else grace_ends_at(snapshot.agent, refusal, now),
         *(one.budget.requeue_at for one in report.placements),
+        *(one.scale_down.next_at for one in report.placements),
     )
     return ReconcileResult(
         plan,
@@ -164,6 +170,7 @@ def _result(report: AgentReport, new_revisions: tuple[Manifest, ...], now: datet
         new_revisions=new_revisions,
         events=rollout_history.notes_of(report.decision),
         revisions=refs_of(report.facts),
+        marks=tuple(mark for one in report.placements for mark in one.marks),
     )
 
 

@@ -84,7 +84,9 @@ def build_status(report: AgentReport, now: datetime) -> AgentStatus:
 def _record(report: AgentReport) -> RolloutRecord:
     collisions = {**report.collisions, **{one.key: one.collisions for one in report.placements}}
     tests = recorded_tests(report.tests.recorded, report.facts)
-    return RolloutRecord(report.facts, collisions, report.revisions.content_digests, tests=tests)
+    scale_downs = {one.key: one.scale_down.pods for one in report.placements if one.scale_down.pods}
+    digests = report.revisions.content_digests
+    return RolloutRecord(report.facts, collisions, digests, tests=tests, scale_downs=scale_downs)
 
 
 def _sources(report: AgentReport) -> tuple[str, ...]:
@@ -92,7 +94,7 @@ def _sources(report: AgentReport) -> tuple[str, ...]:
 
 
 def _placement(report: AgentReport, one: RunningPlacement) -> PlacementStatus:
-    wanted = 0 if report.killed is not None else one.placement.replicas
+    wanted = 0 if report.killed is not None else one.wanted
     return PlacementStatus(
         revision=one.desired.ref.name,
         stage=one.key.stage,

@@ -12,6 +12,7 @@ from interlock.deployment.observed.work_counts import counts_of
 from interlock.deployment.plan import WORKLOAD
 from interlock.orchestration.gates import TestResult
 from interlock.orchestration.rollout_state import PlacementKey, PlacementSeen, RolloutObservation
+from interlock.orchestration.scale_down import ScalablePod
 from interlock.orchestration.soak import PodEnds, StageFacts
 from interlock.reconcile.revisions import Revisions
 from interlock.reconcile.rollout_status import RolloutRecord
@@ -29,10 +30,12 @@ class SeenPlacement:
     Attributes:
         seen: What the rollout is decided by.
         readiness: The readiness of its Deployments.
+        guards: Its pods with a guard.
     """
 
     seen: PlacementSeen
     readiness: Readiness
+    guards: tuple[ScalablePod, ...] = ()
 
 
 def observe(
@@ -105,8 +108,9 @@ def _see(
     isolation = _isolation(snapshot, revisions, key, stage)
     found = (snapshot.children.get(ChildKey(WORKLOAD, one)) for one in workload_names(name, isolation))
     readiness = readiness_of_all(child.manifest if child else None for child in found)
+    guards = _guards(snapshot, key, name, isolation)
     if not is_running:
-        return SeenPlacement(PlacementSeen(is_drained=True), readiness)
+        return SeenPlacement(PlacementSeen(is_drained=True), readiness, guards)
     pods, wanted = snapshot.pods, _least_pods(snapshot, key.stage, readiness)
     can_be_ready = readiness.is_ready and snapshot.agent.spec.replicas_in(key.stage) > 0
     since = pods.ready_since(key.stage, key.revision, isolation, wanted) if can_be_ready else None
@@ -114,14 +118,15 @@ def _see(
         is_ready=since is not None,
         ready_since=since,
         pods=tuple(PodEnds(one.uid, one.ends, one.is_last_lost) for one in pods.of(key.stage, key.revision)),
-        is_drained=_is_drained(snapshot, key, name, isolation),
+        # An agent without a port for tasks has none under way.
+        is_drained=snapshot.agent.spec.tasks is None or all(one.is_drained for one in guards if one.ready_since),
     )
     facts = record.facts
     if key == facts.key and facts.stage is not None:
         lease = snapshot.children.get(ChildKey("Lease", name))
         counts = counts_of(lease.manifest if lease is not None else None)
         seen = replace(seen, broken_at=_broken_at(snapshot, facts.stage, readiness, since, now), counts=counts)
-    return SeenPlacement(seen, readiness)
+    return SeenPlacement(seen, readiness, guards)
 
 
 def _least_pods(snapshot: Snapshot, stage: str, readiness: Readiness) -> int:
@@ -149,17 +154,12 @@ def _broken_at(
     return until if since is None or until < now or is_scaled else None
 
 
-def _is_drained(snapshot: Snapshot, key: PlacementKey, name: str, isolation: Isolation) -> bool:
-    """Return True if nothing is under way in a placement that drains: its guards say so, or none of them is Ready.
-
-    An agent without a port for tasks has none under way.
-    """
-    if snapshot.agent.spec.tasks is None:
-        return True
-    guards = snapshot.pods.ready_guards(key.stage, key.revision, isolation)
+def _guards(snapshot: Snapshot, key: PlacementKey, name: str, isolation: Isolation) -> tuple[ScalablePod, ...]:
+    """Return a placement's pods with a guard. One is drained if it says so about the bundle that it obeys now."""
     bundle, lease = (snapshot.children.get(ChildKey(kind, name)) for kind in ("ConfigMap", "Lease"))
-    if bundle is None or lease is None or not guards:
-        return not guards
-    reports = read_drains(lease.manifest["metadata"].get("annotations") or {})
-    text = digest((bundle.manifest.get("data") or {}).get(BUNDLE_KEY, ""))
-    return all(is_drained(reports, guard, text) for guard in guards)
+    reports = read_drains(lease.manifest["metadata"].get("annotations") or {}) if lease is not None else {}
+    text = digest((bundle.manifest.get("data") or {}).get(BUNDLE_KEY, "")) if bundle is not None else ""
+    return tuple(
+        ScalablePod(one.name, one.ready_since, is_drained(reports, one.name, text), one.is_marked)
+        for one in snapshot.pods.guards(key.stage, key.revision, isolation)
+    )

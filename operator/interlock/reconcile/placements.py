@@ -1,7 +1,7 @@
 """The placements of an agent, each built from what holds for its revision."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from interlock.deployment.children.services import addresses_of
@@ -12,11 +12,13 @@ from interlock.deployment.peers import id_of, named, with_peers
 from interlock.deployment.placement import Placement, bound_sources
 from interlock.deployment.plan import desired_children
 from interlock.orchestration.rollout_decision import DesiredPlacement, RolloutDecision
-from interlock.orchestration.rollout_state import PlacementKey
+from interlock.orchestration.rollout_state import PlacementKey, RolloutRules
+from interlock.orchestration.scale_down import ScaleDown
 from interlock.reconcile.agent_budget import BudgetReport, report_budget
 from interlock.reconcile.observation import SeenPlacement
 from interlock.reconcile.revisions import Revisions
 from interlock.reconcile.rollout_status import RolloutRecord
+from interlock.reconcile.scale_downs import PodMark, marks_of, scale_down_of
 from interlock.reconcile.snapshot import Snapshot
 from interlock.reconcile.stage_gates import counted_placement
 from interlock_contract.agent_key import derive_agent_key
@@ -33,6 +35,8 @@ class RunningPlacement:
         budget: The budget of its environment.
         readiness: The readiness of its Deployments.
         enforcement: The self-tests of its guards for its present bundle.
+        scale_down: How many pods it has now, and which of them go.
+        marks: The pods whose order of deletion must change.
     """
 
     desired: DesiredPlacement
@@ -40,6 +44,8 @@ class RunningPlacement:
     budget: BudgetReport
     readiness: Readiness
     enforcement: Enforcement | None = None
+    scale_down: ScaleDown = field(default_factory=lambda: ScaleDown(0))
+    marks: tuple[PodMark, ...] = ()
 
     @property
     def key(self) -> PlacementKey:
@@ -77,7 +83,8 @@ def build_placements(
     seen: Mapping[PlacementKey, SeenPlacement],
     now: datetime,
     *,
-    drain_timeout: timedelta,
+    rules: RolloutRules,
+    is_killed: bool,
 ) -> tuple[RunningPlacement, ...]:
     """Return the placements that must exist, the most important first.
 
@@ -88,17 +95,20 @@ def build_placements(
         decision: The decision on the rollout.
         seen: What is seen of the recorded placements.
         now: The time.
-        drain_timeout: How long a placement drains at most.
+        rules: What spec and policy say about the rollout.
+        is_killed: Whether the agent is killed.
     """
     counted = counted_placement(snapshot, decision.facts)
     built: list[tuple[DesiredPlacement, BudgetReport, Placement]] = []
+    scaled: list[ScaleDown] = []
     for desired in decision.placements:
         found = revisions.effective(snapshot, desired.ref.digest, desired.stage)
         if found is None:  # nothing runs by a guess
             continue
         environment = desired.stage.environment
         budget = report_budget(snapshot, found.agent, found.policy, found.bindings, environment, now)
-        replicas = found.agent.spec.replicas_in(desired.stage.name) if desired.replicas is None else desired.replicas
+        is_stopped = is_killed or budget.is_stopped
+        scale_down = scale_down_of(snapshot, record, desired, seen, now, rules=rules, is_stopped=is_stopped)
         agent_key = placement_digest(found.agent.metadata, desired.stage.name, desired.ref.digest)
         placement = Placement(
             agent=found.agent,
@@ -106,7 +116,7 @@ def build_placements(
             stage=desired.stage,
             revision=desired.ref.digest,
             sources=bound_sources(found.agent, found.bindings, environment),
-            replicas=0 if budget.is_stopped else replicas,
+            replicas=scale_down.replicas,
             guard_image=snapshot.guard_image,
             audit_url=snapshot.audit_url,
             api_server=snapshot.api_server,
@@ -116,10 +126,12 @@ def build_placements(
             is_serving=desired.is_serving or desired.is_draining,
             excluded=desired.excluded,
             is_draining=desired.is_draining,
-            drain_seconds=max(1, drain_timeout // timedelta(seconds=1)),
+            drain_seconds=max(1, rules.drain_timeout // timedelta(seconds=1)),
+            draining_pods=tuple(sorted(one.name for one in scale_down.pods)),
             is_counted=desired.key == counted,
         )
         built.append((desired, budget, placement))
+        scaled.append(scale_down)
     collisions = {(key.stage, key.revision): count for key, count in record.collisions.items()}
     placements = with_peers(
         tuple(
@@ -128,8 +140,8 @@ def build_placements(
         )
     )
     return tuple(
-        _running(desired, placement, budget, seen)
-        for (desired, budget, _), placement in zip(built, placements, strict=True)
+        _running(desired, placement, budget, seen, scale_down)
+        for (desired, budget, _), placement, scale_down in zip(built, placements, scaled, strict=True)
     )
 
 
@@ -143,9 +155,17 @@ def _running(
     placement: Placement,
     budget: BudgetReport,
     seen: Mapping[PlacementKey, SeenPlacement],
+    scale_down: ScaleDown,
 ) -> RunningPlacement:
     known = seen.get(desired.key)
-    return RunningPlacement(desired, placement, budget, known.readiness if known else Readiness())
+    return RunningPlacement(
+        desired,
+        placement,
+        budget,
+        known.readiness if known else Readiness(),
+        scale_down=scale_down,
+        marks=marks_of(scale_down, known.guards) if known and scale_down.replicas > 0 else (),
+    )
 
 
 def children_of(placements: Iterable[RunningPlacement], public: PlacementKey | None) -> tuple[Manifest, ...]:

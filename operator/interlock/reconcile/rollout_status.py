@@ -17,14 +17,17 @@ from interlock.api.rollout_status import (
     MAX_EXCLUDED,
     MAX_LEAVING,
     MAX_PASSED,
+    MAX_SCALE_DOWNS,
     MAX_SOURCES,
     MAX_TEST_LOG,
     MAX_TEST_RESULTS,
     ApprovalStatus,
+    DrainingPodStatus,
     GoodStatus,
     LeavingStatus,
     RevisionStatus,
     RolloutStatus,
+    ScaleDownStatus,
     StoppedStatus,
     StoredPlacement,
     StoredScope,
@@ -44,6 +47,7 @@ from interlock.orchestration.rollout_state import (
     StoppedRevision,
     StopReason,
 )
+from interlock.orchestration.scale_down import DrainingPod
 from interlock.orchestration.soak import PodEnds, StageFacts, position
 from interlock_contract.work_counts import dump_ended, parse_ended
 
@@ -80,6 +84,7 @@ class RolloutRecord:
         content_digests: Digests of stored contents that are not the digests of their revisions, by the latter.
         is_earlier: A version wrote it that stored no contents.
         tests: The tests of the newest revision, the last ones of them.
+        scale_downs: The pods that go, of placements with fewer pods from now on.
     """
 
     facts: RolloutFacts = field(default_factory=RolloutFacts)
@@ -87,6 +92,7 @@ class RolloutRecord:
     content_digests: Mapping[str, str] = field(default_factory=dict)
     is_earlier: bool = False
     tests: tuple[RecordedTest, ...] = ()
+    scale_downs: Mapping[PlacementKey, tuple[DrainingPod, ...]] = field(default_factory=dict)
 
     @property
     def refs(self) -> tuple[RevisionRef, ...]:
@@ -146,7 +152,12 @@ def _read(status: AgentStatus, rollout: RolloutStatus) -> RolloutRecord:
     stored = (rollout.newest, *rollout.passed)
     digests = {one.digest: one.content_digest for one in stored if one is not None and one.content_digest}
     tests = tuple(map(_read_test, rollout.tests))
-    return RolloutRecord(facts, _read_collisions(status, rollout, facts), digests, tests=tests)
+    scale_downs = {
+        PlacementKey(one.stage, one.digest): tuple(DrainingPod(pod.name, pod.since) for pod in one.pods)
+        for one in rollout.scale_downs
+    }
+    collisions = _read_collisions(status, rollout, facts)
+    return RolloutRecord(facts, collisions, digests, tests=tests, scale_downs=scale_downs)
 
 
 def _read_collisions(status: AgentStatus, rollout: RolloutStatus, facts: RolloutFacts) -> dict[PlacementKey, int]:
@@ -274,6 +285,14 @@ def write_rollout(record: RolloutRecord, sources: tuple[str, ...] = ()) -> Rollo
             for one in facts.approved[-MAX_APPROVED:]
         ),
         tests=tuple(map(_write_test, record.tests[-MAX_TEST_RESULTS:])),
+        scale_downs=tuple(
+            ScaleDownStatus(
+                stage=key.stage,
+                digest=key.revision,
+                pods=tuple(DrainingPodStatus(name=one.name, since=one.since) for one in pods),
+            )
+            for key, pods in list(record.scale_downs.items())[:MAX_SCALE_DOWNS]
+        ),
         last_number=facts.last_number,
         sources=sources[:MAX_SOURCES],
         looked_at=tuple(one[:256] for one in facts.looked_at[:MAX_COMMANDS]),

@@ -126,6 +126,7 @@ class AgentReconciler:
         try:
             if decided.failure is not None:
                 raise decided.failure
+            await self._applier.mark_pods(agent.metadata.namespace, result.marks)
             written = await self._applier.carry_out(
                 result.plan,
                 agent.metadata.namespace,

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from interlock.api.environments import Isolation
-from interlock.deployment.names import AGENT_POD, GUARD_POD, Manifest, revision_label
+from interlock.deployment.names import AGENT_POD, DELETED_FIRST, GUARD_POD, POD_DELETION_COST, Manifest, revision_label
 from interlock.deployment.observed.causes import PodCause, find_cause, without_figures
 from interlock.deployment.observed.egress_check import EgressCheckReport, read_egress_check
 from interlock_contract.names import APP_COMPONENT_LABEL, ISOLATION_LABEL, REVISION_LABEL, STAGE_LABEL
@@ -76,6 +76,7 @@ class PodReport:
         cause: Why it is not ready.
         egress_check: The report of the egress check, None where the pod has none.
         name: The pod's name.
+        is_marked: The ReplicaSet's controller deletes the pod before others, as the operator asked for.
     """
 
     uid: str
@@ -87,6 +88,7 @@ class PodReport:
     cause: PodCause = _NO_CAUSE
     egress_check: EgressCheckReport | None = None
     name: str = ""
+    is_marked: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,10 +150,10 @@ class AgentPods:
         """Return how many pods of each of a placement's Deployments are Ready."""
         return min(len(moments) for moments in self._ready_moments(stage, revision, isolation))
 
-    def ready_guards(self, stage: str, revision: str, isolation: Isolation) -> tuple[str, ...]:
-        """Return the names of the Ready pods of a placement that a guard runs in."""
+    def guards(self, stage: str, revision: str, isolation: Isolation) -> tuple[PodReport, ...]:
+        """Return the reports of a placement's pods that a guard runs in."""
         group = PodGroup(stage, revision_label(revision), isolation, _COMPONENTS[isolation][-1])
-        return tuple(sorted(one.name for one in self.reports if one.group == group and one.ready_since))
+        return tuple(one for one in self.reports if one.group == group)
 
     def _ready_moments(self, stage: str, revision: str, isolation: Isolation) -> list[list[datetime]]:
         """Return for each Deployment since when its Ready pods are so, the first one first."""
@@ -214,6 +216,7 @@ def read_pod(pod: Manifest) -> PodReport:
         cause=_NO_CAUSE if is_ready else find_cause(pod),
         egress_check=read_egress_check(pod) if has_check else None,
         name=metadata.get("name", ""),
+        is_marked=(metadata.get("annotations") or {}).get(POD_DELETION_COST) == DELETED_FIRST,
     )
 
 

@@ -1,0 +1,130 @@
+"""The scale-down of a placement: which pods go, and when they have nothing left to do. Pure.
+
+A pod that is deleted breaks its tasks. So the operator chooses the pods that must go, their guards take no new tasks,
+and only then the number of pods is lowered. An example: 3 pods, of which 1 is wanted from 8:00 on.
+
+    8:00:00  3 pods, a and b are chosen: their guards pass new tasks on
+    8:00:10  a has nothing under way, b still has a task
+    8:00:17  b is done, so the Deployment is lowered to 1, and its controller deletes a and b
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from interlock_contract.bundle import MAX_DRAINING_PODS
+
+_LONG_AGO: Final = timedelta(days=36500)
+
+
+@dataclass(frozen=True)
+class DrainingPod:
+    """A pod that was chosen to go.
+
+    Attributes:
+        name: Its name.
+        since: When it was chosen. It takes no new tasks from then on.
+    """
+
+    name: str
+    since: datetime
+
+
+@dataclass(frozen=True)
+class ScalablePod:
+    """A pod with a guard, of those that exist and are not being deleted.
+
+    Attributes:
+        name: Its name.
+        ready_since: Since when it is Ready; None while it is not, so that no task reaches it.
+        is_drained: Its guard says that nothing is under way, by the bundle in which it takes no new tasks.
+        is_marked: The ReplicaSet's controller deletes it before the others.
+    """
+
+    name: str
+    ready_since: datetime | None = None
+    is_drained: bool = False
+    is_marked: bool = False
+
+
+@dataclass(frozen=True)
+class ScaleDown:
+    """How many pods a placement has now, and which of them go.
+
+    Attributes:
+        replicas: What its Deployments must ask for now.
+        pods: The pods that go.
+        next_at: When the passing of time alone changes this; None if it does not.
+    """
+
+    replicas: int
+    pods: tuple[DrainingPod, ...] = ()
+    next_at: datetime | None = None
+
+
+def decide_scale_down(
+    chosen: Sequence[DrainingPod],
+    pods: Sequence[ScalablePod],
+    now: datetime,
+    *,
+    wanted: int,
+    live: int,
+    timeout: timedelta,
+    least: timedelta,
+) -> ScaleDown:
+    """Return how many pods a placement has, and which of them go.
+
+    Args:
+        chosen: The pods that were chosen before, as they are recorded.
+        pods: The pods that exist.
+        now: The time.
+        wanted: The number of pods that must be left.
+        live: The number that the Deployments ask for now.
+        timeout: How long a pod drains at most.
+        least: How long it drains at least, until no node sends new tasks to it any more.
+    """
+    existing = {pod.name: pod for pod in pods}
+    # A clock that went back must not make a pod drain for longer than its time.
+    kept = tuple(replace(one, since=min(one.since, now)) for one in chosen if one.name in existing)
+    if live <= wanted:
+        # The number was lowered, and the controller still has to delete the pods; or more pods are wanted again.
+        return ScaleDown(wanted, _longest(kept, len(pods) - wanted))
+    going = _choose(kept, pods, min(live - wanted, MAX_DRAINING_PODS), now)
+    ends = [_end(one, existing[one.name], timeout, least) for one in going]
+    is_order_known = wanted == 0 or all(existing[one.name].is_marked for one in going)
+    if is_order_known and all(end <= now for end in ends):
+        return ScaleDown(max(wanted, live - len(going)) if going else wanted, going)
+    return ScaleDown(live, going, min((end for end in ends if end > now), default=None))
+
+
+def _choose(
+    kept: tuple[DrainingPod, ...], pods: Sequence[ScalablePod], count: int, now: datetime
+) -> tuple[DrainingPod, ...]:
+    """Return the pods that go: those chosen before, then others in the order of the ReplicaSet's controller.
+
+    The controller deletes pods that are not Ready first, and then those that became Ready last.
+    """
+    names = {one.name for one in kept}
+    others = sorted(
+        (pod for pod in pods if pod.name not in names),
+        key=lambda pod: (pod.ready_since is not None, _age(pod, now), pod.name),
+    )
+    new = (DrainingPod(pod.name, now) for pod in others[: max(0, count - len(kept))])
+    return (*_longest(kept, count), *new)
+
+
+def _longest(kept: tuple[DrainingPod, ...], count: int) -> tuple[DrainingPod, ...]:
+    """Return so many pods, those that have drained for the longest time."""
+    return tuple(sorted(kept, key=lambda one: (one.since, one.name)))[: max(0, count)]
+
+
+def _age(pod: ScalablePod, now: datetime) -> timedelta:
+    return now - pod.ready_since if pod.ready_since is not None else _LONG_AGO
+
+
+def _end(one: DrainingPod, pod: ScalablePod, timeout: timedelta, least: timedelta) -> datetime:
+    """Return when a pod may go, as far as that is known now."""
+    if pod.ready_since is None:
+        return one.since
+    return one.since + (min(least, timeout) if pod.is_drained else timeout)

@@ -1,0 +1,75 @@
+"""The scale-downs of an agent's placements: who drains, and what the ReplicaSet's controller must know about it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from interlock.orchestration.rollout_decision import DesiredPlacement
+from interlock.orchestration.rollout_state import PlacementKey, RolloutRules
+from interlock.orchestration.scale_down import ScalablePod, ScaleDown, decide_scale_down
+from interlock.reconcile.observation import SeenPlacement
+from interlock.reconcile.rollout_status import RolloutRecord
+from interlock.reconcile.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class PodMark:
+    """A pod whose order of deletion must change.
+
+    Attributes:
+        name: Its name.
+        is_first: Whether the ReplicaSet's controller must delete it before the others. Else it is one of these.
+    """
+
+    name: str
+    is_first: bool
+
+
+def scale_down_of(
+    snapshot: Snapshot,
+    record: RolloutRecord,
+    desired: DesiredPlacement,
+    seen: Mapping[PlacementKey, SeenPlacement],
+    now: datetime,
+    *,
+    rules: RolloutRules,
+    is_stopped: bool,
+) -> ScaleDown:
+    """Return how many pods a placement has now, and which of them go.
+
+    A kill and an exhausted budget end pods immediately. Pods of an agent without a port for tasks, and those of a
+    placement that does not serve yet, have nothing under way. A placement that drains as a whole keeps its pods.
+
+    Args:
+        snapshot: The snapshot.
+        record: What the status records.
+        desired: What the rollout decided about the placement.
+        seen: What is seen of the recorded placements.
+        now: The time.
+        rules: What spec and policy say about the rollout.
+        is_stopped: Whether the agent is killed, or its budget is exhausted.
+    """
+    spec, known = snapshot.agent.spec, seen.get(desired.key)
+    wanted = spec.replicas_in(desired.stage.name)
+    if is_stopped:
+        return ScaleDown(0)
+    if known is None or spec.tasks is None or not (desired.is_serving or desired.is_draining):
+        return ScaleDown(wanted)
+    live = known.readiness.wanted
+    if desired.is_draining:
+        return ScaleDown(max(wanted, live))
+    return decide_scale_down(
+        record.scale_downs.get(desired.key, ()),
+        known.guards,
+        now,
+        wanted=wanted,
+        live=live,
+        timeout=rules.drain_timeout,
+        least=rules.least_drain,
+    )
+
+
+def marks_of(scale_down: ScaleDown, guards: Iterable[ScalablePod]) -> tuple[PodMark, ...]:
+    """Return the pods whose order of deletion must change, by what is chosen to go."""
+    going = {one.name for one in scale_down.pods}
+    return tuple(PodMark(one.name, one.name in going) for one in guards if one.is_marked != (one.name in going))
