@@ -308,3 +308,12 @@ def test_the_first_revision_waits_until_the_present_spec_of_its_binding_is_judge
     simulation.find_bindings(judged)
     simulation.run()
     assert set(workloads(simulation)) == {"staging 1"}
+
+
+def test_the_event_of_a_new_revision_says_what_it_changes() -> None:
+    simulation = a_served_agent()
+    simulation.apply(CHANGED)
+
+    [started] = [one for one in simulation.peek().events if one.reason == "RolloutStarted"]
+
+    assert started.message.endswith('starts in staging: agent.template.image: "example/agent:1" -> "example/agent:2"')

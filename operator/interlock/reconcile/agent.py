@@ -100,7 +100,8 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
         snapshot, record, revisions, decision, seen, now, rules=rules, is_killed=killed is not None
     )
     report = AgentReport(snapshot, revisions, killed, decision, placements, collisions=record.collisions, tests=tests)
-    return _result(report, _new_revisions(snapshot, record, revisions, decision), now)
+    events = rollout_history.notes_of(decision, record.facts.newest, revisions)
+    return replace(_result(report, _new_revisions(snapshot, record, revisions, decision), now), events=events)
 
 
 def _stages(agent: Agent, record: RolloutRecord) -> tuple[Stage, ...]:
@@ -168,7 +169,6 @@ def _result(report: AgentReport, new_revisions: tuple[Manifest, ...], now: datet
         requeue_at=min((time for time in times if time is not None), default=None),
         missing_ledgers=missing,
         new_revisions=new_revisions,
-        events=rollout_history.notes_of(report.decision),
         revisions=refs_of(report.facts),
         marks=tuple(mark for one in report.placements for mark in one.marks),
     )

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Final
 
 from interlock.api.agent import Agent
 from interlock.api.rollout_status import MAX_EVENTS, HistoryEntry, HistoryEvent
 from interlock.orchestration.rollout_decision import RolloutDecision, RolloutEvent, RolloutEventType
-from interlock.orchestration.rollout_state import StopReason
+from interlock.orchestration.rollout_state import RevisionRef, StopReason
 from interlock.reconcile.agent_events import EventNote, EventReason
+from interlock.reconcile.revisions import Revisions
+from interlock_contract.json_diff import diff_lines
 
 _STOPPED = {
     StopReason.ABORTED: HistoryEvent.ABORTED,
@@ -55,13 +58,33 @@ def _entries(decision: RolloutDecision, now: datetime) -> Iterator[HistoryEntry]
         )
 
 
-def notes_of(decision: RolloutDecision) -> tuple[EventNote, ...]:
+def notes_of(decision: RolloutDecision, before: RevisionRef | None, revisions: Revisions) -> tuple[EventNote, ...]:
     """Return the Events of what has happened in a decision, besides the stage that was entered.
 
     The start of the first revision is no news: nothing else serves, and its first stage has an Event of its own.
+
+    Args:
+        decision: The decision.
+        before: The newest revision until now.
+        revisions: The revisions of the agent.
     """
     told = (event for event in decision.events if not _is_first(event))
-    return tuple(note for event in told if (note := _note(event)) is not None)
+    return tuple(note for event in told if (note := _note(event, before, revisions)) is not None)
+
+
+MOST_CHANGES: Final = 8
+"""Most differences that the Event of a new revision names."""
+
+
+def _changes(event: RolloutEvent, before: RevisionRef | None, revisions: Revisions) -> str:
+    """Return what a new revision changes, for its Event; empty where one of both contents is not known."""
+    if before is None or event.ref is None or before.digest == event.ref.digest:
+        return ""
+    old, new = revisions.known.get(before.digest), revisions.known.get(event.ref.digest)
+    if old is None or new is None:
+        return ""
+    lines = diff_lines(old.data, new.data, max_lines=MOST_CHANGES)
+    return f": {'; '.join(lines)}" if lines else ""
 
 
 def _is_first(event: RolloutEvent) -> bool:
@@ -69,13 +92,17 @@ def _is_first(event: RolloutEvent) -> bool:
     return is_start and event.ref is not None and event.ref.number == 1
 
 
-def _note(event: RolloutEvent) -> EventNote | None:
+def _note(event: RolloutEvent, before: RevisionRef | None, revisions: Revisions) -> EventNote | None:
     name = event.ref.name if event.ref is not None else "unknown"
     by = f" by {event.by}" if event.by else ""
-    more = f": {event.message}" if event.message else ""
+    is_start = event.type is RolloutEventType.REVISION_STARTED
+    more = _changes(event, before, revisions) if is_start else f": {event.message}" if event.message else ""
     to = f" to stage {event.stage}" if event.stage else ""
     texts = {
-        RolloutEventType.REVISION_STARTED: (EventReason.ROLLOUT_STARTED, f"revision {name} starts in {event.stage}"),
+        RolloutEventType.REVISION_STARTED: (
+            EventReason.ROLLOUT_STARTED,
+            f"revision {name} starts in {event.stage}{more}",
+        ),
         RolloutEventType.REVISION_GOOD: (
             EventReason.REVISION_GOOD,
             f"revision {name} is good: it was Ready in its last stage, {event.stage}",
