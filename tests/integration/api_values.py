@@ -4,6 +4,7 @@ import itertools
 from typing import Any
 
 from tests.integration.kubectl import AGENT, BINDING, POLICY, edited
+from tests.integration.rollout_values import BAD_POLICY_ROLLOUTS, BAD_ROLLOUTS, GOOD_POLICY_ROLLOUTS, GOOD_ROLLOUTS
 from tests.integration.task_values import BAD_TASKS, GOOD_TASKS
 
 NO_NAME = "is not a name: write lower case letters, digits and dashes, such as crm or one-region"
@@ -48,9 +49,9 @@ def agent(**edits: Any) -> dict[str, Any]:
     return edited(AGENT, **edits)
 
 
-def staged(*stages: dict[str, Any], **more: Any) -> dict[str, Any]:
+def staged(*stages: dict[str, Any]) -> dict[str, Any]:
     """An agent with these stages, wide enough for the default policy's admission where that is installed."""
-    return agent(spec__environment=None, spec__rollout={"stages": list(stages), **more})
+    return agent(spec__environment=None, spec__rollout={"stages": list(stages)})
 
 
 def stage(name: str, environment: str, *values: str, **more: Any) -> dict[str, Any]:
@@ -354,19 +355,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (row(read=["r" * 64]), "Too long: may not be more than 63 bytes"),
     (row(read=[f"r{i}" for i in range(65)]), "must have at most 64 items"),
     (edited(POLICY, spec__dataAccess=[{"agents": ["a"], "source": "s"}] * 257), "must have at most 256 items"),
-    (edited(POLICY, spec__rollout={"minStaging": "7d"}), '"7d" is not a duration: write 168h, 90m or 1h30m'),
-    (edited(POLICY, spec__rollout={"minLimitedScope": "2 days"}), '"2 days" is not a duration'),
-    (edited(POLICY, spec__rollout={"requireLimitedScope": "no"}), 'must be of type boolean: "string"'),
-    (edited(POLICY, spec__rollout={"requireApproval": ["uat"]}), 'supported values: "development", "staging"'),
-    (edited(POLICY, spec__rollout={"maxConcurrent": "5 %"}), "neither a number of agents from 1 nor a percentage"),
-    (
-        edited(POLICY, spec__rollout={"maxDrainTimeout": "0s"}),
-        '"0s" is not a time to drain: write a duration between 1s',
-    ),
-    (edited(POLICY, spec__rollout={"maxDrainTimeout": "25h"}), '"25h" is not a time to drain'),
-    (staged(stage("a", "staging"), drainTimeout="1 m"), '"1 m" is not a time to drain'),
-    (staged(stage("a", "staging", replicas=-1)), "should be greater than or equal to 0"),
-    (staged(stage("a", "staging", replicas=101)), "should be less than or equal to 100"),
+    *((edited(POLICY, spec__rollout=value), message) for value, message in BAD_POLICY_ROLLOUTS),
+    *((agent(spec__environment=None, spec__rollout=value), message) for value, message in BAD_ROLLOUTS),
     (staged(stage("a", "staging", approval="Optional")), 'supported values: "Required"'),
     (edited(POLICY, spec=None), "spec: Required value"),
     # Of an MCPBinding.
@@ -657,9 +647,9 @@ GOOD = [
     edited(POLICY, metadata__name="p2", spec={}),
     edited(POLICY, metadata__name="p2", spec__rollout={"minStaging": "0s", "requireLimitedScope": False}),
     edited(POLICY, metadata__name="p2", spec__rollout={"requireApproval": ["staging"], "maxConcurrent": 5}),
-    edited(POLICY, metadata__name="p2", spec__rollout={"maxDrainTimeout": "24h"}),
+    *(edited(POLICY, metadata__name="p2", spec__rollout=value) for value in GOOD_POLICY_ROLLOUTS),
+    *(agent(spec__environment=None, spec__rollout=value) for value in GOOD_ROLLOUTS),
     staged(stage("a", "staging", approval="Required")),
-    staged(stage("a", "staging", replicas=0), stage("b", "staging", replicas=100), drainTimeout="1s"),
     edited(
         POLICY,
         metadata__name="p2",

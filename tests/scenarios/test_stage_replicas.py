@@ -85,8 +85,8 @@ def test_a_last_stage_without_pods_leaves_the_work_to_the_stage_before() -> None
     simulation.run()
 
     assert [(one.stage, one.wanted) for one in simulation.status.placements] == [("everywhere", 0), ("staging", 2)]
-    assert "has no pods in stage everywhere because replicas of stage everywhere is 0" in (
-        simulation.condition(ConditionType.READY).message
+    assert simulation.condition(ConditionType.PROGRESSING).message.endswith(
+        "is in stage everywhere: it has no pods because replicas of stage everywhere is 0"
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from interlock.api.markers import Rule, cel_sentence, kube
-from interlock.api.messages import DRAIN_TIMEOUT_INVALID, format_message, plain, quoted
+from interlock.api.messages import DRAIN_TIMEOUT_INVALID, HISTORY_AGE_INVALID, format_message, plain, quoted
 from interlock.api.shared_types import parse_duration
 from interlock.api.text import SELF
 
@@ -43,3 +43,7 @@ def bounded_duration(least: str, most: str, template: str) -> tuple[Rule, AfterV
 _DRAIN_RULE, _check_drain = bounded_duration("1s", "24h", DRAIN_TIMEOUT_INVALID)
 DrainTimeout = Annotated[str, Field(max_length=32, json_schema_extra=kube(_DRAIN_RULE)), _check_drain]
 """How long pods that must go may finish their tasks."""
+
+_AGE_RULE, _check_age = bounded_duration("1h", "87600h", HISTORY_AGE_INVALID)
+HistoryAge = Annotated[str, Field(max_length=32, json_schema_extra=kube(_AGE_RULE)), _check_age]
+"""How old the revisions of a history become."""

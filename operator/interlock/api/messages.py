@@ -105,6 +105,7 @@ DRAIN_TIMEOUT_RAISED = (
     "spec.rollout.drainTimeout: {timeout} is above the {limit} of AgentPolicy {policy}: lower it, or raise "
     "spec.rollout.maxDrainTimeout there"
 )
+HISTORY_AGE_INVALID = "{text} is not an age of revisions: write a duration between 1h and 87600h, such as 8760h"
 METRIC_BOUNDS_EMPTY = "a metric needs min or max: write at least one of them"
 TEST_DEADLINE = "{text} is not a deadline of a test: write a duration between 1s and 24h, such as 10m"
 

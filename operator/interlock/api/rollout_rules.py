@@ -2,10 +2,22 @@
 
 from pydantic import Field
 
-from interlock.api.durations import DrainTimeout
+from interlock.api.durations import DrainTimeout, HistoryAge
 from interlock.api.gates import GateLimits
+from interlock.api.markers import kube
+from interlock.api.rollout_status import MAX_PASSED
 from interlock.api.shared_types import ApiModel, CountOrPercent, EnvironmentClass
 from interlock.api.text import Duration
+
+
+class RevisionHistory(ApiModel):
+    """How many revisions of an Agent are kept, and for how long. The newest and those that run stay in any case."""
+
+    count: int = Field(default=10, ge=1, le=MAX_PASSED, json_schema_extra=kube(format="int32", default=10))
+    """How many that were good a rollback can name, and how many of the newest are stored."""
+
+    max_age: HistoryAge | None = None
+    """How old others become, by when they began; absent for no bound. They are deleted when a revision begins."""
 
 
 class RolloutMinimums(ApiModel):
@@ -32,3 +44,6 @@ class RolloutMinimums(ApiModel):
 
     max_drain_timeout: DrainTimeout = "5m"
     """Longest drainTimeout of an Agent."""
+
+    history: RevisionHistory = Field(default_factory=RevisionHistory)
+    """How many revisions of an Agent are kept, and for how long."""

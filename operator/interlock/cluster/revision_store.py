@@ -8,7 +8,7 @@ import logging
 import zlib
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from interlock.api.agent import Agent
@@ -107,7 +107,16 @@ class RevisionStore:
         """Return the highest number of an Agent's revisions, 0 if it has none."""
         return max((one.number for one, _ in await self._list(agent)), default=0)
 
-    async def prune(self, agent: Agent, needed: Collection[int], now: datetime, *, count: int) -> None:
+    async def prune(
+        self,
+        agent: Agent,
+        needed: Collection[int],
+        now: datetime,
+        *,
+        count: int,
+        max_age: timedelta | None = None,
+        passed: Collection[int] = (),
+    ) -> frozenset[int]:
         """Delete the revisions that the history no longer keeps. A failure is logged: the next revision tries again.
 
         Args:
@@ -115,14 +124,23 @@ class RevisionStore:
             needed: The numbers of revisions that stay in any case.
             now: The time.
             count: How many of the newest are kept.
+            max_age: How long others are kept; None for no bound.
+            passed: The numbers of revisions that a rollback can name, and that stay until they are too old.
+
+        Returns:
+            The numbers of those that were deleted.
         """
+        deleted: set[int] = set()
         try:
             found = {one.number: (one, uid) for one, uid in await self._list(agent)}
-            for surplus in surplus_revisions((one for one, _ in found.values()), needed, now, count=count):
+            stored = [one for one, _ in found.values()]
+            for surplus in surplus_revisions(stored, needed, now, count=count, max_age=max_age, passed=passed):
                 path = RESOURCE.path(agent.metadata.namespace, f"{agent.metadata.name}-{surplus.name}")
                 await self._client.delete(path, {"preconditions": {"uid": found[surplus.number][1]}})
+                deleted.add(surplus.number)
         except (ApiError, *UNREACHABLE) as error:
             _log.warning("revisions of an agent were not deleted: %s", because(error))
+        return frozenset(deleted)
 
     async def _list(self, agent: Agent) -> list[tuple[StoredRevision, str]]:
         """Return an Agent's revisions without their contents, each with its uid."""

@@ -166,7 +166,8 @@ _GROUPS: Final[tuple[tuple[FieldClass, str, str], ...]] = (
         """AgentPolicy.spec
         environments[].name environments[].class rollout.minStaging rollout.minLimitedScope
         rollout.requireLimitedScope rollout.requireApproval rollout.maxConcurrent
-        rollout.maxDrainTimeout rollout.gates.minTasks rollout.gates.minCalls rollout.gates.maxErrorPercent
+        rollout.maxDrainTimeout rollout.history.count rollout.history.maxAge
+        rollout.gates.minTasks rollout.gates.minCalls rollout.gates.maxErrorPercent
         rollout.gates.maxP95Latency rollout.gates.maxDeniedPercent rollout.gates.maxCostPerTask rollout.gates.onBreach
         """,
     ),

@@ -55,7 +55,6 @@ class ReconcileResult:
         missing_revisions: The revisions that must be read first. Then the result has nothing else.
         new_revisions: The ControllerRevisions that must exist before the status names their revisions.
         events: What has happened to the rollout, which the status alone does not tell.
-        revisions: The revisions that the status names.
         ended_tests: The Jobs of tests whose pods must be read first. Then the result has nothing else.
         marks: The pods whose order of deletion must change before a Deployment asks for fewer of them.
     """
@@ -69,7 +68,6 @@ class ReconcileResult:
     missing_revisions: tuple[MissingRevision, ...] = ()
     new_revisions: tuple[Manifest, ...] = ()
     events: tuple[EventNote, ...] = ()
-    revisions: tuple[RevisionRef, ...] = ()
     ended_tests: tuple[str, ...] = ()
     marks: tuple[PodMark, ...] = ()
 
@@ -127,6 +125,7 @@ def _rules(snapshot: Snapshot, record: RolloutRecord) -> RolloutRules:
         gated=gated_stages(snapshot.agent, policy),
         on_breach=on_breach(snapshot.agent, policy, record.facts),
         drain_timeout=drain_timeout_of(snapshot.agent, policy),
+        history=policy.spec.rollout.history.count,
         class_of=policy.spec.class_of,
         hold_before=functools.partial(hold_before, snapshot.agent, policy),
     )
@@ -169,7 +168,6 @@ def _result(report: AgentReport, new_revisions: tuple[Manifest, ...], now: datet
         requeue_at=min((time for time in times if time is not None), default=None),
         missing_ledgers=missing,
         new_revisions=new_revisions,
-        revisions=refs_of(report.facts),
         marks=tuple(mark for one in report.placements for mark in one.marks),
     )
 

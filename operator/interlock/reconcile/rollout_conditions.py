@@ -107,7 +107,11 @@ def progressing_finding(report: AgentReport) -> Finding:
         return Finding(_PROGRESSING, "False", reason, refusal.message if refusal is not None else "nothing runs")
     where = f"in stage {facts.stage.stage.name}" if facts.stage is not None else "before its first stage"
     follows = f"; {progress.following.name} is next" if progress.following is not None else ""
-    held = f": {progress.message}" if progress.message else ""
+    current = report.find(facts.key)
+    why = progress.message
+    if current is not None and current.wanted == 0 and report.killed is None:
+        why = f"it has no pods because {current.why_no_pods}"
+    held = f": {why}" if why else ""
     reason = _UNDER_WAY.get(progress.state, AgentReason.NEW_REVISION_STARTING)
     message = f"revision {facts.newest.name} is {where}{follows}{held}"
     return Finding(_PROGRESSING, "True", reason, message)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
 
 from interlock.api.agent import Agent
+from interlock.api.shared_types import parse_duration
 from interlock.cluster.applier import Applier, ApplyFailed
 from interlock.cluster.ended_counts import add_up_counts
 from interlock.cluster.pods_of_tests import read_test_pods
@@ -20,9 +20,6 @@ from interlock_contract.names import ROLLOUT_COMMANDS
 from interlock_kube.client import KubeClient
 from interlock_kube.installed_policies import InstalledPolicies
 from interlock_kube.resource_types import Key
-
-HISTORY: Final = 10
-"""How many revisions of an agent are kept."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +130,27 @@ class AgentDecider:
                 await self._revisions.create(snapshot.agent, result.new_revisions)
             except ApplyFailed as failure:
                 return Decided(snapshot, result, failure, is_unrecorded=True)
-            needed = {one.number for one in result.revisions}
-            await self._revisions.prune(snapshot.agent, needed, now, count=HISTORY)
+            result = await self._without_old(snapshot, result, now)
         return Decided(snapshot, result)
+
+    async def _without_old(self, snapshot: Snapshot, result: ReconcileResult, now: datetime) -> ReconcileResult:
+        """Delete the revisions that the history no longer keeps; return the result without those that were passed."""
+        rollout = result.status.rollout
+        if snapshot.policy is None or rollout is None:
+            return result
+        history = snapshot.policy.spec.rollout.history
+        running = {one.number for one in (rollout.newest, rollout.good, *rollout.leaving) if one is not None}
+        deleted = await self._revisions.prune(
+            snapshot.agent,
+            running,
+            now,
+            count=history.count,
+            max_age=parse_duration(history.max_age) if history.max_age is not None else None,
+            passed={one.number for one in rollout.passed},
+        )
+        kept = tuple(one for one in rollout.passed if one.number not in deleted)
+        status = result.status.model_copy(update={"rollout": rollout.model_copy(update={"passed": kept})})
+        return replace(result, status=status)
 
     async def _are_commands_checked(self, agent: Agent) -> bool:
         stands = any(name in agent.metadata.annotations for name in ROLLOUT_COMMANDS)

@@ -7,14 +7,13 @@ import pytest
 
 from interlock.cluster.applier import IN_FLIGHT, Applier, ApplyFailed
 from interlock.cluster.child_cache import ChildCache
-from interlock.deployment.names import DELETED_FIRST, POD_DELETION_COST, ChildKey, Manifest, key_of
+from interlock.deployment.names import ChildKey, Manifest, key_of
 from interlock.deployment.ownership import AppliedObject
 from interlock.deployment.plan import WritePlan, desired_children, plan_children, unrestored
-from interlock.reconcile.scale_downs import PodMark
 from interlock_contract.names import AGENT_LABEL
 from interlock_kube.client import ApiError
 from interlock_kube.reconcile_loop import Cause, cause_of
-from interlock_kube.resource_types import BY_KIND, POD
+from interlock_kube.resource_types import BY_KIND
 from tests.requirements import requirement
 from tests.support.builders import a_placement, an_agent
 from tests.support.fake_client import FakeClient
@@ -685,25 +684,3 @@ async def test_a_webhook_that_changes_what_is_written_is_named_with_the_member(
 
 
 NEVER = AppliedObject("an earlier uid", "")
-
-
-async def test_pods_are_marked_so_that_the_controller_deletes_them_first_and_one_that_is_gone_needs_no_mark(
-    cluster: Cluster,
-) -> None:
-    paths = [POD.path("agents", name) for name in ("a", "b", "gone")]
-    for path, notes in zip(paths[:2], ({}, {POD_DELETION_COST: DELETED_FIRST}), strict=True):
-        cluster.client.put(path, {"kind": "Pod", "metadata": {"annotations": notes}})
-
-    await cluster.applier.mark_pods(
-        "agents", [PodMark("a", is_first=True), PodMark("b", is_first=False), PodMark("gone", is_first=True)]
-    )
-
-    found = [cluster.client.objects[path]["metadata"]["annotations"] for path in paths[:2]]
-    assert found == [{POD_DELETION_COST: DELETED_FIRST}, {}]
-
-
-async def test_a_mark_that_is_refused_names_its_pod(cluster: Cluster) -> None:
-    cluster.client.refuse("PATCH", POD.path("agents", "a"), status=403)
-
-    with pytest.raises(ApplyFailed, match="Pod a cannot be marked for deletion"):
-        await cluster.applier.mark_pods("agents", [PodMark("a", is_first=True)])

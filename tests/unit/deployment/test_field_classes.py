@@ -89,9 +89,10 @@ def everything(*, ca: int) -> Objects:
         .with_template(command=["run"], args=["x"], env=[{"name": "A", "value": "b"}], resources=AMOUNTS)
         .with_stages(
             a_stage("eu", scope={"region": ["eu"]}, lasting="1h")
-            | {"approval": "Required", "gates": GATES | METRICS, "tests": [TEST]},
+            | {"replicas": 2, "approval": "Required", "gates": GATES | METRICS, "tests": [TEST]},
             a_stage("all"),
             maxRestarts=3,
+            drainTimeout="1h",
         )
         .labelled(team="support")
     )
@@ -122,6 +123,7 @@ def everything(*, ca: int) -> Objects:
         .notifying("ops", signingKeyFrom=KEY, caFrom=CA[ca])
         .requiring(
             maxConcurrent="5%",
+            history={"maxAge": "1h"},
             minStaging="0s",
             minLimitedScope="0s",
             requireLimitedScope=False,

@@ -160,3 +160,11 @@ def test_the_newest_stays_with_any_bounds() -> None:
 def test_revisions_go_by_age_too() -> None:
     found = surplus_revisions([revision(1, 9), revision(2, 5), revision(3, 8)], (), NOW, count=9, max_age=timedelta(7))
     assert [one.number for one in found] == [1]
+
+
+def test_a_revision_that_a_rollback_can_name_stays_however_many_are_newer_and_not_longer_than_its_time() -> None:
+    stored = [revision(1, 9), revision(2, 5), revision(3, 1), revision(4, 0)]
+
+    assert [one.number for one in surplus_revisions(stored, (), NOW, count=1, passed={1, 2})] == [3]
+    found = surplus_revisions(stored, (), NOW, count=1, max_age=timedelta(7), passed={1, 2})
+    assert [one.number for one in found] == [1, 3]

@@ -114,6 +114,7 @@ def surplus_revisions(
     *,
     count: int,
     max_age: timedelta | None = None,
+    passed: Collection[int] = (),
 ) -> tuple[StoredRevision, ...]:
     """Return the revisions that the history no longer keeps, the oldest first.
 
@@ -123,6 +124,7 @@ def surplus_revisions(
         now: The time.
         count: How many of the newest are kept.
         max_age: How long others are kept; None for no bound.
+        passed: The numbers of revisions that a rollback can name. They stay, however many are newer.
     """
     newest_first = sorted(stored, key=lambda one: one.number, reverse=True)
     surplus = [
@@ -130,6 +132,6 @@ def surplus_revisions(
         for place, one in enumerate(newest_first)
         if place > 0
         and one.number not in needed
-        and (place >= count or (max_age is not None and now - one.created_at > max_age))
+        and ((place >= count and one.number not in passed) or (max_age is not None and now - one.created_at > max_age))
     ]
     return tuple(reversed(surplus))
