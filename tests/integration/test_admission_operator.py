@@ -30,7 +30,7 @@ from interlock_contract.revisions import RevisionNotes
 from tests.integration.attacks import KINDS, workload
 from tests.integration.callers import APPLY, MERGE, STRATEGIC, Caller, Json, Reply, path_of
 from tests.integration.kubectl import AGENT, POLICY, ROOT, Cluster, Kubectl, edited
-from tests.integration.operator_writes import AN_OWNER, FOUND, MARKS, OBJECTS, OWNER, WORKLOADS, Change, pod_of
+from tests.integration.operator_writes import AN_OWNER, COST, FOUND, MARKS, OBJECTS, OWNER, WORKLOADS, Change, pod_of
 from tests.integration.protected import (
     AGENT_ACCOUNT,
     AGENT_NAME,
@@ -122,7 +122,7 @@ def test_the_operator_changes_nothing_of_a_pod_but_when_it_goes(
     place: Place, change: Json, *, is_allowed: bool
 ) -> None:
     at, name = place.at, f"marked-{uuid4().hex[:8]}"
-    notes = {"example.com/of-others": "x"}
+    notes = {"example.com/of-others": "x", COST: "0"}
     pod = edited(A_POD, metadata__name=name, metadata__annotations=notes)
     pod["metadata"]["labels"] = {"interlock.dev/agent": AGENT_NAME, "app.kubernetes.io/managed-by": "interlock"}
     at.admin.must("POST", at.path("pods"), pod)

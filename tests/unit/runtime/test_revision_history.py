@@ -1,0 +1,43 @@
+"""The history of an agent's revisions: those that are too old are deleted when a revision begins."""
+
+import pytest
+
+from interlock_contract.clock import write_time
+from tests.support.builders import NOW, a_policy, hours
+from tests.unit.runtime.test_agent_reconciler import PATH, STAGED, Operator, a_ready_agent
+
+LAX = {"minStaging": "0s", "minLimitedScope": "0s", "requireLimitedScope": False}
+
+
+async def roll_out(operator: Operator, image: str) -> None:
+    operator.apply(STAGED.with_template(image=image))
+    await operator.converge()
+    operator.now += hours(1)
+    await operator.converge()
+
+
+def passed(operator: Operator) -> list[int]:
+    return [one["number"] for one in operator.client.objects[PATH]["status"]["rollout"]["passed"]]
+
+
+def stored(operator: Operator) -> list[int]:
+    names = (one["metadata"]["name"] for one in operator.client.of_kind("ControllerRevision").values())
+    return sorted(int(name.split("-")[1]) for name in names)
+
+
+@pytest.mark.parametrize(("history", "kept"), [({}, [1, 2, 3]), ({"maxAge": "2h"}, [2, 3])], ids=["no bound", "2 h"])
+async def test_a_revision_that_is_too_old_is_deleted_and_is_no_target_of_a_rollback(
+    history: dict[str, str], kept: list[int]
+) -> None:
+    operator = await a_ready_agent()
+    operator.resources.put_policy(a_policy().requiring(**LAX, history=history).to_kubernetes())
+    operator.now += hours(1)
+    await operator.converge()
+    await roll_out(operator, "example/agent:2")
+    for path in operator.client.of_kind("ControllerRevision"):
+        age = 9 if "-1-" in path else 1
+        operator.client.add_foreign(path, {"metadata": {"creationTimestamp": write_time(NOW - hours(age))}})
+
+    await roll_out(operator, "example/agent:3")
+
+    assert (stored(operator), passed(operator)) == (kept, kept)
