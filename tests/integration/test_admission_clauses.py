@@ -101,6 +101,7 @@ SAME: dict[str, str] = {
     "operator-objects: validation 10: variables.kind": "other kinds have no type",
     "operator-objects: variable name: variables.keepsContent": ERROR,
     "operator-objects: variable agent: variables.owners.size()": ERROR,
+    "operator-objects: variable isOfPod: request.operation": ERROR,
     "operator-objects: variable binding": UNREAD,
     "operator-objects: variable wasOurs: o.kind in": "no other kind of the group owns objects",
     "operator-objects: variable policy": UNREAD,

@@ -30,7 +30,7 @@ async def test_a_revision_that_is_too_old_is_deleted_and_is_no_target_of_a_rollb
     history: dict[str, str], kept: list[int]
 ) -> None:
     operator = await a_ready_agent()
-    operator.resources.put_policy(a_policy().requiring(**LAX, history=history).to_kubernetes())
+    operator.resources.put_policy(a_policy().requiring(**LAX, history=history).at_version(2).to_kubernetes())
     operator.now += hours(1)
     await operator.converge()
     await roll_out(operator, "example/agent:2")
