@@ -36,3 +36,10 @@ GOOD_POLICY_ROLLOUTS: list[dict[str, Any]] = [
     {"maxDrainTimeout": "24h", "history": {"maxAge": "87600h", "count": 64}},
     {"maxDrainTimeout": "1s", "history": {"maxAge": "1h", "count": 1}},
 ]
+
+DRAIN_TIMES: dict[str, tuple[dict[str, Any], str]] = {
+    "a time to drain above the policy's": ({"maxDrainTimeout": "90s"}, "2m"),
+    "a time to drain above the default of the policy": ({}, "301s"),
+    "a time to drain within the policy's": ({"maxDrainTimeout": "90s"}, "1m30s"),
+}
+"""The policy's rules for rollouts, and the drainTimeout of an Agent under it."""

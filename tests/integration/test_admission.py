@@ -22,6 +22,7 @@ from interlock.api.refusals import (
 )
 from interlock.orchestration.gate_limits import gate_refusals
 from tests.integration.kubectl import AGENT, BINDING, POLICY, ROOT, Answer, Api, Cluster, Kubectl, edited, eventually
+from tests.integration.rollout_values import DRAIN_TIMES
 from tests.requirements import requirement
 from tests.support.admission import is_unsettled
 
@@ -190,18 +191,10 @@ BOTH_ANSWER = {
         policy(minStaging="0s", requireLimitedScope=False, gates=GATES),
         edited(agent(stage("s", "staging") | {"gates": GATES}, stage("p", "production")), spec__tasks={"port": 8080}),
     ),
-    "a time to drain above the policy's": (
-        policy(maxDrainTimeout="90s"),
-        edited(agent(stage("s", "staging")), spec__rollout__drainTimeout="2m"),
-    ),
-    "a time to drain above the default of the policy": (
-        policy(),
-        edited(agent(stage("s", "staging")), spec__rollout__drainTimeout="301s"),
-    ),
-    "a time to drain within the policy's": (
-        policy(maxDrainTimeout="90s"),
-        edited(agent(stage("s", "staging")), spec__rollout__drainTimeout="1m30s"),
-    ),
+    **{
+        name: (policy(**minimums), edited(agent(stage("s", "staging")), spec__rollout__drainTimeout=timeout))
+        for name, (minimums, timeout) in DRAIN_TIMES.items()
+    },
     "staging not required": (policy(minStaging="0s"), agent(*STAGED[1:])),
     "no limited scope": (policy(), agent(STAGED[0], STAGED[2])),
     "limited scope not required": (policy(requireLimitedScope=False), agent(STAGED[0], STAGED[2])),
