@@ -1,10 +1,10 @@
 """Who serves: the hand-over of work between the placements of a rollout, and how those that no longer serve end."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from interlock.orchestration.rollout_context import Context, scope_of
-from interlock.orchestration.rollout_state import MAX_PLACEMENTS, LeavingPlacement, RolloutFacts
+from interlock.orchestration.rollout_state import MAX_PLACEMENTS, LeavingPlacement, PlacementKey, RolloutFacts
 from interlock.orchestration.scopes import covers
 
 MAX_LEAVING = MAX_PLACEMENTS - 2
@@ -22,7 +22,8 @@ def hand_over(facts: RolloutFacts, context: Context) -> RolloutFacts:
                             2/everywhere serving                           both are drained
     """
     handed = _serve_good(_serve_newest(facts, context), context)
-    leaving = (left for one in handed.leaving if (left := _left(one, handed, facts, context)) is not None)
+    servers = _servers_of(handed, context)
+    leaving = (left for one in handed.leaving if (left := _left(one, handed, facts, servers, context)) is not None)
     # The one that serves is kept before those that drain, of which the newest are kept.
     bounded = sorted(leaving, key=lambda one: one.draining_since is not None)[:MAX_LEAVING]
     return replace(handed, leaving=tuple(bounded))
@@ -91,8 +92,23 @@ def _holds_rest(one: LeavingPlacement, facts: RolloutFacts, context: Context) ->
     )
 
 
+def _servers_of(facts: RolloutFacts, context: Context) -> tuple[PlacementKey, ...]:
+    """Return which placements on their way out serve: one at most for the newest revision, and one for the good one.
+
+    An edited status may name more of them.
+    """
+    predecessors = (one.key for one in facts.leaving if _is_predecessor(one, facts, context))
+    holders = (one.key for one in facts.leaving if _holds_rest(one, facts, context))
+    found = (next(predecessors, None), next(holders, None))
+    return tuple(key for key in found if key is not None)
+
+
 def _left(
-    one: LeavingPlacement, facts: RolloutFacts, before: RolloutFacts, context: Context
+    one: LeavingPlacement,
+    facts: RolloutFacts,
+    before: RolloutFacts,
+    servers: Collection[PlacementKey],
+    context: Context,
 ) -> LeavingPlacement | None:
     """Return a placement on its way out as it is now, None once nothing of it is wanted.
 
@@ -100,6 +116,7 @@ def _left(
         one: The placement.
         facts: The facts after the hand-over.
         before: The facts before it.
+        servers: The placements on their way out that serve.
         context: All else.
     """
     if not context.seen.is_running or not context.is_allowed(one.ref.digest):
@@ -109,7 +126,7 @@ def _left(
     ):
         return None  # it is wanted again
     if one.draining_since is None:
-        if _is_predecessor(one, facts, context) or _holds_rest(one, facts, context):
+        if one.key in servers:
             return one
         one = replace(one, draining_since=context.now, excluded=context.exclusions(before, one.key, one.stage))
     return None if _is_drained(one, context) else one

@@ -168,3 +168,10 @@ def test_a_stage_that_no_spec_has_gives_no_scope_while_nothing_may_begin(mid_way
     mid_way.wanted = digest("c")
     edit_stage(mid_way, stage=STAGES[1].model_copy(update={"scope": None}))
     assert mid_way.placements == {"1/everywhere": "serving"}
+
+
+def test_of_two_placements_that_serve_for_the_good_one_until_it_is_ready_the_second_drains() -> None:
+    agent = StagedAgent(STAGES, rules()).roll_out("a").roll_out("b")
+    edit_stage(agent, stage=stages(a_stage("moon", "production"))[0])
+    agent.command(rollback=name(1, "a"))
+    assert agent.who_serves() in (["2/everywhere"], ["3/everywhere"], ["4/everywhere"])
