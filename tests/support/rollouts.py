@@ -83,6 +83,7 @@ class StagedAgent:
         broken: Digests of the revisions whose pods never become Ready.
         forbidden: Digests of the revisions that today's policy does not allow.
         waits: Why a new revision must wait.
+        unstored: Why no run of a revision can be stored.
         blocked: Why no stage may be entered.
         pods: The pods by placement.
         decision: The last decision.
@@ -99,6 +100,7 @@ class StagedAgent:
     broken: set[str] = field(default_factory=set)
     forbidden: set[str] = field(default_factory=set)
     waits: str = ""
+    unstored: str = ""
     blocked: str = ""
     commands: RolloutCommands = field(default_factory=RolloutCommands)
     pods: dict[PlacementKey, Pods] = field(default_factory=dict)
@@ -201,6 +203,7 @@ class StagedAgent:
             placements={key: pods.seen(recorded if key == facts.key else None) for key, pods in self.pods.items()},
             gates=report,
             may_start=self.waits,
+            may_number=self.unstored,
             may_enter=self.blocked,
             allowed=frozenset(known - self.forbidden),
         )

@@ -1,11 +1,13 @@
 """What commands do to a rollout. Each names the run of a revision that it is about, and is void for any other.
 
 An abort, retry or rollback is looked at once, when it appears. It is carried out then, or void for as long as it
-stands. So a command that was void does nothing later by surprise. A pause holds while it stands, and a promote is an
+stands. So a command that was void does nothing later by surprise. A retry or rollback whose run cannot be stored yet is
+looked at once it can. A pause holds while it stands, and a promote is an
 approval that is recorded until its stage is entered.
 """
 
 from dataclasses import replace
+from typing import Final
 
 from interlock.api.agent import Stage
 from interlock.orchestration.rollout_context import Context, become_good, leave
@@ -24,11 +26,13 @@ from interlock.orchestration.soak import StageFacts, identity
 
 MAX_APPROVALS = 16
 """Most approvals that are recorded: as many as there are stages."""
+_NUMBERED: Final = ("rollback", "retry")
+"""The commands that begin a run of a revision."""
 
 
 def apply_commands(facts: RolloutFacts, context: Context) -> tuple[RolloutFacts, tuple[VoidCommand, ...]]:
     """Return the facts after all commands, and those that have no effect."""
-    void = []
+    void, postponed = [], list[str]()
     standing = context.commands
     looked_at = facts.looked_at
     for verb, command, carry_out in (
@@ -38,12 +42,15 @@ def apply_commands(facts: RolloutFacts, context: Context) -> tuple[RolloutFacts,
     ):
         if command is None or _text(verb, command) in looked_at:
             continue
+        if verb in _NUMBERED and context.seen.may_number:
+            postponed.append(_text(verb, command))
+            continue
         outcome = carry_out(facts, command, context)
         if isinstance(outcome, str):
             void.append(VoidCommand(verb, command, outcome))
         else:
             facts = outcome
-    facts = replace(facts, looked_at=_commands_now(context))
+    facts = replace(facts, looked_at=tuple(one for one in _commands_now(context) if one not in postponed))
     if standing.promote is not None:
         outcome = _promote(facts, standing.promote, context)
         if isinstance(outcome, str):

@@ -79,14 +79,16 @@ def _describe(facts: RolloutFacts, context: Context) -> tuple[RolloutFacts, str]
     if wanted is None:
         return facts, ""
     if newest is None or newest.digest != wanted:
-        if context.seen.may_start:
-            return facts, context.seen.may_start
-        return begin(facts, wanted, context), ""
+        waiting = context.seen.may_number or context.seen.may_start
+        return (facts, waiting) if waiting else (begin(facts, wanted, context), "")
     if facts.stopped is not None:
         return facts, ""
     if facts.stage is None:
         return start(facts, context), ""
-    return (begin(facts, wanted, context) if context.index_of(facts) is None else facts), ""
+    if context.index_of(facts) is not None:
+        return facts, ""
+    waiting = context.seen.may_number
+    return (facts, waiting) if waiting else (begin(facts, wanted, context), "")
 
 
 def _next_at(facts: RolloutFacts, progress: RolloutProgress, context: Context) -> datetime | None:

@@ -252,6 +252,8 @@ class RolloutObservation:
         max_restarts: How often the agent's container may end by itself before a soak starts again.
         gates: The verdict about the newest revision's current stage.
         may_start: Why a new revision must wait, such as a policy's `maxConcurrent`. Empty if it need not.
+        may_number: Why no run of a revision may begin, since it cannot be stored. Empty if one may. A stage is entered,
+            and a revision stopped, nevertheless.
         may_enter: Why no stage may be entered now, such as a kill controller that is away. Empty if one may.
         allowed: Digests of the revisions that today's policy and bindings allow to run, besides the wanted one. A
             revision that is not among them does not run, and cannot be rolled back to.
@@ -263,6 +265,7 @@ class RolloutObservation:
     max_restarts: int = 0
     gates: GateReport | None = None
     may_start: str = ""
+    may_number: str = ""
     may_enter: str = ""
     allowed: frozenset[str] = frozenset()
 

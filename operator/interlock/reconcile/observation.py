@@ -72,6 +72,7 @@ def observe(
         gates=judge(snapshot, record.facts, current.seen.counts, tests) if current is not None else None,
         max_restarts=spec.rollout.max_restarts if spec.rollout else 0,
         may_start=revisions.waiting,
+        may_number=snapshot.may_number,
         may_enter="" if snapshot.starts_pods else "no new pod starts while the kill controller is away",
         allowed=revisions.allowed,
     )

@@ -81,6 +81,7 @@ class Snapshot:
         commands: The commands about the rollout that stand on the Agent.
         may_start: Why a rollout that the policy or a binding begins must wait for those of other agents; empty if it
             need not.
+        may_number: Why no run of a revision may begin, since it cannot be stored; empty if one may.
         are_authors_checked: Whether the API server checks who is named as the author of a spec.
         last_number: The highest number of its stored revisions, if its status does not say so.
         metrics: The results of the queries of its current stage's gates, by their names. A missing one is not known.
@@ -105,6 +106,7 @@ class Snapshot:
     lost_revisions: Mapping[str, str] = field(default_factory=dict)
     commands: RolloutCommands = field(default_factory=RolloutCommands)
     may_start: str = ""
+    may_number: str = ""
     are_authors_checked: bool = False
     last_number: int = 0
     metrics: Mapping[str, MetricResult] = field(default_factory=dict)

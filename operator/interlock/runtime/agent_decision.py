@@ -29,14 +29,14 @@ class Decided:
     Attributes:
         snapshot: The snapshot.
         result: What has to be done.
-        failure: What keeps it from being done; None if nothing does.
-        is_unrecorded: Its revisions could not be stored, so that the status must not name them.
+        failure: What could not be created that it rests on; None if nothing. The result does without: new pods wait
+            for their ledgers, and a revision that is not stored does not begin. What runs becomes narrower, or ends,
+            nevertheless.
     """
 
     snapshot: Snapshot
     result: ReconcileResult
     failure: ApplyFailed | None = None
-    is_unrecorded: bool = False
 
 
 class AgentDecider:
@@ -122,14 +122,14 @@ class AgentDecider:
             try:
                 await self._applier.create_ledgers(key[0], result.missing_ledgers, addressee_of(snapshot.agent))
             except ApplyFailed as failure:
-                return Decided(snapshot, result, failure, is_unrecorded=bool(result.new_revisions))
+                return self._without_new_revisions(key, Decided(snapshot, result, failure), turn, now)
             snapshot = self._reader.read(key, turn) or snapshot
             result = self._reconcile(key, snapshot, now)
         if result.new_revisions:
             try:
                 await self._revisions.create(snapshot.agent, result.new_revisions)
             except ApplyFailed as failure:
-                return Decided(snapshot, result, failure, is_unrecorded=True)
+                return self._without_new_revisions(key, Decided(snapshot, result, failure), turn, now)
             result = await self._without_old(snapshot, result, now)
         return Decided(snapshot, result)
 
@@ -151,6 +151,13 @@ class AgentDecider:
         kept = tuple(one for one in rollout.passed if one.number not in deleted)
         status = result.status.model_copy(update={"rollout": rollout.model_copy(update={"passed": kept})})
         return replace(result, status=status)
+
+    def _without_new_revisions(self, key: Key, decided: Decided, turn: Turn, now: datetime) -> Decided:
+        """Return what has to be done while no new revision can be stored. The status names none that is not stored."""
+        if not decided.result.new_revisions:
+            return decided
+        snapshot = self._reader.read(key, replace(turn, may_number=str(decided.failure))) or decided.snapshot
+        return Decided(snapshot, self._reconcile(key, snapshot, now), decided.failure)
 
     async def _are_commands_checked(self, agent: Agent) -> bool:
         stands = any(name in agent.metadata.annotations for name in ROLLOUT_COMMANDS)

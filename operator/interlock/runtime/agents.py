@@ -119,13 +119,8 @@ class AgentReconciler:
         for binding, seen_at in drifts_of(snapshot.children, snapshot.bindings, now).items():
             self._report_drift((agent.metadata.namespace, binding), seen_at)
         self._denials.post(agent, snapshot.children, now)
-        if decided.is_unrecorded and decided.failure is not None:
-            await self._report_unrecorded(key, agent, result, decided.failure, now)
-            raise decided.failure
         agent, is_recorded = await self._announce(key, agent, result)
         try:
-            if decided.failure is not None:
-                raise decided.failure
             await self._applier.mark_pods(agent.metadata.namespace, result.marks)
             written = await self._applier.carry_out(
                 result.plan,
@@ -141,9 +136,15 @@ class AgentReconciler:
         if any(one.kind == SECRET for one in written):
             self._secrets[key] = now
         managed = record_applied(result.managed, snapshot.applied, written)
-        await self._report(key, agent, result.status.model_copy(update={"managed_objects": managed}))
+        status = result.status.model_copy(update={"managed_objects": managed})
+        if decided.failure is not None:
+            reason, known = decided.failure.reason, agent.status.conditions if agent.status else ()
+            status = with_failure(status, reason, str(decided.failure), known, agent.metadata.generation, now)
+        await self._report(key, agent, status)
         if not is_recorded:
             self._post(key, agent, result.events)
+        if decided.failure is not None:
+            raise decided.failure
         due = [] if result.requeue_at is None else [(result.requeue_at - self._clock()).total_seconds()]
         if not result.plan.is_empty or not _is_same_rollout(agent, result.status):
             # The next reconcile comes even without an event. Children may have been ready before the stage was recorded
@@ -177,17 +178,6 @@ class AgentReconciler:
         if is_recorded:
             self._post(key, agent, result.events)
         return agent.model_copy(update={"status": status}), is_recorded
-
-    async def _report_unrecorded(
-        self, key: Key, agent: Agent, result: ReconcileResult, failure: ApplyFailed, now: datetime
-    ) -> None:
-        """Report that a revision could not be stored. The status names no revision that is not stored."""
-        known = agent.status or AgentStatus()
-        status = with_failure(
-            result.status, failure.reason, str(failure), known.conditions, agent.metadata.generation, now
-        )
-        kept = ("stage", "rollout", "placements", "history", "bundle_digests", "managed_objects", "enforcement")
-        await self._report(key, agent, status.model_copy(update={name: getattr(known, name) for name in kept}))
 
     async def _handle_failure(
         self, key: Key, agent: Agent, snapshot: Snapshot, result: ReconcileResult, failure: ApplyFailed

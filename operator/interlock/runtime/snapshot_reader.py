@@ -37,6 +37,7 @@ class Turn:
         lost_revisions: See `Snapshot`.
         are_commands_checked: Whether the API server checks who gives commands.
         are_authors_checked: See `Snapshot`.
+        may_number: See `Snapshot`.
         last_number: The highest number of the agent's stored revisions, if its status has no rollout.
         test_pods: See `Snapshot`.
     """
@@ -45,6 +46,7 @@ class Turn:
     lost_revisions: Mapping[str, str] = field(default_factory=dict)
     are_commands_checked: bool = False
     are_authors_checked: bool = False
+    may_number: str = ""
     last_number: int = 0
     test_pods: Mapping[str, tuple[Manifest, ...]] = field(default_factory=dict)
 
@@ -168,6 +170,7 @@ class SnapshotReader:
             lost_revisions=turn.lost_revisions,
             commands=commands,
             may_start=self.may_start(key, policy) if isinstance(policy, AgentPolicy) else "",
+            may_number=turn.may_number,
             are_authors_checked=turn.are_authors_checked,
             last_number=turn.last_number,
             metrics=self.metrics_of(key, gates.metrics),

@@ -344,3 +344,40 @@ def test_a_report_about_another_placement_is_no_verdict(mid_way: StagedAgent) ->
     decision = decide_rollout(STAGES, mid_way.facts, seen, later, commands=mid_way.commands, rules=GATED)
 
     assert decision.progress.state is RolloutState.NO_VERDICT
+
+
+# what cannot be stored
+
+
+def test_a_retry_or_rollback_that_cannot_be_stored_is_carried_out_once_it_can(twice: StagedAgent) -> None:
+    twice.unstored = "ControllerRevision triage-3 cannot be created"
+    twice.command(rollback=name(1, "a"))
+    assert (twice.good, void(twice), twice.facts.looked_at) == (name(2, "b"), [], ())
+    twice.unstored = ""
+    twice.settle()
+    assert twice.good == name(3, "a")
+
+    twice.unstored = "ControllerRevision triage-4 cannot be created"
+    twice.command(retry=name(2, "b"))
+    assert (twice.newest, twice.state) == (name(2, "b"), RolloutState.RETURNING)
+    twice.unstored = ""
+    assert twice.settle().newest == name(4, "b")
+
+
+def test_an_abort_needs_nothing_stored(mid_way: StagedAgent) -> None:
+    mid_way.unstored = "ControllerRevision triage-3 cannot be created"
+    assert mid_way.command(abort=name(2, "b")).state is RolloutState.STOPPED
+
+
+def test_a_revision_that_cannot_be_stored_waits_and_the_one_under_way_goes_on(mid_way: StagedAgent) -> None:
+    mid_way.unstored = "ControllerRevision triage-3 cannot be created"
+    mid_way.describe("c").wait(40)
+    assert (mid_way.newest, mid_way.decision.progress.waiting) == (name(2, "b"), mid_way.unstored)
+    assert mid_way.placements["2/everywhere"] == "starting"
+
+
+def test_changed_stages_give_no_number_that_cannot_be_stored(mid_way: StagedAgent) -> None:
+    mid_way.unstored = "ControllerRevision triage-3 cannot be created"
+    mid_way.stages = (STAGES[0], STAGES[2])
+    assert mid_way.settle().newest == name(2, "b")
+    assert mid_way.who_serves(region="eu") == ["1/everywhere"]

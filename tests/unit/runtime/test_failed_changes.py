@@ -1,15 +1,21 @@
 """A change of an Agent whose objects the API server refuses: what it replaces ends, and guards obey nothing older."""
 
+from unittest.mock import AsyncMock
+
 import pytest
 
 from interlock.api.status import MAX_MANAGED_OBJECTS
+from interlock.cluster.applier import Applier, ApplyFailed
+from interlock.reconcile.snapshot import BudgetSnapshot
+from interlock_contract.budget.ledger import Ledger
 from interlock_kube.resource_types import DEPLOYMENT
 from tests.requirements import requirement
-from tests.support.builders import an_agent, seconds
+from tests.support.builders import a_policy, an_agent, prices_of, seconds
 from tests.unit.runtime.test_agent_reconciler import PATH, Operator, a_ready_agent, bundle_of, named, narrow
 
 DEPLOYMENTS = DEPLOYMENT.within("agents")
 CONFIG_MAPS = "/api/v1/namespaces/agents/configmaps"
+MODEL = "openai/gpt-4o-mini"
 EARLIER_BUNDLE = "guard.confirmed-bundle"
 
 
@@ -140,3 +146,69 @@ async def test_requests_without_an_answer_are_refusals(
 
     await withdraw_grants_in_vain(operator, before)
     assert bool(operator.client.of_kind("Deployment")) != is_deletion_answered
+
+
+REVISIONS = "/apis/apps/v1/namespaces/agents/controllerrevisions"
+
+
+@requirement("rollout.replaced")
+async def test_a_revision_that_cannot_be_stored_keeps_no_withdrawn_grant_in_force() -> None:
+    """The attack: an author takes the name of the next ControllerRevision before the policy is tightened."""
+    operator = await a_ready_agent(an_agent())
+    before = bundle_of(operator)[1]
+    operator.client.refuse("POST", REVISIONS, status=403, times=99)
+    change(operator, 2)
+    assert not await operator.reconcile_agent()
+
+    narrow(operator)
+    assert not await operator.reconcile_agent()
+
+    assert bundle_of(operator)[1] != before
+    assert named(operator) == [bundle_of(operator)[1]]
+    rollout = operator.client.objects[PATH]["status"]["rollout"]
+    assert rollout["newest"]["number"] == 1, "the status names no revision that is not stored"
+    assert "ControllerRevision triage-2-" in operator.condition("Ready").message
+
+
+async def test_a_revision_that_cannot_be_stored_delays_no_end_of_pods() -> None:
+    operator = await a_ready_agent(an_agent())
+    operator.client.refuse("POST", REVISIONS, status=403, times=99)
+    operator.apply(
+        an_agent().with_replicas(0).with_template(image="example/agent:2").at_version(operator.client.version + 1)
+    )
+    assert not await operator.reconcile_agent()
+
+    [workload] = operator.client.of_kind("Deployment").values()
+    assert workload["spec"]["replicas"] == 0
+
+
+async def test_a_revision_begins_once_it_can_be_stored() -> None:
+    operator = await a_ready_agent(an_agent())
+    operator.client.refuse("POST", REVISIONS, status=403)
+    change(operator, 2)
+    assert not await operator.reconcile_agent()
+    await operator.converge()
+    assert operator.client.objects[PATH]["status"]["rollout"]["good"]["number"] == 2
+
+
+@requirement("rollout.replaced")
+async def test_a_ledger_that_cannot_be_created_keeps_no_withdrawn_grant_in_force(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policy = a_policy().allowing_models(MODEL)
+    operator = Operator()
+    operator.resources.put_policy(policy.at_version(7).to_kubernetes())
+    ledgers: dict[str, Ledger | str] = {"triage.development": Ledger(), "support.total": Ledger()}
+    operator.reader.spending_of = lambda *_: BudgetSnapshot(ledgers, lambda agent, _: prices_of(agent))
+    operator.apply(an_agent().calling(MODEL))
+    await operator.converge()
+    before = bundle_of(operator)[1]
+
+    ledgers.clear()
+    monkeypatch.setattr(Applier, "create_ledgers", AsyncMock(side_effect=ApplyFailed("BudgetLedger: no quota")))
+    narrower = a_policy().allowing_models(MODEL).giving_nothing().giving("triage", "crm", read=["contacts"])
+    operator.resources.put_policy(narrower.at_version(8).to_kubernetes())
+    assert not await operator.reconcile_agent()
+
+    assert bundle_of(operator)[1] != before
+    assert "no quota" in operator.condition("Ready").message + operator.condition("Deployed").message
