@@ -15,7 +15,7 @@ from itertools import zip_longest
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from interlock_contract.budget.money import MAX_MONEY, add_money
 from interlock_contract.names import COUNTS_ENDED, COUNTS_PREFIX
@@ -80,6 +80,17 @@ class WorkCounts(StrictStruct, frozen=True):
             calls_denied=_sum(self.calls_denied, other.calls_denied),
             cost=add_money(self.cost, other.cost),
         )
+
+    def grow(self, earlier: "WorkCounts", later: "WorkCounts") -> "WorkCounts":
+        """Return these counts with what one process has counted between two moments.
+
+        Args:
+            earlier: What it had counted at the first moment.
+            later: What it had counted at the second one. A task may fail long after it was counted as ended.
+        """
+        total = self + later.since(earlier)
+        failed = _sum(self.tasks_failed, later.tasks_failed - earlier.tasks_failed)
+        return structs.replace(total, tasks_failed=min(total.tasks, failed))
 
     def since(self, baseline: "WorkCounts") -> "WorkCounts":
         """Return what was counted after a baseline.

@@ -109,7 +109,7 @@ class CountsSettler:
             before = None if self._known is None else parse_counts(self._known)
             counted = self._count()
             base = NO_COUNTS if before is None else before.counts
-            text = dump_counts(SettledCounts(self._run, base + counted.since(self._settled)))
+            text = dump_counts(SettledCounts(self._run, base.grow(self._settled, counted)))
             self._attempt = text, counted
         text, counted = self._attempt
         try:

@@ -49,6 +49,10 @@ class WorkCounter:
         self._task_buckets[bucket_of(seconds)] += 1
         self._tasks_failed += is_failure
 
+    def fail_task(self) -> None:
+        """Count a task as failed that is counted already: it went on after the answer to its request."""
+        self._tasks_failed += 1
+
     def end_call(self, seconds: float, *, is_failure: bool) -> None:
         """Count a call of a tool or model that has ended.
 

@@ -31,6 +31,7 @@ from interlock_guard.audit.recorder import Recorder, Writer
 from interlock_guard.audit.spool import Position, Spool, SpoolLimits
 from interlock_guard.state import LiveState
 from interlock_guard.tasks.endpoint import TaskEndpoint
+from interlock_guard.work_counter import WorkCounter
 from interlock_http.own_pod import OwnPod
 
 REGION_HEADER = BundleTaskScope("region", header="X-Region")
@@ -67,6 +68,8 @@ class Placement:
     agent_port: int
     session: aiohttp.ClientSession
     now: float = 0.0
+    work: WorkCounter = field(default_factory=WorkCounter)
+    """What the guard counts of its agent."""
     seconds_until_money: int | None = None
     """How long the budget is exhausted; None while it is not."""
     seen: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
@@ -210,6 +213,6 @@ async def _start(stack: AsyncExitStack, folder: Path, stage: str) -> Placement:
     stack.callback(endpoint.end)
     caller = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(20)))
     found = Placement(stage, live, endpoint, spool, endpoint.runner.addresses[0][1], agent.addresses[0][1], caller)
-    found.answer = {"from": stage}
+    found.work, found.answer = recorder.work, {"from": stage}
     found.go_on.set()
     return found

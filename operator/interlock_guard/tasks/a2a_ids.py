@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
-from interlock_guard.tasks.outcome_classifier import FINAL_STATES, plain_state
+from interlock_guard.tasks.outcome_classifier import FAILED_STATE, FINAL_STATES, plain_state
 from interlock_guard.tasks.refusals import TaskRefused, malformed
 
 MAX_ID: Final = 256
@@ -30,11 +30,13 @@ class SeenTask:
         task: Id of the task; empty where the message names none.
         context: Id of its context; empty where the message names none.
         is_final: Whether its state is final; None where the message says none.
+        has_failed: Whether its state is that of a failure of the agent.
     """
 
     task: str
     context: str
     is_final: bool | None
+    has_failed: bool = False
 
 
 def read_request_ids(target: str, body: Any) -> frozenset[str]:
@@ -94,12 +96,14 @@ def read_answer_ids(message: Any) -> SeenTask | None:
     if not isinstance(message, dict):
         return None
     status = message.get("status")
-    state = status.get("state") if isinstance(status, dict) else None
+    said = status.get("state") if isinstance(status, dict) else None
+    state = plain_state(said) if isinstance(said, str) else None
     task = message.get("taskId") or (message.get("id") if isinstance(status, dict) else None)
     found = SeenTask(
         _text(task),
         _text(message.get("contextId")),
-        plain_state(state) in FINAL_STATES if isinstance(state, str) else None,
+        None if state is None else state in FINAL_STATES,
+        state == FAILED_STATE,
     )
     return found if found.task or found.context else None
 

@@ -4,6 +4,7 @@ The content of a task is not decided on. The agent's calls are, one by one.
 """
 
 import asyncio
+import functools
 import secrets
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -337,7 +338,9 @@ class TaskEndpoint:
                 return None
             _, tasks = self._admit(request.http)
             exchange = TaskExchange(
-                request, AgentAddress(self._session, self._host, tasks.port), on_message=self._note_answer
+                request,
+                AgentAddress(self._session, self._host, tasks.port),
+                on_message=functools.partial(self._note_answer, request),
             )
             if request.kind != RequestClass.CONTROL:
                 self._accounts.begin(request.id)
@@ -370,11 +373,15 @@ class TaskEndpoint:
             if not is_declined:
                 self._finish(exchange, since, began)
 
-    def _note_answer(self, message: Any) -> None:
+    def _note_answer(self, request: TaskRequest, message: Any) -> None:
         seen = read_answer_ids(message)
-        if seen is not None:
-            self._known.note(seen, self._monotonic())
-            self.on_change()
+        if seen is None:
+            return
+        request.task = seen.task or request.task
+        has_failed_late = self._known.note(seen, self._monotonic())
+        if has_failed_late and request.kind == RequestClass.CONTROL:  # else this request ends as the failure
+            self._recorder.work.fail_task()
+        self.on_change()
 
     def _finish(self, exchange: TaskExchange, since: float, began: float) -> None:
         now, request, peer = self._monotonic(), exchange.request, exchange.peer
@@ -383,6 +390,7 @@ class TaskEndpoint:
             self._counts.end(request.kind, outcome, now - since)
             if request.kind == RequestClass.TASK and outcome in OF_THE_AGENT:
                 self._recorder.work.end_task(now - since, is_failure=outcome in FAILURES)
+                self._known.answer("" if outcome in FAILURES else request.task)
         else:
             self._counts.passed_on[outcome] += 1
         more: dict[str, Any] = {} if peer is None else {"passedTo": f"{peer.stage}/{peer.revision}"}

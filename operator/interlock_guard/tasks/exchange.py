@@ -86,6 +86,7 @@ class TaskRequest:
         values: The values that it names of the dimensions of scopes.
         ids: The tasks and contexts of A2A that it names.
         has_begun: Whether it is on its way to an agent.
+        task: The task of A2A that the agent's answer has named last; empty without one.
     """
 
     http: web.BaseRequest
@@ -98,6 +99,7 @@ class TaskRequest:
     values: Mapping[str, Sequence[str]] = field(default_factory=dict)
     ids: frozenset[str] = frozenset()
     has_begun: bool = False
+    task: str = ""
 
     @property
     def is_repeatable(self) -> bool:

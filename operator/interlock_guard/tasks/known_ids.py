@@ -20,6 +20,8 @@ KNOWN_SECONDS: Final = 24 * 3600.0
 class _Known:
     at: float
     is_open: bool = False
+    is_answered: bool = False
+    """Whether the request that it went on from has had its answer, and was counted as no failure."""
 
 
 class KnownIds:
@@ -30,22 +32,35 @@ class KnownIds:
         self.under_way = 0
         """Tasks whose last seen state is not final."""
 
-    def note(self, seen: SeenTask, now: float) -> None:
+    def note(self, seen: SeenTask, now: float) -> bool:
         """Remember what an answer of the agent says.
 
         Args:
             seen: The ids, and whether the task has ended.
             now: Seconds on a clock that never goes back.
+
+        Returns:
+            Whether a task has failed now whose request was answered before, when it had not.
         """
+        has_failed_late = False
         for one, is_final in ((seen.task, seen.is_final), (seen.context, None)):
             if one:
                 known = self._known.setdefault(one, _Known(now))
                 known.at = now
                 self._known.move_to_end(one)
                 if is_final is not None:
+                    has_failed_late = known.is_answered and seen.has_failed
+                    known.is_answered = known.is_answered and not is_final
                     self._set_open(known, is_open=not is_final)
         while len(self._known) > MAX_KNOWN:
             self._forget_oldest()
+        return has_failed_late
+
+    def answer(self, task: str) -> None:
+        """Note that a request was answered, whose task may go on."""
+        known = self._known.get(task)
+        if known is not None:
+            known.is_answered = known.is_open
 
     def expire(self, now: float) -> None:
         """Forget the ids that no answer has named for long."""

@@ -154,7 +154,8 @@ def is_last_word(message: Any) -> bool:
     return is_message or plain_state(_state_of(result)) in FINAL_STATES
 
 
-FINAL_STATES: Final = frozenset({"completed", "failed", "rejected", "canceled", "cancelled"})
+FAILED_STATE: Final = "failed"
+FINAL_STATES: Final = frozenset({"completed", FAILED_STATE, "rejected", "canceled", "cancelled"})
 """States after which a task no longer changes, as `plain_state` returns them."""
 
 

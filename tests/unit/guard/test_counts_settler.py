@@ -164,6 +164,22 @@ async def test_the_counts_of_a_pod_that_the_operator_took_for_gone_are_not_writt
     assert read_counts(lease.annotations) == WorkCounts(cost=2)
 
 
+async def test_a_failure_that_comes_after_its_task_was_settled_is_settled_too() -> None:
+    lease = Lease()
+    process = Process(lease)
+    process.work.end_task(1, is_failure=False)
+    await process.settler.settle()
+    process.work.fail_task()
+    await process.settler.settle()
+    assert (read_counts(lease.annotations).tasks, read_counts(lease.annotations).tasks_failed) == (1, 1)
+
+    lease.annotations.clear()  # with the task went what it failed of, and no text contradicts itself
+    process.work.fail_task()
+    process.work.spend(3)
+    await process.settler.settle()
+    assert read_counts(lease.annotations) == WorkCounts(cost=3)
+
+
 async def test_what_was_counted_without_gates_is_never_settled() -> None:
     lease, gates = Lease(), [False]
     process = Process(lease, is_wanted=lambda: gates[0])

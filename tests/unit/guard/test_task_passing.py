@@ -447,6 +447,42 @@ async def test_an_a2a_task_is_under_way_until_its_state_is_final(three: list[Pla
     assert await eu.send(body=a_message(contextId="c-1")) == (200, eu.answer), "its context goes on to be known"
 
 
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        (["working", "working", "failed", "failed"], (1, 1)),  # submitted, polled three times
+        (["working", "completed", "failed"], (1, 0)),
+        (["failed", "failed"], (1, 1)),  # it failed in its own answer
+        (["working", "canceled"], (1, 0)),
+        (["completed", "failed"], (1, 0)),
+    ],
+)
+async def test_a_task_that_fails_after_its_answer_counts_as_failed_once(
+    three: list[Placement], states: list[str], expected: tuple[int, int]
+) -> None:
+    rest = three[2]
+    for body, state in zip([SEND, *[a_query("tasks/get", "t-1")] * 3], states, strict=False):
+        rest.answer = a_task(state)
+        await rest.send(body=body)
+    await until(lambda: rest.endpoint.under_way == 0)
+
+    assert (rest.work.counts.tasks, rest.work.counts.tasks_failed) == expected
+
+
+async def test_a_failure_in_a_later_turn_of_a_task_counts_for_that_turn_alone(three: list[Placement]) -> None:
+    rest = three[2]
+    for body, state in (
+        (SEND, "input-required"),
+        (a_message(taskId="t-1"), "failed"),
+        (a_query("tasks/get", "t-1"), "failed"),
+    ):
+        rest.answer = a_task(state)
+        await rest.send(body=body)
+    await until(lambda: rest.endpoint.under_way == 0)
+
+    assert (rest.work.counts.tasks, rest.work.counts.tasks_failed) == (2, 1)
+
+
 async def test_values_in_the_body_count_wherever_agents_would_read_them(three: list[Placement]) -> None:
     connect(three, IN_BODY)
     rest = three[2]

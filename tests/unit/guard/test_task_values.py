@@ -123,6 +123,8 @@ def test_two_spellings_of_one_id_are_refused() -> None:
         ({"task": {"id": "t", "contextId": "c", "status": {"state": "TASK_STATE_COMPLETED"}}}, ("t", "c", True)),
         ({"statusUpdate": {"taskId": "t", "status": {"state": "TASK_STATE_INPUT_REQUIRED"}}}, ("t", "", False)),
         ({"kind": "status-update", "taskId": "t", "status": {"state": "canceled"}}, ("t", "", True)),
+        ({"kind": "task", "id": "t", "status": {"state": "failed"}}, ("t", "", True, True)),
+        ({"task": {"id": "t", "status": {"state": "TASK_STATE_FAILED"}}}, ("t", "", True, True)),
         ({"artifactUpdate": {"taskId": "t", "contextId": "c"}}, ("t", "c", None)),
         ({"kind": "message", "messageId": "m", "contextId": "c"}, ("", "c", None)),
         ({"id": "config", "url": "https://x"}, None),
