@@ -241,6 +241,21 @@ def test_a_placement_with_a_port_for_tasks_drains_before_it_is_deleted() -> None
     assert set(workloads(simulation)) == {"everywhere 2"}
 
 
+def test_a_revision_without_a_port_for_tasks_lets_the_tasks_of_the_one_before_it_end() -> None:
+    simulation = a_served_agent(AGENT.taking_tasks())
+    simulation.apply(CHANGED)
+    pass_stages(simulation)
+
+    assert [one.stage for one in bundles(simulation) if one.is_draining and one.tasks is not None] == ["everywhere"]
+    assert simulation.peek().requeue_at == simulation.now + seconds(10)
+    simulation.wait(seconds(10))
+    simulation.run()
+    assert set(workloads(simulation)) == {"everywhere 1", "everywhere 2"}, "its guards have not said that none is left"
+    simulation.wait(seconds(20))
+    simulation.run()
+    assert set(workloads(simulation)) == {"everywhere 2"}
+
+
 @requirement("revision.contents", "rollout.starts-again")
 def test_another_policy_starts_at_the_first_stage() -> None:
     simulation = a_served_agent()

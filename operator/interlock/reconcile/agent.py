@@ -91,7 +91,7 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
     if not stages:  # neither spec nor status names any, so that nothing runs
         report = AgentReport(snapshot, revisions, killed, RolloutDecision(record.facts))
         return _result(report, (), now)
-    rules = _rules(snapshot, record)
+    rules = _rules(snapshot, record, revisions)
     observation, seen = observe(snapshot, record, revisions, now, is_killed=killed is not None, tests=tests.results)
     decision = decide_rollout(stages, record.facts, observation, now, commands=snapshot.commands, rules=rules)
     placements = build_placements(
@@ -115,12 +115,16 @@ LEAST_DRAIN: Final = timedelta(seconds=10)
 to other pods: until then they send it tasks, which its guard passes on."""
 
 
-def _rules(snapshot: Snapshot, record: RolloutRecord) -> RolloutRules:
+def _rules(snapshot: Snapshot, record: RolloutRecord, revisions: Revisions) -> RolloutRules:
     policy = snapshot.policy
     if policy is None:
         return RolloutRules(class_of=class_of_name)
+
+    def took_tasks(ref: RevisionRef) -> bool:
+        return revisions.takes_tasks(snapshot, ref.digest)
+
     return RolloutRules(
-        least_drain=timedelta(0) if snapshot.agent.spec.tasks is None else LEAST_DRAIN,
+        least_drain=LEAST_DRAIN if any(map(took_tasks, refs_of(record.facts))) else timedelta(0),
         approvals=stages_to_approve(snapshot.agent, policy),
         gated=gated_stages(snapshot.agent, policy),
         on_breach=on_breach(snapshot.agent, policy, record.facts),

@@ -119,8 +119,8 @@ def _see(
         is_ready=since is not None,
         ready_since=since,
         pods=tuple(PodEnds(one.uid, one.ends, one.is_last_lost) for one in pods.of(key.stage, key.revision)),
-        # An agent without a port for tasks has none under way.
-        is_drained=snapshot.agent.spec.tasks is None or all(one.is_drained for one in guards if one.ready_since),
+        is_drained=not revisions.takes_tasks(snapshot, key.revision)
+        or all(one.is_drained for one in guards if one.ready_since),
     )
     facts = record.facts
     if key == facts.key and facts.stage is not None:

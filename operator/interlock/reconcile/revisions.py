@@ -49,6 +49,11 @@ class Revisions:
             return None
         return effective(found.content, snapshot.agent, snapshot.policy, snapshot.bindings, stage=stage)
 
+    def takes_tasks(self, snapshot: Snapshot, digest: str) -> bool:
+        """Return True if the guards of a revision take tasks: it, and not today's spec, may have a port for them."""
+        found = self.known.get(digest)
+        return (snapshot.agent.spec if found is None else found.content.agent).tasks is not None
+
 
 def needed_revisions(facts: RolloutFacts, commands: RolloutCommands) -> tuple[RevisionRef, ...]:
     """Return the revisions whose contents a reconcile needs: those with placements, and that a rollback names."""
