@@ -256,6 +256,20 @@ def test_a_revision_without_a_port_for_tasks_lets_the_tasks_of_the_one_before_it
     assert set(workloads(simulation)) == {"everywhere 2"}
 
 
+def test_fewer_pods_of_a_revision_with_tasks_drain_whatever_the_newest_revision_takes() -> None:
+    simulation = a_served_agent(AGENT.taking_tasks().with_replicas(3))
+    simulation.apply(CHANGED.with_replicas(1))
+    simulation.run()
+
+    assert {name: one["spec"]["replicas"] for name, one in workloads(simulation).items()} == {
+        "staging 2": 1,
+        "everywhere 1": 3,
+    }
+    simulation.wait(seconds(30))
+    simulation.run()
+    assert workloads(simulation)["everywhere 1"]["spec"]["replicas"] == 1
+
+
 @requirement("revision.contents", "rollout.starts-again")
 def test_another_policy_starts_at_the_first_stage() -> None:
     simulation = a_served_agent()

@@ -108,7 +108,10 @@ def build_placements(
         environment = desired.stage.environment
         budget = report_budget(snapshot, found.agent, found.policy, found.bindings, environment, now)
         is_stopped = is_killed or budget.is_stopped
-        scale_down = scale_down_of(snapshot, record, desired, seen, now, rules=rules, is_stopped=is_stopped)
+        takes_tasks = found.agent.spec.tasks is not None
+        scale_down = scale_down_of(
+            snapshot, record, desired, seen, now, rules=rules, takes_tasks=takes_tasks, is_stopped=is_stopped
+        )
         agent_key = placement_digest(found.agent.metadata, desired.stage.name, desired.ref.digest)
         placement = Placement(
             agent=found.agent,

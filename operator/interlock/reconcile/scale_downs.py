@@ -33,11 +33,12 @@ def scale_down_of(
     now: datetime,
     *,
     rules: RolloutRules,
+    takes_tasks: bool,
     is_stopped: bool,
 ) -> ScaleDown:
     """Return how many pods a placement has now, and which of them go.
 
-    A kill and an exhausted budget end pods immediately. Pods of an agent without a port for tasks, and those of a
+    A kill and an exhausted budget end pods immediately. Pods of a revision without a port for tasks, and those of a
     placement that does not serve yet, have nothing under way. A placement that drains as a whole keeps its pods.
 
     Args:
@@ -47,13 +48,13 @@ def scale_down_of(
         seen: What is seen of the recorded placements.
         now: The time.
         rules: What spec and policy say about the rollout.
+        takes_tasks: Whether the placement's revision has a port for tasks.
         is_stopped: Whether the agent is killed, or its budget is exhausted.
     """
-    spec, known = snapshot.agent.spec, seen.get(desired.key)
-    wanted = spec.replicas_in(desired.stage.name)
+    wanted, known = snapshot.agent.spec.replicas_in(desired.stage.name), seen.get(desired.key)
     if is_stopped:
         return ScaleDown(0)
-    if known is None or spec.tasks is None or not (desired.is_serving or desired.is_draining):
+    if known is None or not takes_tasks or not (desired.is_serving or desired.is_draining):
         return ScaleDown(wanted)
     live = known.readiness.wanted
     if desired.is_draining:
