@@ -9,9 +9,9 @@ A date is cut to whole seconds, and an answer takes a while. So it bounds the ti
 12:00:08 and the seconds since the request was sent. An answer corrects a time that is outside of these bounds, and no
 other one. Therefore the time does not go back and forth with each answer.
 
-An answer that is off by more than a second is of another clock: the API server's was set, another API server answers,
-or a proxy has written the date. Who measures spans by this clock takes it over only when all answers of a minute say
-so. Until then the monotonic clock is the better witness.
+An answer that is off by more than a second from what all answers before it allow is of another clock: the API server's
+was set, another API server answers, or a proxy has written the date. Who measures spans by this clock takes the other
+one over only when all answers of a minute have it. Until then the monotonic clock is the better witness.
 """
 
 from collections.abc import Callable
@@ -28,13 +28,14 @@ class ServerClock:
 
     Args:
         monotonic: Seconds on a clock that only goes forward.
-        confirm_seconds: For how long all answers must differ from this clock by more than a second before it is set
-            by them. With 0, each answer sets it.
+        confirm_seconds: For how long all answers must be of another clock before this one is set by them. With 0, each
+            answer sets it.
     """
 
     def __init__(self, monotonic: Callable[[], float], *, confirm_seconds: float = 0.0) -> None:
         self._monotonic, self._confirm_seconds = monotonic, confirm_seconds
         self._offset: float | None = None
+        self._most = 0.0
         self._differs_since: float | None = None
 
     def observe(self, date: str, took: float = 0.0) -> None:
@@ -53,15 +54,17 @@ class ServerClock:
             return
         at = self._monotonic()
         least = moment.timestamp() - at
+        most = least + _UNIT + took
         if self._offset is None:
-            self._offset = least
+            self._offset, self._most = least, most
             return
-        corrected = min(max(self._offset, least), least + _UNIT + took)
-        if abs(corrected - self._offset) > _UNIT:
+        if least - self._most > _UNIT or self._offset - most > _UNIT:
             self._differs_since = at if self._differs_since is None else self._differs_since
             if at - self._differs_since < self._confirm_seconds:
                 return
-        self._offset, self._differs_since = corrected, None
+            self._most = most
+        self._offset, self._differs_since = min(max(self._offset, least), most), None
+        self._most = max(self._offset, min(self._most, most))
 
     def seconds(self) -> float | None:
         """Return the seconds since the epoch with fractions, None before the first answer."""

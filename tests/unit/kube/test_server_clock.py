@@ -97,6 +97,27 @@ def test_a_second_corrects_the_time_without_more_answers() -> None:
     assert clock.seconds() == NEW_YEAR + 1
 
 
+@requirement("rollout.one-clock")
+def test_a_first_answer_that_took_long_is_corrected_at_once() -> None:
+    monotonic = Monotonic()
+    clock = ServerClock(monotonic, confirm_seconds=60)
+    clock.observe(DATE, took=30)
+    clock.observe("Thu, 01 Jan 2026 00:00:25 GMT")
+    assert clock.seconds() == NEW_YEAR + 25
+    clock.observe("Thu, 01 Jan 2026 00:00:28 GMT")
+    assert clock.seconds() == NEW_YEAR + 25, "the second one was quick, and leaves no doubt"
+
+
+@requirement("rollout.one-clock")
+def test_a_machine_whose_monotonic_clock_is_slow_stays_with_the_api_server() -> None:
+    monotonic = Monotonic()
+    clock = ServerClock(monotonic, confirm_seconds=60)
+    for second in range(50):
+        clock.observe(f"Thu, 01 Jan 2026 00:{second:02}:00 GMT")
+        assert clock.seconds() == NEW_YEAR + 60 * second
+        monotonic.seconds += 59.5
+
+
 @pytest.mark.parametrize(
     "date",
     [
