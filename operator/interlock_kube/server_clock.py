@@ -47,7 +47,7 @@ class ServerClock:
         """
         try:
             moment = parsedate_to_datetime(date)
-        except ValueError:
+        except (ValueError, OverflowError):
             return
         # RFC 5322: -0000 is a time whose zone is unknown. After the last year comes no time that can be written.
         if moment.tzinfo is None or moment.year == MAXYEAR:

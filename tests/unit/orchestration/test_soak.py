@@ -14,6 +14,7 @@ from interlock.orchestration.soak import (
     StageFacts,
     StageObservation,
     position,
+    soak,
 )
 from tests.requirements import requirement
 from tests.support.builders import NOW, a_stage, seconds, stages
@@ -122,6 +123,12 @@ def test_pods_that_take_over_without_a_break_lose_no_time() -> None:
     seen = replace(READY, ready_since=at(30), broken_at=at(40))  # the new pod was Ready before the old one was gone
 
     assert decide(facts(0, ready=5), seen, 40) == StageDecision(0, facts(0, ready=40, soaked=35), next_at=at(105))
+
+
+def test_pods_that_take_over_long_before_the_others_go_count_no_time_twice() -> None:
+    seen = replace(READY, ready_since=at(30), broken_at=at(7230))
+
+    assert soak(facts(0, ready=5), seen, at(9999)).facts == facts(0, ready=7230, soaked=7225)
 
 
 @requirement("rollout.node-clocks")
