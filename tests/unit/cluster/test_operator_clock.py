@@ -52,6 +52,18 @@ def test_no_single_answer_sets_the_time() -> None:
         assert node.answer() == node.real
 
 
+@requirement("rollout.one-clock")
+def test_a_clock_of_the_api_server_that_was_set_is_followed_after_a_minute() -> None:
+    node = Node()
+    node.answer()
+    for _ in range(6):
+        node.clock.observe(format_datetime(node.real + hours(24), usegmt=True), 0.0)
+        assert node.clock.now() == node.real
+        node.real += seconds(10)
+    node.clock.observe(format_datetime(node.real + hours(24), usegmt=True), 0.0)
+    assert node.clock.now() == node.real + hours(24)
+
+
 def test_before_the_first_answer_the_time_is_that_of_the_node() -> None:
     assert Node(hours(1)).clock.now() == NOW + hours(1)
 
