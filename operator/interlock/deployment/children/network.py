@@ -20,6 +20,7 @@ from interlock.deployment.names import (
     closed_policy,
     guard_workload,
     name_of,
+    revision_label,
     selector,
 )
 from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, Placement
@@ -29,8 +30,10 @@ from interlock_contract.names import (
     APP_COMPONENT_LABEL,
     GUARD_LABEL,
     ISOLATION_LABEL,
+    REVISION_LABEL,
     SCRAPE_ALLOWED,
     SCRAPE_LABEL,
+    STAGE_LABEL,
 )
 from interlock_contract.pod import MCP_PORT, OBSERVE_PORT, TASK_PORT
 
@@ -299,9 +302,17 @@ def build_guard_policy(placement: Placement) -> Manifest:
 
 
 def _guards_egress(placement: Placement) -> list[Rule]:
-    """Return the egress to the agent's other guards, to which this one passes on the tasks that they serve."""
-    guards = _pods({GUARD_LABEL: placement.agent.metadata.name})
-    return [{"to": [guards], "ports": [tcp(TASK_PORT)]}] if _task_ports(placement) else []
+    """Return the egress to the guards of other placements, to which this one passes on the tasks that they serve.
+
+    Stdio servers share the pod's network. So it is open to these guards alone, and only while there are any: the guard
+    of another pod does not know that such a caller is no other guard.
+    """
+    agent = placement.agent.metadata.name
+    guards = [
+        _pods({GUARD_LABEL: agent, STAGE_LABEL: one.stage, REVISION_LABEL: revision_label(one.revision)})
+        for one in placement.peers
+    ]
+    return [{"to": guards, "ports": [tcp(TASK_PORT)]}] if guards else []
 
 
 def guard_peer(placement: Placement) -> dict[str, str]:
