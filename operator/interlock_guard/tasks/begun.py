@@ -37,10 +37,17 @@ class BegunTasks:
         self._begun.pop(task, None)
 
     def follow(self) -> None:
-        """Note when the scopes that others serve change."""
-        bundle = self._live.bundle
-        if bundle is not None and bundle.excluded != self._last:
-            self._last, self._changed_at = bundle.excluded, self._monotonic()
+        """Note when the scopes that others serve change.
+
+        A task that was longer under way than the drain time of the change before keeps what held after that one: what
+        it may no longer call does not come back with a later change.
+        """
+        bundle, now = self._live.bundle, self._monotonic()
+        if bundle is None or bundle.excluded == self._last:
+            return
+        if bundle.tasks is not None and now - self._changed_at > bundle.tasks.drain_seconds:
+            self._begun = dict.fromkeys(self._begun, self._last)
+        self._last, self._changed_at = bundle.excluded, now
 
     def find_excluded(self, named: str) -> Excluded | None:
         """Return the scopes that are excluded for a call of a task; None for those of the bundle in force.

@@ -208,6 +208,20 @@ def test_a_task_under_way_keeps_the_scopes_that_were_excluded_when_it_began_for_
     assert begun.find_excluded("") == after.excluded
 
 
+def test_a_later_change_gives_no_task_back_what_it_has_lost_by_an_earlier_one() -> None:
+    live, now = LiveState(), 0.0
+    begun = BegunTasks(live, lambda: now)
+    bundles = [
+        structs.replace(a_bundle(*one), tasks=BundleTasks(80, 1, (), 30)) for one in ((), ((EU,),), ((EU, LINE),))
+    ]
+    for at, bundle in zip((0.0, 100.0, 200.0), bundles, strict=True):
+        now, live.bundle = at, bundle
+        begun.follow()
+        begun.begin(f"at {at}")
+
+    assert begun.find_excluded("at 0.0") == begun.find_excluded("") == bundles[1].excluded
+
+
 def inject(tool: str, arguments: dict[str, Any], *values: str, schema: Any = None) -> Any:
     bundle = a_bundle(scope=(ScopeLimit("region", values),) if values else ())
     return inject_scope(bundle, call(tool, arguments), arguments, schema)
