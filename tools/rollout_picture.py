@@ -108,7 +108,7 @@ class Rollout:
         raise RuntimeError("the rollout does not settle")
 
     def _decide(self) -> RolloutDecision:
-        known = [one.digest for one in (*self.facts.passed, *(one.ref for one in self.facts.leaving))]
+        known = [one.digest for one in (*self.facts.passed_refs, *(one.ref for one in self.facts.leaving))]
         seen = {
             key: PlacementSeen(is_ready=True, ready_since=since, is_drained=True) for key, since in self.ready.items()
         }

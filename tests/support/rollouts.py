@@ -190,7 +190,7 @@ class StagedAgent:
 
     def observe(self, facts: RolloutFacts) -> RolloutObservation:
         """Return what the operator sees."""
-        known = {ref.digest for ref in (*facts.passed, *(one.ref for one in facts.leaving))}
+        known = {ref.digest for ref in (*facts.passed_refs, *(one.ref for one in facts.leaving))}
         known |= {ref.digest for ref in (facts.newest, facts.good and facts.good.ref) if ref is not None}
         recorded = facts.stage.ready_since if facts.stage else None
         report = None

@@ -55,6 +55,13 @@ class RevisionStatus(_Recorded):
     """SHA-256 of the stored content if it is not the digest: the revision began under an earlier version."""
 
 
+class PassedStatus(RevisionStatus):
+    """A revision that was good, and that a rollback can name."""
+
+    served: str = Field(default="", max_length=16)
+    """Digest of the environment and scope that it served as the good one. A rollback gives it no others."""
+
+
 class StoredScope(_Recorded):
     """A part of the work. Without dimensions it is all of the work."""
 
@@ -202,7 +209,7 @@ class RolloutStatus(_Recorded):
     good: GoodStatus | None = None
     """The last good revision; absent before the first. It is the newest one once that is good."""
 
-    passed: tuple[RevisionStatus, ...] = Field(
+    passed: tuple[PassedStatus, ...] = Field(
         default=(), max_length=MAX_PASSED, json_schema_extra={"x-kubernetes-list-type": "atomic"}
     )
     """The revisions that a rollback can name, the newest last."""

@@ -22,6 +22,7 @@ from interlock.orchestration.rollout_state import (
     StoppedRevision,
     StopReason,
 )
+from interlock.orchestration.scopes import has_served
 from interlock.orchestration.soak import StageFacts, identity
 
 MAX_APPROVALS = 16
@@ -137,12 +138,15 @@ def _other_revision(facts: RolloutFacts, command: Command) -> str:
 
 def _roll_back(facts: RolloutFacts, command: Command, context: Context) -> RolloutFacts | str:
     """A rollback is a run with a number of its own, so that the same command names nothing afterwards."""
-    target = next((one for one in facts.passed if one.name == command.revision), None)
+    passed = next((one for one in facts.passed if one.ref.name == command.revision), None)
     good = facts.good
-    if target is None:
+    if passed is None:
         return f"revision {command.revision} is none that was good and that the history still has"
+    target = passed.ref
     if good is not None and good.ref == target and (context.is_complete(facts) or facts.stopped is not None):
         return f"revision {command.revision} is good already, and no newer one is under way"
+    if (good is None or good.ref != target) and not has_served(passed, context.last):
+        return f"revision {command.revision} was never good with the environment and scope of stage {context.last.name}"
     if not context.is_allowed(target.digest):
         return f"today's policy and bindings do not allow revision {command.revision}"
     number = facts.last_number + 1

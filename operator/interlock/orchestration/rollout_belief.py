@@ -5,8 +5,8 @@ Whatever is not believed never gives a revision more scope or a shorter soak:
 * Times ahead of the clock count as now. A soak is no longer than the time since its stage was entered.
 * A number that was given is never given again, also if the recorded last number went back.
 * A stage of another revision, or with no revision, is none. The revision then starts again in the first stage.
-* A good revision that is not among those that passed is not good. The last one that passed takes its place, and
-  serves once it is Ready.
+* A good revision that is not among those that passed, or that serves more than it did as the good one, is not good. The
+  last one that passed with the work of today's last stage takes its place, and serves once it is Ready.
 * A stop of another revision than the newest is none.
 * A placement on its way out that serves must be in one of today's stages, or have passed. Otherwise it drains.
 """
@@ -18,9 +18,10 @@ from interlock.orchestration.rollout_context import Context
 from interlock.orchestration.rollout_state import (
     GoodRevision,
     LeavingPlacement,
-    RevisionRef,
+    PassedRevision,
     RolloutFacts,
 )
+from interlock.orchestration.scopes import has_served
 from interlock.orchestration.soak import MOST_AHEAD, StageFacts, identity
 
 _UNIT = timedelta(seconds=1)
@@ -37,28 +38,28 @@ def believe(facts: RolloutFacts, context: Context) -> RolloutFacts:
 
 
 def _last_number(facts: RolloutFacts) -> int:
-    refs = [*facts.passed, *(one.ref for one in facts.leaving)]
+    refs = [*facts.passed_refs, *(one.ref for one in facts.leaving)]
     refs += [facts.newest] if facts.newest else []
     refs += [one.ref for one in (facts.good, facts.stopped) if one is not None]
     return max(0, facts.last_number, *(ref.number for ref in refs))
 
 
-def _passed(facts: RolloutFacts, context: Context) -> tuple[RevisionRef, ...]:
+def _passed(facts: RolloutFacts, context: Context) -> tuple[PassedRevision, ...]:
     """Each content once, as its last run."""
-    by_digest: dict[str, RevisionRef] = {}
-    for ref in facts.passed:
-        by_digest.pop(ref.digest, None)
-        by_digest[ref.digest] = ref
+    by_digest: dict[str, PassedRevision] = {}
+    for one in facts.passed:
+        by_digest.pop(one.ref.digest, None)
+        by_digest[one.ref.digest] = one
     return tuple(by_digest.values())[-max(1, context.rules.history) :]
 
 
 def _good(facts: RolloutFacts, context: Context) -> GoodRevision | None:
     good = facts.good
-    if good is not None and good.ref in facts.passed:
+    known = {one.ref: one for one in facts.passed}
+    if good is not None and good.ref in known and has_served(known[good.ref], good.stage):
         return replace(good, since=min(good.since, context.now))
-    if not facts.passed:
-        return None
-    return GoodRevision(facts.passed[-1], context.last, context.now)
+    fitting = [one.ref for one in facts.passed if has_served(one, context.last)]
+    return GoodRevision(fitting[-1], context.last, context.now) if fitting else None
 
 
 def _newest(facts: RolloutFacts, context: Context) -> RolloutFacts:
@@ -92,4 +93,4 @@ def _leaving(one: LeavingPlacement, facts: RolloutFacts, context: Context) -> Le
     if one.draining_since is not None:
         return replace(one, draining_since=min(one.draining_since, context.now))
     is_known = identity(one.stage) in map(identity, context.stages)
-    return one if is_known or one.ref in facts.passed else replace(one, draining_since=context.now)
+    return one if is_known or one.ref in facts.passed_refs else replace(one, draining_since=context.now)

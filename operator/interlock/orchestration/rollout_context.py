@@ -8,6 +8,7 @@ from interlock.api.agent import Stage
 from interlock.orchestration.rollout_state import (
     GoodRevision,
     LeavingPlacement,
+    PassedRevision,
     PlacementKey,
     PlacementSeen,
     RolloutCommands,
@@ -16,7 +17,7 @@ from interlock.orchestration.rollout_state import (
     RolloutRules,
     Scope,
 )
-from interlock.orchestration.scopes import covers
+from interlock.orchestration.scopes import covers, work_of
 from interlock.orchestration.soak import identity, position
 
 _NOT_SEEN = PlacementSeen()
@@ -165,5 +166,6 @@ def leave(facts: RolloutFacts) -> RolloutFacts:
 
 def become_good(facts: RolloutFacts, good: GoodRevision, context: Context) -> RolloutFacts:
     """Return the facts with another good revision. The one before it can be rolled back to."""
-    passed = (*(one for one in facts.passed if one.digest != good.ref.digest), good.ref)
+    others = (one for one in facts.passed if one.ref.digest != good.ref.digest)
+    passed = (*others, PassedRevision(good.ref, work_of(good.stage)))
     return replace(facts, good=good, passed=passed[-max(1, context.rules.history) :])

@@ -82,6 +82,19 @@ class GoodRevision:
 
 
 @dataclass(frozen=True)
+class PassedRevision:
+    """A revision that was good, and that can be rolled back to.
+
+    Attributes:
+        ref: The revision.
+        served: What it served as the good one, see `interlock.orchestration.scopes.work_of`. Empty if it is not known.
+    """
+
+    ref: RevisionRef
+    served: str = ""
+
+
+@dataclass(frozen=True)
 class LeavingPlacement:
     """A placement that is on its way out.
 
@@ -174,12 +187,17 @@ class RolloutFacts:
     serving_since: datetime | None = None
     was_ready: bool = False
     good: GoodRevision | None = None
-    passed: tuple[RevisionRef, ...] = ()
+    passed: tuple[PassedRevision, ...] = ()
     leaving: tuple[LeavingPlacement, ...] = ()
     stopped: StoppedRevision | None = None
     approved: tuple[Approval, ...] = ()
     last_number: int = 0
     looked_at: tuple[str, ...] = ()
+
+    @property
+    def passed_refs(self) -> tuple[RevisionRef, ...]:
+        """The revisions that can be rolled back to, the newest last."""
+        return tuple(one.ref for one in self.passed)
 
     @property
     def key(self) -> PlacementKey | None:

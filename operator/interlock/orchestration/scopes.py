@@ -7,19 +7,33 @@ values of the scope alone. The empty scope has every call.
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
+from interlock.api.agent import Stage
 from interlock.api.environments import ClassOf
 from interlock.api.shared_types import EnvironmentClass, ScopeDimension
 from interlock.orchestration.rollout_decision import DesiredPlacement
-from interlock.orchestration.rollout_state import MAX_PLACEMENTS, Scope
+from interlock.orchestration.rollout_state import MAX_PLACEMENTS, PassedRevision, Scope
+from interlock_contract.canonical_json import canonicalize, digest_of
 
 EVERYTHING: tuple[Scope, ...] = ((),)
 """What a placement excludes that serves nothing yet."""
+_WORK_DIGITS = 16
 
 
 def covers(wide: Scope, narrow: Scope) -> bool:
     """Return True if the first scope has all work of the second one."""
     values = {limit.dimension: set(limit.values) for limit in narrow}
     return all(limit.dimension in values and values[limit.dimension] <= set(limit.values) for limit in wide)
+
+
+def work_of(stage: Stage) -> str:
+    """Return a digest of what a stage serves: its environment and its scope."""
+    scope = {limit.dimension: sorted(limit.values) for limit in stage.scope or ()}
+    return digest_of(canonicalize([stage.environment, scope]))[:_WORK_DIGITS]
+
+
+def has_served(passed: PassedRevision, stage: Stage) -> bool:
+    """Return True if a revision was good with just the work of a stage, or with all work of its environment."""
+    return passed.served in (work_of(stage), work_of(stage.model_copy(update={"scope": None})))
 
 
 def intersection(one: Scope, other: Scope) -> Scope | None:

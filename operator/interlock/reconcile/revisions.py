@@ -59,7 +59,7 @@ def needed_revisions(facts: RolloutFacts, commands: RolloutCommands) -> tuple[Re
     """Return the revisions whose contents a reconcile needs: those with placements, and that a rollback names."""
     named = [*_candidates(facts), *(one.ref for one in facts.leaving)]
     if commands.rollback is not None:
-        named += [one for one in facts.passed if one.name == commands.rollback.revision]
+        named += [one for one in facts.passed_refs if one.name == commands.rollback.revision]
     return tuple(dict.fromkeys(named))
 
 

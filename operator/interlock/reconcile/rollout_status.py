@@ -25,6 +25,7 @@ from interlock.api.rollout_status import (
     DrainingPodStatus,
     GoodStatus,
     LeavingStatus,
+    PassedStatus,
     RevisionStatus,
     RolloutStatus,
     ScaleDownStatus,
@@ -41,6 +42,7 @@ from interlock.orchestration.rollout_state import (
     Approval,
     GoodRevision,
     LeavingPlacement,
+    PassedRevision,
     PlacementKey,
     RevisionRef,
     RolloutFacts,
@@ -48,6 +50,7 @@ from interlock.orchestration.rollout_state import (
     StopReason,
 )
 from interlock.orchestration.scale_down import DrainingPod
+from interlock.orchestration.scopes import work_of
 from interlock.orchestration.soak import PodEnds, StageFacts, position
 from interlock_contract.work_counts import dump_ended, parse_ended
 
@@ -103,7 +106,7 @@ class RolloutRecord:
 def refs_of(facts: RolloutFacts) -> tuple[RevisionRef, ...]:
     """Return the revisions that facts name, each once, the newest first."""
     good = facts.good.ref if facts.good is not None else None
-    named = (facts.newest, good, *(one.ref for one in facts.leaving), *facts.passed[::-1])
+    named = (facts.newest, good, *(one.ref for one in facts.leaving), *facts.passed_refs[::-1])
     return tuple(dict.fromkeys(ref for ref in named if ref is not None))
 
 
@@ -134,7 +137,7 @@ def _read(status: AgentStatus, rollout: RolloutStatus) -> RolloutRecord:
     stage = None if stopped is not None or newest is None else read_stage(status.stage, newest.digest)
     good = _read_good(rollout.good)
     leaving = tuple(one for stored in rollout.leaving if (one := _read_leaving(stored)) is not None)
-    passed = tuple(ref for one in rollout.passed if (ref := _ref(one)) is not None)
+    passed = tuple(PassedRevision(RevisionRef(one.number, one.digest), one.served) for one in rollout.passed)
     approved = tuple(Approval(one.stage, one.by, one.is_vouched, one.may_override_gates) for one in rollout.approved)
     facts = RolloutFacts(
         newest=newest,
@@ -188,7 +191,7 @@ def _read_earlier(agent: Agent, status: AgentStatus) -> RolloutRecord:
         serving_since=stage.ready_since or stage.entered_at,
         was_ready=stage.ready_since is not None or stage.soaked > timedelta() or stage.passed != PassedTime(),
         good=good,
-        passed=(ref,) if good is not None else (),
+        passed=(PassedRevision(ref, work_of(good.stage)),) if good is not None else (),
         last_number=1,
     )
     key = PlacementKey(stage.stage.name, stage.revision)
@@ -272,7 +275,7 @@ def write_rollout(record: RolloutRecord, sources: tuple[str, ...] = ()) -> Rollo
         serving_since=facts.serving_since,
         was_ready=facts.was_ready,
         good=_write_good(facts.good, collisions) if facts.good is not None else None,
-        passed=tuple(_write_ref(ref, digests) for ref in facts.passed[-MAX_PASSED:]),
+        passed=tuple(_write_passed(one, digests) for one in facts.passed[-MAX_PASSED:]),
         leaving=tuple(_write_leaving(one, collisions) for one in facts.leaving[:MAX_LEAVING]),
         stopped=_write_stopped(facts.stopped) if facts.stopped is not None else None,
         approved=tuple(
@@ -341,6 +344,15 @@ def _write_test(one: RecordedTest) -> TestStatus:
 
 def _write_ref(ref: RevisionRef, digests: Mapping[str, str]) -> RevisionStatus:
     return RevisionStatus(number=ref.number, digest=ref.digest, content_digest=digests.get(ref.digest, ""))
+
+
+def _write_passed(one: PassedRevision, digests: Mapping[str, str]) -> PassedStatus:
+    return PassedStatus(
+        number=one.ref.number,
+        digest=one.ref.digest,
+        content_digest=digests.get(one.ref.digest, ""),
+        served=one.served,
+    )
 
 
 def _write_good(good: GoodRevision, collisions: Mapping[PlacementKey, int]) -> GoodStatus:

@@ -84,7 +84,7 @@ def test_a_new_revision_goes_through_the_stages_while_the_good_one_serves(served
     served.work_on("1/everywhere").start_pods()
     assert served.placements == {"2/everywhere": "serving", "1/everywhere": "draining"}
     assert served.who_serves() == served.who_serves(region="eu") == ["2/everywhere"]
-    assert (served.good, served.facts.passed[-1].name) == (name(2, "b"), name(2, "b"))
+    assert (served.good, served.facts.passed_refs[-1].name) == (name(2, "b"), name(2, "b"))
     served.wait(31)
     assert served.placements == {"2/everywhere": "serving"}
 
@@ -244,7 +244,7 @@ def test_a_revision_that_must_wait_starts_nothing(served: StagedAgent) -> None:
 def test_a_spec_that_goes_back_to_the_good_revision_is_good_at_once(mid_way: StagedAgent) -> None:
     mid_way.wanted = digest("a")
     facts = mid_way.step().facts
-    assert [ref.name for ref in facts.passed] == [name(3, "a")]
+    assert [ref.name for ref in facts.passed_refs] == [name(3, "a")]
 
     mid_way.settle()
     assert (mid_way.newest, mid_way.good, mid_way.state) == (name(3, "a"), name(3, "a"), RolloutState.COMPLETE)

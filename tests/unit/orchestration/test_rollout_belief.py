@@ -10,10 +10,12 @@ from interlock.orchestration.rollout_decision import RolloutEventType, RolloutSt
 from interlock.orchestration.rollout_state import (
     GoodRevision,
     LeavingPlacement,
+    PassedRevision,
     RevisionRef,
     StoppedRevision,
     StopReason,
 )
+from interlock.orchestration.scopes import work_of
 from tests.support.builders import NOW, a_stage, hours, seconds, stages
 from tests.support.rollouts import Pods, StagedAgent, digest, name, rules
 
@@ -51,14 +53,22 @@ def test_a_good_revision_that_never_passed_does_not_serve(mid_way: StagedAgent) 
     assert (RolloutEventType.FACT_REFUSED, EVIL.name) in mid_way.events
 
 
+def test_a_good_revision_serves_no_more_than_it_did_as_the_good_one() -> None:
+    agent = StagedAgent(STAGES[:2], rules()).roll_out("a")
+    assert agent.facts.good is not None
+    edit(agent, good=replace(agent.facts.good, stage=STAGES[2]))
+    assert (agent.who_serves(), agent.who_serves(region="eu")) == ([], ["1/region"])
+
+
 def test_a_good_revision_without_any_that_passed_does_not_serve(mid_way: StagedAgent) -> None:
     edit(mid_way, passed=())
     assert (mid_way.good, mid_way.placements) == ("", {"2/region": "serving"})
 
 
 def test_a_revision_that_is_recorded_twice_as_passed_is_its_last_run(mid_way: StagedAgent) -> None:
-    edit(mid_way, passed=(RevisionRef(1, digest("a")), RevisionRef(9, digest("c")), RevisionRef(1, digest("a"))))
-    assert [ref.number for ref in mid_way.facts.passed] == [9, 1]
+    one, nine = (PassedRevision(RevisionRef(*ref), work_of(STAGES[2])) for ref in ((1, digest("a")), (9, digest("c"))))
+    edit(mid_way, passed=(one, nine, one))
+    assert [ref.number for ref in mid_way.facts.passed_refs] == [9, 1]
 
 
 def test_a_number_is_never_given_again(mid_way: StagedAgent) -> None:
@@ -71,7 +81,7 @@ def test_a_number_is_never_given_again(mid_way: StagedAgent) -> None:
     [
         {"leaving": (LeavingPlacement(EVIL, STAGES[0]),)},
         {"stopped": StoppedRevision(EVIL, NOW, StopReason.ABORTED)},
-        {"passed": (EVIL, RevisionRef(1, digest("a")))},
+        {"passed": (PassedRevision(EVIL), PassedRevision(RevisionRef(1, digest("a"))))},
     ],
     ids=["leaving", "stopped", "passed"],
 )
@@ -148,7 +158,7 @@ def test_a_placement_in_a_stage_that_no_spec_has_serves_only_if_it_has_passed(
     mid_way: StagedAgent, *, ref: RevisionRef, is_kept: bool
 ) -> None:
     (world,) = stages(a_stage("world", "production"))
-    passed = (*mid_way.facts.passed, RevisionRef(2, digest("b")))
+    passed = (*mid_way.facts.passed, PassedRevision(RevisionRef(2, digest("b")), work_of(world)))
     good = mid_way.facts.good
     assert good is not None
     mid_way.command(abort=name(2, "b"))

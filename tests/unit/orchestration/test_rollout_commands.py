@@ -284,12 +284,24 @@ def test_a_rollback_to_the_good_revision_stops_the_one_under_way(mid_way: Staged
 def test_a_rollback_can_be_rolled_back(twice: StagedAgent) -> None:
     twice.command(rollback=name(1, "a")).start_pods().command(rollback=name(2, "b")).start_pods()
     assert (twice.good, twice.placements) == (name(4, "b"), {"4/everywhere": "serving"})
-    assert [ref.name for ref in twice.facts.passed] == [name(3, "a"), name(4, "b")]
+    assert [ref.name for ref in twice.facts.passed_refs] == [name(3, "a"), name(4, "b")]
 
 
 def test_a_rollback_to_a_revision_that_never_passed_is_void(mid_way: StagedAgent) -> None:
     mid_way.command(abort=name(2, "b")).command(rollback=name(2, "b"))
     assert (mid_way.good, mid_way.placements) == (name(1, "a"), {"1/everywhere": "serving"})
+
+
+@pytest.mark.parametrize("last", [a_stage("everywhere", "production"), a_stage("region", "eu")], ids=["scope", "other"])
+def test_a_rollback_gives_a_revision_no_work_that_it_did_not_have_as_the_good_one(last: dict[str, object]) -> None:
+    """The attack: revisions are good in one region, then the stages go on, and a rollback skips what was added."""
+    agent = StagedAgent(STAGES[:2], rules()).roll_out("a").roll_out("b")
+    agent.stages = (*STAGES[:2], *stages(last))
+    agent.command(rollback=name(1, "a"))
+    assert agent.good == name(2, "b")
+    assert RolloutEventType.COMMAND_VOID in [event for event, _ in agent.events]
+    agent.stages = STAGES[:2]
+    assert agent.command(rollback=None).command(rollback=name(1, "a")).start_pods().good.endswith(name(1, "a")[1:])
 
 
 def test_a_rollback_to_a_revision_that_is_not_allowed_today_is_void(twice: StagedAgent) -> None:
@@ -322,7 +334,7 @@ def test_the_history_is_bounded_and_never_loses_the_good_revision() -> None:
     agent = StagedAgent(STAGES, rules(history=2))
     for content in "abcd":
         agent.roll_out(content)
-    assert [ref.name for ref in agent.facts.passed] == [name(3, "c"), name(4, "d")]
+    assert [ref.name for ref in agent.facts.passed_refs] == [name(3, "c"), name(4, "d")]
 
 
 def test_a_rollback_serves_in_todays_last_stage(twice: StagedAgent) -> None:

@@ -268,7 +268,7 @@ class History:
 
     @staticmethod
     def _refs(facts: RolloutFacts) -> list[RevisionRef]:
-        refs = [*facts.passed, *(one.ref for one in facts.leaving)]
+        refs = [*facts.passed_refs, *(one.ref for one in facts.leaving)]
         refs += [facts.newest] * 3 if facts.newest else []
         return refs + ([facts.good.ref] if facts.good else [])
 
@@ -348,7 +348,7 @@ class History:
 
     def _check_good(self, before: RolloutFacts, after: RolloutFacts) -> None:
         good, was = after.good, before.good
-        assert len({ref.digest for ref in after.passed}) == len(after.passed) <= self.agent.rules.history
+        assert len({ref.digest for ref in after.passed_refs}) == len(after.passed) <= self.agent.rules.history
         if good is None or (was is not None and was.ref == good.ref and was.stage == good.stage):
             return
         if good.ref == after.newest and good.ref.digest not in self.truth.good:
@@ -389,8 +389,11 @@ class History:
         is_known = position(self.agent.stages, facts.stage, one.ref.digest) is not None
         if facts.newest == one.ref and facts.stage is not None and is_known:
             found.add(identity(facts.stage.stage))
-        if facts.good is not None and facts.good.ref == one.ref and one.ref.digest in self.truth.good:
-            found.add(identity(self.agent.stages[-1]))
+        last = identity(self.agent.stages[-1])
+        works = {work[1:] for work in self.truth.entered[one.ref.digest]}
+        is_good = facts.good is not None and facts.good.ref == one.ref and one.ref.digest in self.truth.good
+        if is_good and not works.isdisjoint({last[1:], (last[1], ())}):
+            found.add(last)
         return found
 
     def _check_partition(self, decision: RolloutDecision) -> None:

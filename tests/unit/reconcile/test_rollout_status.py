@@ -14,12 +14,14 @@ from interlock.orchestration.rollout_state import (
     Approval,
     GoodRevision,
     LeavingPlacement,
+    PassedRevision,
     PlacementKey,
     RevisionRef,
     RolloutFacts,
     StoppedRevision,
     StopReason,
 )
+from interlock.orchestration.scopes import work_of
 from interlock.orchestration.soak import PodEnds, StageFacts
 from interlock.reconcile.rollout_status import RolloutRecord, read_record, write_rollout, write_stage
 from tests.support.builders import NOW, a_stage, an_agent, hours, stages
@@ -52,7 +54,7 @@ MIDWAY = RolloutFacts(
     serving_since=NOW - hours(2),
     was_ready=True,
     good=GoodRevision(GOOD, EVERYWHERE, NOW - hours(99), NOW - hours(98)),
-    passed=(OLDER, GOOD),
+    passed=(PassedRevision(OLDER), PassedRevision(GOOD, work_of(EVERYWHERE))),
     leaving=(LeavingPlacement(NEWEST, STAGING, NOW, ((), REGION.scope or ())),),
     approved=(Approval("everywhere", "ada@example.com", is_vouched=True, may_override_gates=True),),
     last_number=7,
@@ -129,7 +131,7 @@ def test_a_status_of_an_earlier_version_has_one_revision_whose_pods_stay(
     assert (record.is_earlier, record.facts.newest, record.facts.last_number) == (True, ref, 1)
     assert record.collisions == {PlacementKey(stage, "e" * 64): 3}
     assert (record.facts.good.ref if record.facts.good else None) == (ref if is_good else None)
-    assert record.facts.passed == ((ref,) if is_good else ())
+    assert record.facts.passed_refs == ((ref,) if is_good else ())
     assert agent.status is not None
     assert [(one.stage, one.revision) for one in agent.status.history] == [(stage, "e" * 64)]
 
