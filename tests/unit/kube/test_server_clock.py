@@ -98,24 +98,41 @@ def test_a_second_corrects_the_time_without_more_answers() -> None:
 
 
 @requirement("rollout.one-clock")
-def test_a_first_answer_that_took_long_is_corrected_at_once() -> None:
+def test_answers_that_took_long_are_corrected_at_once() -> None:
     monotonic = Monotonic()
     clock = ServerClock(monotonic, confirm_seconds=60)
-    clock.observe(DATE, took=30)
+    for date in (DATE, "Thu, 01 Jan 2026 00:00:01 GMT"):
+        clock.observe(date, took=30)
     clock.observe("Thu, 01 Jan 2026 00:00:25 GMT")
     assert clock.seconds() == NEW_YEAR + 25
     clock.observe("Thu, 01 Jan 2026 00:00:28 GMT")
-    assert clock.seconds() == NEW_YEAR + 25, "the second one was quick, and leaves no doubt"
+    assert clock.seconds() == NEW_YEAR + 25, "the third one was quick, and leaves no doubt"
 
 
 @requirement("rollout.one-clock")
-def test_a_machine_whose_monotonic_clock_is_slow_stays_with_the_api_server() -> None:
+def test_an_answer_that_set_the_time_and_took_long_is_corrected_at_once() -> None:
     monotonic = Monotonic()
     clock = ServerClock(monotonic, confirm_seconds=60)
-    for second in range(50):
-        clock.observe(f"Thu, 01 Jan 2026 00:{second:02}:00 GMT")
-        assert clock.seconds() == NEW_YEAR + 60 * second
-        monotonic.seconds += 59.5
+    clock.observe(DATE)
+    clock.observe(LATER)
+    monotonic.seconds += 60
+    clock.observe(LATER, took=60)
+    assert clock.seconds() == NEW_YEAR + 3600
+    clock.observe("Thu, 01 Jan 2026 01:00:25 GMT")
+    assert clock.seconds() == NEW_YEAR + 3625
+
+
+@requirement("rollout.one-clock")
+@pytest.mark.parametrize("minute", [59.5, 60.5])
+def test_a_machine_whose_monotonic_clock_drifts_stays_with_the_api_server(minute: float) -> None:
+    monotonic = Monotonic()
+    clock = ServerClock(monotonic, confirm_seconds=60)
+    for passed in range(50):
+        clock.observe(f"Thu, 01 Jan 2026 00:{passed:02}:00 GMT")
+        seconds = clock.seconds()
+        assert seconds is not None
+        assert 0 <= seconds - (NEW_YEAR + 60 * passed) <= 1
+        monotonic.seconds += minute
 
 
 @pytest.mark.parametrize(
