@@ -144,6 +144,9 @@ class ApprovalStatus(_Recorded):
     may_override_gates: bool = False
     """It goes past a gate that was breached, too."""
 
+    work: str = Field(default="", max_length=16)
+    """Digest of the environment and scope that the stage had when it was approved. It approves no others."""
+
 
 class TestStatus(_Recorded):
     """The test of a stage, from when its Job exists."""

@@ -22,7 +22,7 @@ from interlock.orchestration.rollout_state import (
     StoppedRevision,
     StopReason,
 )
-from interlock.orchestration.scopes import has_served
+from interlock.orchestration.scopes import has_served, work_of
 from interlock.orchestration.soak import StageFacts, identity
 
 MAX_APPROVALS = 16
@@ -51,6 +51,7 @@ def apply_commands(facts: RolloutFacts, context: Context) -> tuple[RolloutFacts,
             void.append(VoidCommand(verb, command, outcome))
         else:
             facts = outcome
+    facts = replace(facts, approved=tuple(one for one in facts.approved if _is_kept(one, facts, context)))
     facts = replace(facts, looked_at=tuple(one for one in _commands_now(context) if one not in postponed))
     if standing.promote is not None:
         outcome = _promote(facts, standing.promote, context)
@@ -80,9 +81,9 @@ def is_paused(facts: RolloutFacts, context: Context, following: Stage | None) ->
 
 
 def relevant_approvals(facts: RolloutFacts, following: Stage | None) -> tuple[Approval, ...]:
-    """Return the approvals of a stage; None for the end of the last one."""
-    name = "" if following is None else following.name
-    return tuple(one for one in facts.approved if one.stage == name)
+    """Return the approvals of a stage as it is today; None for the end of the last one."""
+    named = ("", "") if following is None else (following.name, work_of(following))
+    return tuple(one for one in facts.approved if (one.stage, one.work) == named)
 
 
 def is_approved(facts: RolloutFacts, context: Context, following: Stage) -> bool:
@@ -191,11 +192,27 @@ def _promote(facts: RolloutFacts, command: Command, context: Context) -> Rollout
         return why
     current = context.index_of(facts)
     to_come = [stage.name for stage in context.stages[0 if current is None else current + 1 :]]
-    approval = Approval(command.stage, command.by, command.is_vouched, command.may_override_gates)
     is_over = context.is_complete(facts) or (command.stage and command.stage not in to_come)
-    if is_over or approval in facts.approved:
+    approval = _approval(command, context)
+    # The same command does not approve again what its stage has become since.
+    if is_over or replace(approval, work="") in [replace(one, work="") for one in facts.approved]:
         return facts
     return replace(facts, approved=(*facts.approved, approval)[-MAX_APPROVALS:])
+
+
+def _approval(command: Command, context: Context) -> Approval:
+    work = next((work_of(stage) for stage in context.stages if stage.name == command.stage), "")
+    return Approval(command.stage, command.by, command.is_vouched, command.may_override_gates, work)
+
+
+def _is_kept(approval: Approval, facts: RolloutFacts, context: Context) -> bool:
+    """Return True unless the stage has become another one since, and the command that approved it stands no longer."""
+    promote = context.commands.promote
+    if promote is not None and not _other_revision(facts, promote) and promote.stage == approval.stage:
+        return True
+    return not approval.stage or (approval.stage, approval.work) in [
+        (stage.name, work_of(stage)) for stage in context.stages
+    ]
 
 
 def _unknown_stage(facts: RolloutFacts, command: Command, context: Context) -> str:

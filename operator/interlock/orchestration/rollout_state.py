@@ -155,12 +155,15 @@ class Approval:
         by: Who.
         is_vouched: The API server wrote or checked the name.
         may_override_gates: It goes past a gate that was breached, too.
+        work: What the stage served when it was approved, see `interlock.orchestration.scopes.work_of`; empty without a
+            stage. A stage that serves something else by now needs another approval.
     """
 
     stage: str
     by: str = ""
     is_vouched: bool = False
     may_override_gates: bool = False
+    work: str = ""
 
 
 @dataclass(frozen=True)

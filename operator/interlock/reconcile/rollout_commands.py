@@ -2,6 +2,7 @@
 
 from interlock.api.status import AgentReason
 from interlock.orchestration.rollout_state import StopReason
+from interlock.orchestration.scopes import work_of
 from interlock.reconcile.agent_report import AgentReport
 from interlock_contract.names import ABORT, PROMOTE, RETRY
 
@@ -17,7 +18,15 @@ def approval_command(report: AgentReport) -> str:
     """Return the sentence with the command that promotes the newest revision to its next stage."""
     newest, following = report.facts.newest, report.decision.progress.following
     name = newest.name if newest is not None else ""
-    return annotate(report, PROMOTE, f"{name}/{following.name}" if following is not None else name)
+    if following is None:
+        return annotate(report, PROMOTE, name)
+    promote = annotate(report, PROMOTE, f"{name}/{following.name}")
+    if all(one.stage != following.name or one.work == work_of(following) for one in report.facts.approved):
+        return promote
+    return (
+        "it was approved with another environment or scope: remove the annotation "
+        f"{PROMOTE}, wait until this message is another one, then {promote}"
+    )
 
 
 def abort_command(report: AgentReport) -> str:

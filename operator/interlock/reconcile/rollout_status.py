@@ -138,7 +138,9 @@ def _read(status: AgentStatus, rollout: RolloutStatus) -> RolloutRecord:
     good = _read_good(rollout.good)
     leaving = tuple(one for stored in rollout.leaving if (one := _read_leaving(stored)) is not None)
     passed = tuple(PassedRevision(RevisionRef(one.number, one.digest), one.served) for one in rollout.passed)
-    approved = tuple(Approval(one.stage, one.by, one.is_vouched, one.may_override_gates) for one in rollout.approved)
+    approved = tuple(
+        Approval(one.stage, one.by, one.is_vouched, one.may_override_gates, one.work) for one in rollout.approved
+    )
     facts = RolloutFacts(
         newest=newest,
         stage=stage,
@@ -284,6 +286,7 @@ def write_rollout(record: RolloutRecord, sources: tuple[str, ...] = ()) -> Rollo
                 by=one.by[:_MOST_TEXT],
                 is_vouched=one.is_vouched,
                 may_override_gates=one.may_override_gates,
+                work=one.work,
             )
             for one in facts.approved[-MAX_APPROVED:]
         ),

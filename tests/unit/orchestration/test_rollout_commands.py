@@ -105,6 +105,30 @@ def test_an_approval_is_used_up_by_entering_its_stage(mid_way: StagedAgent) -> N
     assert mid_way.facts.approved == ()
 
 
+@pytest.mark.parametrize("last", [a_stage("everywhere", "eu"), a_stage("everywhere", "production", scope={"x": ["y"]})])
+def test_an_approval_is_of_the_stage_as_it_was(served: StagedAgent, last: dict[str, object]) -> None:
+    """The attack: an author changes environment or scope of a stage between its approval and its beginning."""
+    served.rules = APPROVED
+    served.describe("b").command(promote=f"{name(2, 'b')}/everywhere").start_pods()
+    served.stages = (*STAGES[:2], *stages(last))
+    served.wait(100).start_pods().wait(50)
+    assert served.state is RolloutState.APPROVAL, "the command that stands does not approve it again"
+    served.command(promote=None)
+    assert (served.state, served.facts.approved) == (RolloutState.APPROVAL, ())
+    served.command(promote=f"{name(2, 'b')}/everywhere")
+    assert served.facts.stage is not None
+    assert served.facts.stage.stage.name == "everywhere"
+
+
+def test_a_stage_that_is_put_back_has_its_approval_while_the_command_stands(served: StagedAgent) -> None:
+    served.rules = APPROVED
+    served.describe("b").command(promote=f"{name(2, 'b')}/everywhere").start_pods()
+    served.stages = (*STAGES[:2], *stages(a_stage("everywhere", "eu")))
+    served.wait(100)
+    served.stages = STAGES
+    assert served.start_pods().wait(50).start_pods().good == name(2, "b")
+
+
 def test_a_promote_whose_author_is_not_certain_is_no_approval(mid_way: StagedAgent) -> None:
     mid_way.rules = APPROVED
     mid_way.command(promote=Command(name(2, "b"), "everywhere", by="eve")).wait(40)

@@ -56,7 +56,9 @@ MIDWAY = RolloutFacts(
     good=GoodRevision(GOOD, EVERYWHERE, NOW - hours(99), NOW - hours(98)),
     passed=(PassedRevision(OLDER), PassedRevision(GOOD, work_of(EVERYWHERE))),
     leaving=(LeavingPlacement(NEWEST, STAGING, NOW, ((), REGION.scope or ())),),
-    approved=(Approval("everywhere", "ada@example.com", is_vouched=True, may_override_gates=True),),
+    approved=(
+        Approval("everywhere", "ada@example.com", is_vouched=True, may_override_gates=True, work="0123456789abcdef"),
+    ),
     last_number=7,
     looked_at=("abort 1-aaaaaaaaaa",),
 )
