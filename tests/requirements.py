@@ -475,6 +475,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     # Tasks
     "tasks.way": Requirement("tasks reach the guard by the agent's Service; the agent's own port is closed"),
     "tasks.pass": Requirement("a task reaches the agent as it is, and its answer comes back as it comes"),
+    "tasks.scope-complete": Requirement("a stage cannot be limited in a dimension that the agent's tasks cannot name"),
     "tasks.bounded": Requirement("no more concurrent tasks than the agent accepts; some wait in order, the rest retry"),
     "tasks.closed": Requirement("no task passes a guard that is killed, stale, unverified or without a bundle"),
     "tasks.size": Requirement("a body beyond 16 MiB is refused and never held"),

@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.integration.kubectl import AGENT, BINDING, POLICY, edited
 from tests.integration.rollout_values import BAD_POLICY_ROLLOUTS, BAD_ROLLOUTS, GOOD_POLICY_ROLLOUTS, GOOD_ROLLOUTS
-from tests.integration.task_values import BAD_TASKS, GOOD_TASKS
+from tests.integration.task_values import BAD_TASKS, GOOD_TASKS, TASKS_OF_A_REGION
 
 NO_NAME = "is not a name: write lower case letters, digits and dashes, such as crm or one-region"
 NO_RESOURCE = (
@@ -153,10 +153,7 @@ ROLLOUTS_OUT_OF_ORDER = [
     [stage("a", "production", *EU_US), stage("b", "production", *EU)],
     [stage("a", "production", *EU), stage("b", "production", "us-east")],
     [stage("a", "staging", *EU_US), stage("b", "staging", *EU), stage("c", "development")],
-    [
-        stage("a", "production", *EU),
-        stage("b", "production", scope=[{"dimension": "product", "values": ["billing"]}]),
-    ],
+    [stage("a", "production", *EU), stage("b", "production", scope=[{"dimension": "product", "values": ["billing"]}])],
 ]
 
 BOTH_ANSWER = [
@@ -178,6 +175,7 @@ BOTH_ANSWER = [
     *(agent(spec__owner__email=email) for email in (*PERSONS, *ROLES, *NO_ADDRESSES)),
     *(staged(stage("a", "development", minDuration=text)) for text in (*DURATIONS, *NO_DURATIONS)),
     *(staged(*stages) for stages in (*ROLLOUTS_IN_ORDER, *ROLLOUTS_OUT_OF_ORDER)),
+    *(edited(staged(*ROLLOUTS_IN_ORDER[2]), spec__tasks=tasks) for tasks in TASKS_OF_A_REGION),
 ]
 
 

@@ -34,3 +34,10 @@ GOOD_TASKS: list[dict[str, Any]] = [
     {"port": 80, "scope": [{"dimension": f"d{i}", "header": "X-Region"} for i in range(8)]},
     {"port": 80, "scope": [{"dimension": "region", "pointer": "/params/message/metadata/region"}]},
 ]
+TASKS_OF_A_REGION: list[dict[str, Any]] = [
+    {"port": 80},
+    {"port": 80, "scope": []},
+    {"port": 80, "scope": [{"dimension": "region", "header": "X-Region"}]},
+    {"port": 80, "scope": [{"dimension": "product", "pointer": "/product"}]},
+]
+"""Tasks of an agent with a stage that is limited to a region. The last ones cannot name it."""

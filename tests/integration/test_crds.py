@@ -20,6 +20,7 @@ from interlock.api.refusals import (
     policy_ref_refusal,
     purpose_refusal,
     stage_order_refusals,
+    task_scope_refusals,
 )
 from tests.integration import budget_values, verification_values
 from tests.integration.api_values import (
@@ -67,7 +68,8 @@ def python_refusals(manifest: dict[str, Any]) -> list[str]:
         environment_refusal(spec),
         *durations,
     ]
-    return [message for message in single if message is not None] + stage_order_refusals(spec.stages)
+    found = [message for message in single if message is not None]
+    return [*found, *stage_order_refusals(spec.stages), *task_scope_refusals(spec)]
 
 
 def label(manifest: dict[str, Any]) -> str:
@@ -157,7 +159,9 @@ def test_the_largest_rollout_that_the_bounds_allow_fits_the_cost_limit(server: A
     values = [f"{i:02}-{'v' * 60}" for i in range(32)]
     scope = [{"dimension": f"d{i}", "values": values} for i in range(8)]
     stages = [stage(f"s{i}", "production", scope=scope, minDuration="99999h") for i in range(16)]
-    answer = server.try_create(staged(*stages), namespace)
+    places = [{"dimension": f"d{i}", "header": "X-Region"} for i in range(8)]
+    manifest = edited(staged(*stages), spec__tasks={"port": 80, "scope": places})
+    answer = server.try_create(manifest, namespace)
     assert answer.ok or "ValidatingAdmissionPolicy" in answer.text, answer.text
 
 

@@ -20,7 +20,7 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "PriceMissing": "add the [price](../explanation/prices.md) to `spec.models.prices` of the policy",
         "EnvironmentInvalid": "keep one of them",
         "EnvironmentUnknown": "add the environment to `spec.environments` of the policy, or name one that it has",
-        "StagesInvalid": "reorder or correct the stages",
+        "StagesInvalid": "correct what the message names",
         "RevisionTooLarge": "shorten files of the Agent, or maps of its MCPBindings",
         "NewRevisionStarting": "wait, or what the cause says",
         "RolloutPaused": "remove the annotation `interlock.dev/pause` to go on",

@@ -28,6 +28,7 @@ from interlock.api.messages import (
     SCOPE_NARROWER,
     STAGE_RETURNS,
     STAGES_BACKWARDS,
+    TASK_DIMENSION_MISSING,
     TASK_GATE_WITHOUT_TASKS,
     TASK_SCOPE,
     format_message,
@@ -334,6 +335,10 @@ _FILES_SIZE = "self.map(f, has(f.content) ? size(f.content) : 0).sum()"
 _FILE_AND_FOLDER = "self.exists(g, g.path.startsWith(f.path + '/'))"
 
 
+_UNNAMED = "!self.tasks.scope.exists(t, t.dimension == d.dimension)"
+_SERVES_NO_TASK = f"has(s.scope) && s.scope.exists(d, {_UNNAMED})"
+_STAGE_WITHOUT_TASKS = f"self.rollout.stages[self.rollout.stages.transformList(i, s, {_SERVES_NO_TASK}, i)[0]]"
+_FIRST_UNNAMED = f"{_STAGE_WITHOUT_TASKS}.scope.transformList(i, d, {_UNNAMED}, i)[0]"
 _NEEDS_TASKS = "has(s.gates) && (has(s.gates.minTasks) || has(s.gates.maxCostPerTask))"
 
 
@@ -359,6 +364,17 @@ class AgentSpec(ApiModel):
                     stage=f"self.rollout.stages[self.rollout.stages.transformList(i, s, {_NEEDS_TASKS}, i)[0]].name",
                 ),
                 field_path=".rollout",
+            ),
+            Rule(
+                rule="!has(self.tasks) || !has(self.tasks.scope) || self.tasks.scope.size() == 0 || !has(self.rollout)"
+                f" || !self.rollout.stages.exists(s, {_SERVES_NO_TASK})",
+                message=plain(TASK_DIMENSION_MISSING),
+                message_expression=cel_sentence(
+                    TASK_DIMENSION_MISSING,
+                    dimension=f"{_STAGE_WITHOUT_TASKS}.scope[{_FIRST_UNNAMED}].dimension",
+                    stage=f"{_STAGE_WITHOUT_TASKS}.name",
+                ),
+                field_path=".tasks",
             ),
             Rule(rule="!(has(self.environment) && has(self.rollout))", message=ENVIRONMENT_TWICE),
             Rule(

@@ -228,6 +228,10 @@ HEADER_VALUE_INVALID = "not the value of an HTTP header: write printable ASCII w
 TASK_HEADER_INVALID = "{text} is not the name of a header of tasks: write letters, digits and dashes, such as X-Region"
 TASK_HEADER_OWN = "{text} has a meaning of its own in requests: write another header, such as X-Region"
 TASK_SCOPE = "dimension {dimension} needs exactly one of header and pointer: write X-Region, or /params/metadata/region"
+TASK_DIMENSION_MISSING = (
+    "spec.tasks.scope does not say where tasks name dimension {dimension}, so stage {stage}, which is limited in it, "
+    "could serve no task: add {dimension} with a header or pointer there, or remove it from the scope of the stage"
+)
 TOOL_INJECT = "dimension {dimension}: inject needs a pointer to the argument that the guard writes"
 TOOL_SCOPE = "dimension {dimension} needs exactly one of pointer and unscoped: write /name-of-the-argument, or Allowed"
 POINTER_INVALID = "{text} is not a JSON pointer to an argument: write /region, or /filter/region (~0 is ~, ~1 is /)"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from interlock.api.agent import AgentSpec, Owner, PolicyRef, Stage
 from interlock.api.budget import AgentBudget
@@ -46,6 +46,7 @@ from interlock.api.messages import (
     STAGE_RETURNS,
     STAGES_BACKWARDS,
     STAGING_MISSING,
+    TASK_DIMENSION_MISSING,
     format_message,
     quoted,
 )
@@ -173,6 +174,23 @@ def stage_order_refusals(stages: Sequence[Stage], class_of: ClassOf = class_of_n
         if later.environment == earlier.environment and _narrows(earlier, later)
     )
     return [sentence for found in (backwards, returning, narrower) if (sentence := next(found, None)) is not None]
+
+
+def task_scope_refusals(spec: AgentSpec) -> list[str]:
+    """Say which dimension of a stage's scope tasks cannot name, the first of all.
+
+    Without `tasks.scope`, a stage serves all tasks that its Service gets.
+    """
+    if spec.tasks is None or not spec.tasks.scope:
+        return []
+    named = {entry.dimension for entry in spec.tasks.scope}
+    missing = (
+        TASK_DIMENSION_MISSING.format(dimension=limit.dimension, stage=stage.name)
+        for stage in spec.stages
+        for limit in stage.scope or ()
+        if limit.dimension not in named
+    )
+    return list(islice(missing, 1))
 
 
 def staging_refusal(

@@ -125,7 +125,7 @@ class AgentReason(StrEnum):
     ROLLOUT_PLANNED = "RolloutPlanned"
     """Orchestrated: the stages are in order and the minimums are kept."""
     STAGES_INVALID = "StagesInvalid"
-    """The stages go back, narrow, or have no valid duration."""
+    """The stages go back, narrow, have no valid duration or weaker gates, or a scope that tasks cannot name."""
     REVISION_TOO_LARGE = "RevisionTooLarge"
     """Agent, policy and bindings together are more than one object of Kubernetes can store as a revision."""
     MINIMUM_NOT_REACHED = "MinimumNotReached"

@@ -14,6 +14,7 @@ from interlock.api.refusals import (
     limited_scope_refusal,
     stage_order_refusals,
     staging_refusal,
+    task_scope_refusals,
     unknown_environment_refusals,
 )
 from interlock.api.shared_types import EnvironmentClass, parse_duration
@@ -124,7 +125,7 @@ def check_orchestration(agent: Agent, policy: AgentPolicy, current: int | None) 
     """
     return (
         _check_environments(agent, policy)  # environments that the policy has
-        or _check_stages(agent, policy)  # stages that can be read, and go one way
+        or _check_stages(agent, policy)  # stages that can be read, go one way, and can serve tasks
         or _check_gates(agent, policy)  # gates that the agent can pass, and that are no weaker than the policy's
         or _check_policy(policy)  # minimums that can be read
         or (_check_minimums(agent, policy) if current is None else None)  # and are kept
@@ -151,6 +152,7 @@ def _check_environments(agent: Agent, policy: AgentPolicy) -> Refusal | None:
 
 def _check_stages(agent: Agent, policy: AgentPolicy) -> Refusal | None:
     wrong = [*_durations(agent), *stage_order_refusals(agent.spec.stages, policy.spec.class_of)]
+    wrong += task_scope_refusals(agent.spec)
     return Refusal(AgentReason.STAGES_INVALID, "; ".join(wrong)) if wrong else None
 
 

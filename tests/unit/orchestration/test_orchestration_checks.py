@@ -72,6 +72,21 @@ def test_a_scope_may_widen_step_by_step_and_narrow_between_environments() -> Non
     assert passes(an_agent().with_stages(STAGING, ONE_REGION, TWO_REGIONS, EVERYWHERE))
 
 
+@requirement("tasks.scope-complete")
+def test_a_limited_stage_whose_dimension_tasks_cannot_name_is_refused() -> None:
+    agent = an_agent().with_stages(STAGING, ONE_REGION, EVERYWHERE)
+    region, product = {"dimension": "region", "header": "X-Region"}, {"dimension": "product", "pointer": "/product"}
+
+    assert passes(agent.taking_tasks())
+    assert passes(agent.taking_tasks(scope=[product, region]))
+    reason, message = refused(agent.taking_tasks(scope=[product]))
+    assert reason == AgentReason.STAGES_INVALID
+    assert message == (
+        "spec.tasks.scope does not say where tasks name dimension region, so stage one-region, which is limited in it, "
+        "could serve no task: add region with a header or pointer there, or remove it from the scope of the stage"
+    )
+
+
 @pytest.mark.parametrize("text", ["7d", "1.5h", "-1h", "", "1", "168 h", "1h1h1h1h1h"])
 def test_a_duration_that_cannot_be_read_is_refused(text: str) -> None:
     reason, message = refused(an_agent().with_stages(a_stage("staging", lasting=text), EVERYWHERE))
