@@ -74,6 +74,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     # Layer 2: orchestration
     "rollout.one-of": Requirement("exactly one of environment and rollout; environment is one stage without scope"),
+    "rollout.kept": Requirement(
+        "before a revision is good, what serves production goes on until another revision is Ready in its place"
+    ),
     "rollout.order": Requirement("stages go from development to staging to production, and scope only widens"),
     "rollout.minimums": Requirement("the policy's minimums are sums that a rollout must reach"),
     "rollout.tightened": Requirement("a tightened minimum takes nothing away and holds the stages still to come"),

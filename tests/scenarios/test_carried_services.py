@@ -346,3 +346,29 @@ def test_the_event_of_a_new_revision_says_what_it_changes() -> None:
     [started] = [one for one in simulation.peek().events if one.reason == "RolloutStarted"]
 
     assert started.message.endswith('starts in staging: agent.template.image: "example/agent:1" -> "example/agent:2"')
+
+
+@requirement("rollout.kept")
+def test_what_serves_before_a_revision_is_good_goes_on_when_another_one_follows() -> None:
+    soaking = an_agent().with_stages(*STAGES[:2], STAGES[2] | {"minDuration": "24h"})
+    simulation = Simulation(a_snapshot().of(soaking).with_policy(a_policy()).with_bindings(a_binding()))
+    pass_stages(simulation)
+    assert serves(simulation) == [("everywhere", "all")]
+    template = workloads(simulation)["everywhere 1"]["spec"]["template"]
+
+    simulation.apply(soaking.with_template(image="example/agent:2"))
+    simulation.run()
+
+    assert serves(simulation) == [("staging", "all"), ("everywhere", "all")]
+    assert workloads(simulation)["everywhere 1"]["spec"]["template"] == template
+    serving = simulation.condition(ConditionType.SERVING)
+    assert (serving.status, serving.message.partition(" in ")[0]) == ("True", f"revision {_first(simulation)}")
+
+    command(simulation, "abort", newest_name(simulation))
+    simulation.run()
+    assert set(workloads(simulation)) == {"everywhere 1"}
+    assert f"was stopped; revision {_first(simulation)} runs" in simulation.condition(ConditionType.DEGRADED).message
+
+
+def _first(simulation: Simulation) -> str:
+    return next(one.revision for one in simulation.status.placements if one.stage == "everywhere")

@@ -65,11 +65,22 @@ def apply_commands(facts: RolloutFacts, context: Context) -> tuple[RolloutFacts,
 
 
 def stop(facts: RolloutFacts, why: StopReason, context: Context, *, by: str = "", message: str = "") -> RolloutFacts:
-    """Return the facts with the newest revision stopped. What it served goes to the good one in the hand-over."""
+    """Return the facts with the newest revision stopped. What it served goes to the good one in the hand-over.
+
+    Without a good one that may run, all its placements drain from now on.
+    """
     if facts.newest is None:
         return facts
     stopped = StoppedRevision(facts.newest, context.now, why, by, message)
-    return replace(leave(facts), stopped=stopped, approved=())
+    left = leave(facts)
+    if not context.has_successor(facts):
+        left = replace(left, leaving=tuple(_drained(one, facts.newest, context) for one in left.leaving))
+    return replace(left, stopped=stopped, approved=())
+
+
+def _drained(one: LeavingPlacement, ref: RevisionRef, context: Context) -> LeavingPlacement:
+    is_serving = one.ref == ref and one.draining_since is None
+    return replace(one, draining_since=context.now) if is_serving else one
 
 
 def is_paused(facts: RolloutFacts, context: Context, following: Stage | None) -> bool:
@@ -101,7 +112,9 @@ def begin(facts: RolloutFacts, digest: str, context: Context) -> RolloutFacts:
     """
     number = facts.last_number + 1
     ref = RevisionRef(number, digest)
-    left = replace(leave(facts), stopped=None, approved=(), newest=ref, last_number=number, was_ready=False)
+    is_kept = context.has_successor(facts) or facts.was_ready or context.is_ready(facts.key)
+    left = leave(facts, drains_since=None if is_kept else context.now)
+    left = replace(left, stopped=None, approved=(), newest=ref, last_number=number, was_ready=False)
     good = facts.good
     if good is None or good.ref.digest != digest or identity(good.stage) != identity(context.last):
         return start(left, context)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from interlock.orchestration.rollout_context import Context, scope_of
 from interlock.orchestration.rollout_state import MAX_PLACEMENTS, LeavingPlacement, PlacementKey, RolloutFacts
-from interlock.orchestration.scopes import covers
+from interlock.orchestration.scopes import covers, intersection
 
 MAX_LEAVING = MAX_PLACEMENTS - 2
 """Most placements on their way out, next to the newest and the good one."""
@@ -20,6 +20,9 @@ def hand_over(facts: RolloutFacts, context: Context) -> RolloutFacts:
         2/region serving    2/everywhere starting    1 serving the rest
         2/region draining   2/everywhere serving     1 draining            2/everywhere is Ready
                             2/everywhere serving                           both are drained
+
+    Before a revision is good, what serves production goes on when another revision follows. It leaves to that one what
+    it serves, once it is Ready in a stage of production, and drains when nothing is left.
     """
     handed = _serve_good(_serve_newest(facts, context), context)
     servers = _servers_of(handed, context)
@@ -34,7 +37,8 @@ def _serve_newest(facts: RolloutFacts, context: Context) -> RolloutFacts:
         return replace(facts, serving_since=None)
     if facts.serving_since is not None:
         return facts
-    if context.is_ready(facts.key) or not any(_servers_before(facts, context)):
+    is_same = any(one.key == facts.key for one in _keepers(facts, context))
+    if is_same or context.is_ready(facts.key) or not any(_servers_before(facts, context)):
         return replace(facts, serving_since=context.now)
     return facts
 
@@ -45,6 +49,7 @@ def _servers_before(facts: RolloutFacts, context: Context) -> Iterator[bool]:
     is_shared = facts.stage is not None and context.is_shared(facts.stage.stage)
     if is_shared and good is not None and not context.is_complete(facts):
         yield context.runs_good(facts) and context.is_shared(good.stage)
+    yield is_shared and bool(_keepers(facts, context))
     for one in facts.leaving:
         yield _is_predecessor(one, facts, context) or (is_shared and _holds_rest(one, facts, context))
 
@@ -84,6 +89,7 @@ def _holds_rest(one: LeavingPlacement, facts: RolloutFacts, context: Context) ->
         one.draining_since is None
         and good is not None
         and good.serving_since is None
+        and context.is_shared(good.stage)
         and context.runs_good(facts)
         and context.is_allowed(one.ref.digest)
         and context.is_shared(one.stage)
@@ -92,15 +98,42 @@ def _holds_rest(one: LeavingPlacement, facts: RolloutFacts, context: Context) ->
     )
 
 
+def _keepers(facts: RolloutFacts, context: Context) -> tuple[LeavingPlacement, ...]:
+    """Return the placements of earlier revisions that serve production as long as no revision is good.
+
+    Of two that have the same work, the older one has it: the newer one took it over and goes, as it would if the older
+    one were good. They stay while the agent does not run, so that they serve again afterwards.
+    """
+    if context.has_successor(facts):
+        return ()
+    found: list[LeavingPlacement] = []
+    for one in reversed(facts.leaving):
+        scope = scope_of(one.stage)
+        if (
+            one.draining_since is None
+            and one.ref != facts.newest
+            and context.is_shared(one.stage)
+            and context.is_allowed(one.ref.digest)
+            and context.is_entered_by_right(one, facts)
+            and not any(
+                context.is_shared(stage) and key != one.key and covers(scope_of(stage), scope)
+                for key, stage in context.newest_placements(facts)
+            )
+            and not any(intersection(scope, scope_of(other.stage)) is not None for other in found)
+        ):
+            found.append(one)
+    return tuple(found)
+
+
 def _servers_of(facts: RolloutFacts, context: Context) -> tuple[PlacementKey, ...]:
     """Return which placements on their way out serve: one at most for the newest revision, and one for the good one.
 
-    An edited status may name more of them.
+    An edited status may name more of them. Before a revision is good, those serve that are kept.
     """
     predecessors = (one.key for one in facts.leaving if _is_predecessor(one, facts, context))
     holders = (one.key for one in facts.leaving if _holds_rest(one, facts, context))
     found = (next(predecessors, None), next(holders, None))
-    return tuple(key for key in found if key is not None)
+    return (*(key for key in found if key is not None), *(one.key for one in _keepers(facts, context)))
 
 
 def _left(
@@ -119,7 +152,7 @@ def _left(
         servers: The placements on their way out that serve.
         context: All else.
     """
-    if not context.seen.is_running or not context.is_allowed(one.ref.digest):
+    if not context.is_allowed(one.ref.digest) or not (context.seen.is_running or one.key in servers):
         return None  # its pods end now
     if (context.runs(facts) and one.key == facts.key) or (
         facts.good is not None and one.key == facts.good.key and context.runs_good(facts)

@@ -64,7 +64,9 @@ def _leaving(facts: RolloutFacts, context: Context) -> Iterator[DesiredPlacement
     for one in facts.leaving:
         is_serving = one.draining_since is None
         excluded = context.exclusions(facts, one.key, one.stage) if is_serving else one.excluded
-        yield DesiredPlacement(one.ref, one.stage, is_serving, excluded, is_draining=not is_serving)
+        yield DesiredPlacement(
+            one.ref, one.stage, is_serving, excluded, is_draining=not is_serving, replicas=_replicas(context)
+        )
 
 
 def _replicas(context: Context) -> int | None:

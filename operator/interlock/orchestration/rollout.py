@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from interlock.api.agent import Stage
-from interlock.orchestration.command_effects import apply_commands, begin, start
+from interlock.orchestration.command_effects import apply_commands, begin, start, stop
 from interlock.orchestration.hand_over import hand_over
 from interlock.orchestration.placements import placements_of, public_placement
 from interlock.orchestration.rollout_belief import believe
@@ -56,6 +56,9 @@ def decide_rollout(
     handed = hand_over(described, context)
     if described.newest == believed.newest and believed.stage is not None:
         after, progress = advance(handed, context)
+        stopped = after.stopped
+        if stopped is not None and described.stopped is None:  # a revision that is breached takes nothing over
+            after = stop(described, stopped.why, context, message=stopped.message)
     else:  # its first stage was entered in this call, if any
         after, progress = handed, progress_of(handed, context)
     after = hand_over(after, context)

@@ -22,7 +22,7 @@ from interlock.orchestration.rollout_state import (
     RolloutFacts,
 )
 from interlock.orchestration.scopes import has_served
-from interlock.orchestration.soak import MOST_AHEAD, StageFacts, identity
+from interlock.orchestration.soak import MOST_AHEAD, StageFacts
 
 _UNIT = timedelta(seconds=1)
 
@@ -92,5 +92,4 @@ def _stage(stage: StageFacts, context: Context) -> StageFacts:
 def _leaving(one: LeavingPlacement, facts: RolloutFacts, context: Context) -> LeavingPlacement:
     if one.draining_since is not None:
         return replace(one, draining_since=min(one.draining_since, context.now))
-    is_known = identity(one.stage) in map(identity, context.stages)
-    return one if is_known or one.ref in facts.passed_refs else replace(one, draining_since=context.now)
+    return one if context.is_entered_by_right(one, facts) else replace(one, draining_since=context.now)

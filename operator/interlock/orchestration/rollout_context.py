@@ -129,6 +129,19 @@ class Context:
             if one.draining_since is None and one.ref == facts.newest:
                 yield one.key, one.stage
 
+    def has_successor(self, facts: RolloutFacts) -> bool:
+        """Return True if a good revision takes back what the newest one served, once that goes."""
+        good = facts.good
+        return good is not None and self.is_allowed(good.ref.digest) and self.is_shared(good.stage)
+
+    def is_entered_by_right(self, one: LeavingPlacement, facts: RolloutFacts) -> bool:
+        """Return True if a placement on its way out may serve: it has passed, or is in a stage that is known.
+
+        These are today's stages, and that in which a revision was good.
+        """
+        known = (*self.stages, *(() if facts.good is None else (facts.good.stage,)))
+        return one.ref in facts.passed_refs or identity(one.stage) in map(identity, known)
+
     def runs_good(self, facts: RolloutFacts) -> bool:
         """Return True if the last good revision has a placement."""
         good = facts.good
@@ -150,17 +163,21 @@ def scope_of(stage: Stage) -> Scope:
     return stage.scope or ()
 
 
-def leave(facts: RolloutFacts) -> RolloutFacts:
+def leave(facts: RolloutFacts, *, drains_since: datetime | None = None) -> RolloutFacts:
     """Return the facts without the newest revision's stage. Its placement is on its way out if it has served.
 
     One that has never served is deleted. A good one stays, for it has its own facts.
+
+    Args:
+        facts: The facts.
+        drains_since: Since when its placement drains in any case; None if the hand-over decides that.
     """
     gone = replace(facts, stage=None, serving_since=None)
     if facts.newest is None or facts.stage is None or facts.serving_since is None:
         return gone
     if facts.good is not None and facts.good.key == facts.key:
         return gone
-    placement = LeavingPlacement(facts.newest, facts.stage.stage)
+    placement = LeavingPlacement(facts.newest, facts.stage.stage, drains_since)
     return replace(gone, leaving=(placement, *facts.leaving))
 
 

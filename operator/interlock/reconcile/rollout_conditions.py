@@ -131,7 +131,9 @@ def _degraded(report: AgentReport) -> Finding:
     if lost:
         return Finding(kind, "True", AgentReason.GOOD_REVISION_LOST, lost)
     if facts.stopped is not None:
-        runs = f"; revision {facts.good.ref.name} runs" if facts.good is not None else "; no revision runs"
+        others = (one.desired.ref for one in report.placements if not one.desired.is_draining)
+        running = facts.good.ref if facts.good is not None else next(others, None)
+        runs = "; no revision runs" if running is None else f"; revision {running.name} runs"
         why = f": {facts.stopped.message}" if facts.stopped.message else ""
         message = f"revision {facts.stopped.ref.name} was stopped{runs}{why}"
         return Finding(kind, "True", STOP_REASONS[facts.stopped.why], message)

@@ -422,10 +422,16 @@ class History:
             if pods is None or pods.ready_since is None or one.ref.digest in agent.forbidden:
                 continue
             if decision.facts.good is None or decision.facts.good.ref.digest in agent.forbidden:
-                continue  # nothing has passed yet that could take over
+                assert now or self._is_stopped(one, decision), "production is served, also before anything has passed"
+                continue
             assert now, "production is served"
             taker = agent.pods.get(now[0].key)
             assert now[0].key == one.key or (taker is not None and taker.ready_since is not None)
+
+    def _is_stopped(self, one: DesiredPlacement, decision: RolloutDecision) -> bool:
+        """Return True if a command or a breach takes a placement away, and nothing may take over."""
+        stopped, verbs = decision.facts.stopped, self.agent.commands
+        return (stopped is not None and stopped.ref == one.ref) or verbs.abort is not None or verbs.rollback is not None
 
     def _check_time(self, decision: RolloutDecision) -> None:
         assert decision.next_at is None or decision.next_at > self.agent.now
