@@ -117,7 +117,10 @@ class CountsSettler:
         except ApiError as error:
             if error.status not in (CONFLICT, INVALID):
                 raise
+            stood = self._known, self._version
             self._take_over(await self._patch({"metadata": {}}))
+            if (self._known, self._version) == stood:  # it was refused for another reason, such as by an admission
+                raise
             return False
         self._known, self._version = text, None
         self._settled, self._attempt = counted, None

@@ -192,6 +192,31 @@ async def test_what_was_counted_without_gates_is_never_settled() -> None:
     assert read_counts(lease.annotations) == WorkCounts(cost=2)
 
 
+@pytest.mark.parametrize("text", [None, '{"run":"0000000000000001"}'])
+async def test_a_write_that_is_refused_although_nothing_has_changed_is_an_error_at_the_first_time(
+    text: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Admission policies and the largest size of all annotations refuse with the status of a failed test, too."""
+    lease, requests = Lease(), 0
+    lease.annotations |= {} if text is None else {KEY: text}
+
+    def apply(body: Any, *, is_json: bool) -> None:
+        nonlocal requests
+        requests += 1
+        if is_json or "annotations" in body["metadata"]:
+            raise ApiError(INVALID, "metadata.annotations: Too long")
+
+    monkeypatch.setattr(lease, "apply", apply)
+    process = Process(lease)
+    process.work.spend(1)
+    with pytest.raises(ApiError):
+        await process.settler.settle()
+    assert requests == 3, "it read, wrote, and read again"
+    monkeypatch.undo()
+    await process.settler.settle()
+    assert read_counts(lease.annotations) == WorkCounts(cost=1)
+
+
 def test_counts_that_change_all_the_time_are_written_every_five_seconds() -> None:
     lease = Lease()
     process = Process(lease)
