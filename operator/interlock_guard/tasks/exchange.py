@@ -221,6 +221,7 @@ class TaskExchange:
             skip_auto_headers=_NO_AUTOMATIC,
             allow_redirects=False,
             timeout=_LIMITS,
+            middlewares=(_send_once,),
         )
 
     def _body(self) -> AsyncIterator[bytes] | bytes | None:
@@ -306,6 +307,23 @@ class TaskExchange:
         """End the connection so that the caller sees that the answer is not whole."""
         break_off(self.request.http, at_once=at_once)
         return self._response or web.Response(status=499)  # no client is left to read it
+
+
+class _Disconnected(aiohttp.ClientError):
+    """The connection has ended after the request was sent, without an answer."""
+
+
+async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Send a request once. By itself aiohttp repeats each GET, PUT and DELETE whose connection ends without an answer.
+
+    The agent may be at work on it, and for a task that was passed on, two guards would repeat it.
+    """
+    try:
+        return await send(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):  # nothing was sent
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _Disconnected from error
 
 
 async def tell_to_continue(http: web.BaseRequest) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from interlock_contract.bundle import BundleTaskScope
 from interlock_guard.tasks import endpoint as task_endpoint
@@ -220,6 +221,28 @@ async def test_short_bodies_without_a_length_take_no_more_memory_than_they_need(
 
     assert [status for status, _ in await asyncio.gather(*held)] == [200] * 3
     assert too_long == (429, "TooManyTasks"), "what is under way keeps its bodies"
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST"])
+async def test_a_task_whose_agent_breaks_off_is_not_sent_again(
+    three: list[Placement], method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eu, _, rest = three
+    sent = 0
+
+    async def break_off(http: web.BaseRequest) -> web.StreamResponse:
+        nonlocal sent
+        sent += 1
+        await http.content.read()
+        assert http.transport is not None
+        http.transport.abort()
+        return web.Response()
+
+    monkeypatch.setattr(eu, "take", break_off)
+    for number, at in enumerate((eu, rest), 1):
+        body = None if method == "GET" else b"x"
+        assert await at.reason(method=method, body=body, headers={"X-Region": "eu"}) == (502, "BrokenOff")
+        assert sent == number
 
 
 async def test_a_task_that_is_passed_on_takes_no_place_of_the_agent(three: list[Placement]) -> None:
