@@ -12,6 +12,7 @@ from interlock.api.status import AgentReason, AgentStatus, ConditionType
 from interlock_kube.resource_types import Key
 
 _PERCENT: Final = 100
+_WITHOUT_PLACE: Final = (AgentReason.WAITING_TO_START, AgentReason.NOT_RUNNING)
 
 
 class RolloutLimiter:
@@ -34,6 +35,8 @@ class RolloutLimiter:
         self._enqueue = enqueue
         self._under_way: dict[Key, set[Key]] = {}
         self._waiting: defaultdict[Key, set[Key]] = defaultdict(set)
+        self._policy_of: dict[Key, Key] = {}
+        """The policy under which an Agent was seen last. Under another one by now, it holds no place here."""
 
     def may_start(self, key: Key, policy: AgentPolicy) -> str:
         """Return why a rollout that the policy or a binding begins must wait; empty if it need not."""
@@ -52,6 +55,9 @@ class RolloutLimiter:
     def saw(self, key: Key, policy: str, status: AgentStatus) -> None:
         """Handle what a reconcile has decided about an Agent."""
         named = key[0], policy
+        if self._policy_of.get(key, named) != named:
+            self.gone(key)
+        self._policy_of[key] = named
         progressing = next((one for one in status.conditions if one.type == ConditionType.PROGRESSING), None)
         if progressing is not None and progressing.reason == AgentReason.WAITING_TO_START:
             self._waiting[named].add(key)
@@ -63,8 +69,9 @@ class RolloutLimiter:
             self._end(key, named)
 
     def gone(self, key: Key) -> None:
-        """Handle that an Agent exists no longer."""
-        for named in [one for one in self._under_way if one[0] == key[0]]:
+        """Handle that an Agent exists no longer, or has another policy."""
+        named = self._policy_of.pop(key, None)
+        if named is not None:
             self._waiting[named].discard(key)
             self._end(key, named)
 
@@ -74,6 +81,7 @@ class RolloutLimiter:
             statuses = ((key, self._status_of(key)) for key in self._agents_under(policy))
             known = {key for key, status in statuses if status is not None and _is_under_way(status)}
             self._under_way[policy] = known
+            self._policy_of |= dict.fromkeys(known - self._policy_of.keys(), policy)
         return known
 
     def _end(self, key: Key, policy: Key) -> None:
@@ -96,5 +104,6 @@ def most_rollouts(written: str, agents: int) -> int:
 
 
 def _is_under_way(status: AgentStatus) -> bool:
+    """Return True if a rollout holds a place. One of an agent that was killed or scaled to zero runs nothing new."""
     found = next((one for one in status.conditions if one.type == ConditionType.PROGRESSING), None)
-    return found is not None and found.status == "True" and found.reason != AgentReason.WAITING_TO_START
+    return found is not None and found.status == "True" and found.reason not in _WITHOUT_PLACE

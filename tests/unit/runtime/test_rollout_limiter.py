@@ -86,6 +86,25 @@ def test_a_deleted_agent_makes_room() -> None:
     assert agents.enqueued == [("agents", "a2")]
 
 
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["seen under its policy", "known from its status"])
+def test_an_agent_under_another_policy_by_now_makes_room(*, is_restarted: bool) -> None:
+    agents = Agents(a0=UNDER_WAY, a1=UNDER_WAY)
+    if not is_restarted:
+        agents.saw("a1", UNDER_WAY)
+    agents.saw("a2", WAITING)
+    assert agents.may_start("a2") != ""
+    agents.limiter.saw(("agents", "a1"), "another", UNDER_WAY)
+    assert (agents.may_start("a2"), agents.enqueued) == ("", [("agents", "a2")])
+
+
+def test_a_rollout_of_an_agent_that_does_not_run_keeps_none_waiting() -> None:
+    """A kill in the midst of a rollout lasts as long as a person wants."""
+    agents = Agents(a0=UNDER_WAY, a1=UNDER_WAY)
+    agents.saw("a2", WAITING)
+    agents.saw("a1", progressing("True", "NotRunning"))
+    assert (agents.may_start("a2"), agents.enqueued) == ("", [("agents", "a2")])
+
+
 @pytest.mark.parametrize(
     ("written", "agents", "most"), [("10%", 1000, 100), ("10%", 3, 1), ("0%", 50, 1), ("3", 1000, 3), ("100%", 7, 7)]
 )
