@@ -429,6 +429,21 @@ def test_the_good_one_does_not_wait_behind_a_revision_that_is_no_longer_allowed(
     assert everywhere.placements == {"3/staging": "serving", "1/everywhere": "serving"}
 
 
+def test_the_newest_does_not_wait_behind_a_good_revision_that_is_no_longer_allowed() -> None:
+    agent = StagedAgent(STAGES[1:], rules()).roll_out("a")
+    agent.forbidden.add(digest("a"))
+
+    assert agent.describe("b").placements == {"2/region": "serving"}
+
+
+def test_a_stage_without_a_soak_serves_until_the_next_one_is_ready() -> None:
+    region = stages(a_stage("region", "production", scope={"region": ["eu"]}))
+    agent = StagedAgent((STAGES[0], *region, STAGES[2]), rules()).roll_out("a")
+    agent.describe("b").start_pods().wait(100).start_pods()
+    assert agent.placements == {"2/everywhere": "starting", "1/everywhere": "serving", "2/region": "serving"}
+    assert agent.who_serves(region="eu") == ["2/region"]
+
+
 def test_what_drains_ends_once_it_is_no_longer_allowed(mid_way: StagedAgent) -> None:
     mid_way.work_on("2/region").describe("c")
     assert mid_way.placements["2/region"] == "draining"
