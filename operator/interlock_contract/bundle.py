@@ -7,6 +7,7 @@ the text with `parse_bundle`.
 import hashlib
 import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -54,6 +55,8 @@ MAX_EXCLUDED: Final = 8
 MAX_PEERS: Final = 8
 MAX_DIMENSIONS: Final = 8
 MAX_DRAINING_PODS: Final = 100
+MAX_DRAINING_ADDRESSES: Final = 2 * MAX_DRAINING_PODS
+"""A pod has one address, or one of each IP family."""
 MAX_DRAIN_SECONDS: Final = 24 * 3600
 DEFAULT_DRAIN_SECONDS: Final = 30
 MAX_PROTOCOL: Final = 32
@@ -349,7 +352,8 @@ class Bundle(StrictStruct, frozen=True):
 
     An empty `scope` is no limit; without `tasks` the agent takes none, without `models` it calls none. Each scope of
     `excluded` is served by another placement; an empty one in it is all work. While `is_draining`, the agent takes no
-    new tasks, and the guards in `draining_pods` take none either. `peers` are the agent's other placements in
+    new tasks, and the guards in `draining_pods` take none either. Pods of a separate agent at `draining_addresses` get
+    new tasks only where the agent has no other pod. `peers` are the agent's other placements in
     environments of the same class.
     `agent_key_digest` is the SHA-256 in hex of the key that the agent shows. Without it every request is refused.
     `budget` bounds what calls of models and of tools that cost may spend. Without `loops` any call may be repeated.
@@ -374,6 +378,7 @@ class Bundle(StrictStruct, frozen=True):
     peers: Annotated[tuple[BundlePeer, ...], Meta(max_length=MAX_PEERS)] = ()
     draining_pods: Annotated[tuple[Text, ...], Meta(max_length=MAX_DRAINING_PODS)] = ()
     is_counted: bool = msgspec.field(default=False, name="counted")
+    draining_addresses: Annotated[tuple[Text, ...], Meta(max_length=MAX_DRAINING_ADDRESSES)] = ()
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""
@@ -388,6 +393,22 @@ class Bundle(StrictStruct, frozen=True):
                 raise ValueError(f".peers[{index}].url: must be a Service in the namespace of the agent")
             if (peer.stage, peer.revision) == (self.stage, self.revision):
                 raise ValueError(f".peers[{index}]: is this placement itself")
+        for index, address in enumerate(self.draining_addresses):
+            _check_address(address, f".drainingAddresses[{index}]")
+
+
+def _check_address(address: str, path: str) -> None:
+    """Refuse an IP address that could be written in another way too: guards compare texts.
+
+    Raises:
+        ValueError: It could, or it is none.
+    """
+    try:
+        is_canonical = str(ip_address(address)) == address
+    except ValueError:
+        is_canonical = False
+    if not is_canonical:
+        raise ValueError(f"{path}: must be an IP address in its canonical form")
 
 
 def _check_excluded(excluded: tuple[tuple[ScopeLimit, ...], ...]) -> None:

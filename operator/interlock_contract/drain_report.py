@@ -1,8 +1,9 @@
-"""The report of a draining guard: how many of its tasks are under way, an annotation of the placement's Lease, by pod.
+"""The report of a guard during a drain: how many tasks are under way, an annotation of the placement's Lease, by pod.
 
-A guard writes it at each change while its bundle says that the placement drains, at most once a second. The operator
-deletes a placement early only if all its guards report that none is under way. Admission lets a guard write the report
-under the name of its own pod alone. No I/O.
+A guard writes it at each change while its bundle says that it drains or that pods of its agent do, at most once a
+second. The operator deletes a placement early only if all its guards report that none is under way. It deletes a pod
+of a separate agent early only if no guard reports a task there. Admission lets a guard write the report under the name
+of its own pod alone. No I/O.
 """
 
 import json
@@ -22,22 +23,27 @@ _MAX_COUNT: Final = 10**6
 
 @dataclass(frozen=True, slots=True)
 class DrainReport:
-    """What a draining guard has under way.
+    """What a guard has under way during a drain.
 
     Attributes:
-        bundle: Digest of the text of the bundle by which the guard drains.
+        bundle: Digest of the text of the bundle by which the guard or pods of its agent drain.
         under_way: Tasks under way: HTTP exchanges, and A2A tasks without an exchange whose last state is not final.
+            None while the guard takes new tasks.
         at: When it was counted, by the guard's clock.
+        under_way_leaving: Those of them in pods of the agent that drain. None while no such pod does.
     """
 
     bundle: str
-    under_way: int
+    under_way: int | None
     at: datetime
+    under_way_leaving: int | None = None
 
 
 def dump_drain(report: DrainReport) -> str:
     """Return the annotation's value for a report."""
-    said = {"at": write_time(report.at), "bundle": report.bundle, "underWay": report.under_way}
+    counts = {"underWay": report.under_way, "underWayLeaving": report.under_way_leaving}
+    counted = {key: count for key, count in counts.items() if count is not None}
+    said = {"at": write_time(report.at), "bundle": report.bundle, **counted}
     return json.dumps(said, separators=(",", ":"), sort_keys=True)
 
 
@@ -64,16 +70,33 @@ def is_drained(reports: Mapping[str, DrainReport], pod: str, bundle: str) -> boo
     return report is not None and report.bundle == bundle and report.under_way == 0
 
 
+def has_none_leaving(reports: Mapping[str, DrainReport], pod: str, bundle: str) -> bool:
+    """Return True if the guard of a pod reports that nothing is under way in the agent's pods that drain.
+
+    Args:
+        reports: The reports of the placement's Lease.
+        pod: Name of the guard's pod.
+        bundle: Digest of the bundle that names the addresses of the pods that drain.
+    """
+    report = reports.get(pod)
+    return report is not None and report.bundle == bundle and report.under_way_leaving == 0
+
+
 def _parse(text: Any) -> DrainReport | None:
     try:
         said = parse_json(text, max_depth=1) if isinstance(text, str) and len(text) <= _MAX_VALUE else None
     except JsonInvalid:
         return None
     match said:
-        case {"bundle": str(bundle), "underWay": int(count), "at": at}:
+        case {"bundle": str(bundle), "at": at, **more}:
             when = read_time(at, _NEVER)
-            if type(count) is int and 0 <= count <= _MAX_COUNT and when != _NEVER:
-                return DrainReport(bundle, count, when.astimezone(UTC))
+            counts: dict[str, Any] = {key: more[key] for key in ("underWay", "underWayLeaving") if key in more}
+            if when != _NEVER and counts and all(map(_is_count, counts.values())):
+                return DrainReport(bundle, counts.get("underWay"), when.astimezone(UTC), counts.get("underWayLeaving"))
         case _:
             pass
     return None
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= _MAX_COUNT

@@ -49,6 +49,7 @@ from interlock_guard.selftest.reporter import SelfTestReporter
 from interlock_guard.selftest.selftest import SelfTest
 from interlock_guard.settings import GuardSettings, read_settings
 from interlock_guard.state import LiveState
+from interlock_guard.tasks.agent_connector import AgentConnector
 from interlock_guard.tasks.drain import DrainReporter
 from interlock_guard.tasks.endpoint import TaskEndpoint
 from interlock_guard.upstream.list_cache import ListCache
@@ -56,7 +57,6 @@ from interlock_guard.upstream.sources import Sources, build_upstream
 from interlock_guard.upstream.upstream import Upstream
 from interlock_guard.wire.large_messages import LargeMessages
 from interlock_guard.work_counter import WorkCounter
-from interlock_http.client import BoundedConnector
 from interlock_http.listener import BoundedListener
 from interlock_http.own_pod import OwnPod
 from interlock_http.probes import SHUTDOWN_SECONDS
@@ -302,7 +302,7 @@ async def _open_task_endpoint(
 ) -> tuple[TaskEndpoint, DrainReporter]:
     # A connection for each task: a kept one might just be closed by the agent. Names are resolved each time, since the
     # pods of a Service change.
-    connector = BoundedConnector(limit=0, force_close=True, use_dns_cache=False)
+    connector = AgentConnector(authorizer.live, limit=0, force_close=True)
     session = aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),

@@ -46,11 +46,21 @@ def bundle(simulation: Simulation) -> Bundle:
 
 def report_drained(simulation: Simulation, *pods: str) -> None:
     """Let the guards of these pods say that nothing is under way."""
+    report(simulation, *pods, under_way=0)
+
+
+def report(simulation: Simulation, *pods: str, under_way: int | None = None, leaving: int | None = None) -> None:
+    """Let the guards of these pods say what is under way, and what is in pods of the agent that go."""
     lease = copy.deepcopy(simulation.child("Lease"))
-    report = dump_drain(DrainReport(digest(text_of(simulation)), 0, simulation.now))
+    said = dump_drain(DrainReport(digest(text_of(simulation)), under_way, simulation.now, leaving))
     notes = lease["metadata"].setdefault("annotations", {})
-    notes.update({f"{DRAIN_PREFIX}{pod}": report for pod in pods})
+    notes.update({f"{DRAIN_PREFIX}{pod}": said for pod in pods})
     simulation.edit(LiveChild(lease))
+
+
+def agents(simulation: Simulation) -> dict[str, str]:
+    """Return the names of a separate agent's pods by their addresses."""
+    return {pod.addresses[0]: pod.name for pod in simulation.pods.reports if pod.addresses}
 
 
 def guards(simulation: Simulation) -> set[str]:
@@ -68,6 +78,9 @@ def test_the_pods_that_go_drain_and_exactly_these_end(isolation: str) -> None:
     kept = guards(simulation) - set(going)
     simulation.wait(seconds(10))
     report_drained(simulation, *going)
+    if isolation == "Separate":
+        report(simulation, *going, under_way=0, leaving=0)
+        report(simulation, *kept, leaving=0)
     simulation.run()
 
     assert (deployed(simulation), guards(simulation)) == ({1}, kept)
@@ -75,6 +88,56 @@ def test_the_pods_that_go_drain_and_exactly_these_end(isolation: str) -> None:
     rollout = simulation.status.rollout
     assert rollout is not None
     assert rollout.scale_downs == ()
+
+
+def test_of_a_separate_agent_exactly_the_pods_end_that_got_no_new_tasks() -> None:
+    simulation = scale(running(isolation="Separate"), 1)
+    before, addresses = agents(simulation), bundle(simulation).draining_addresses
+
+    assert (len(before), len(addresses)) == (3, 2)
+    simulation.wait(seconds(30))
+    simulation.run()
+
+    assert agents(simulation) == {one: name for one, name in before.items() if one not in addresses}
+    assert bundle(simulation).draining_addresses == ()
+
+
+@pytest.mark.parametrize("still", ["a guard that stays", "a guard that goes", "no report", "none"])
+def test_a_separate_agents_pods_stay_while_any_guard_has_a_task_in_one_that_goes(still: str) -> None:
+    simulation = scale(running(isolation="Separate"), 1)
+    going = bundle(simulation).draining_pods
+    [kept] = guards(simulation) - set(going)
+    simulation.wait(seconds(10))
+
+    report(simulation, *going, under_way=0, leaving=int(still == "a guard that goes"))
+    if still != "no report":
+        report(simulation, kept, leaving=int(still == "a guard that stays"))
+    simulation.run()
+
+    assert deployed(simulation) == ({1} if still == "none" else {3})
+
+
+def test_guards_stay_until_a_separate_agents_pods_can_go_as_well() -> None:
+    simulation = scale(running(isolation="Separate"), 1)
+    going = bundle(simulation).draining_pods
+    simulation.wait(seconds(10))
+
+    report(simulation, *guards(simulation), leaving=0)
+    simulation.run()
+
+    assert (deployed(simulation), bundle(simulation).draining_pods) == ({3}, going)
+
+
+def test_a_pod_that_the_bundle_does_not_name_yet_is_not_drained_by_what_guards_say_of_others() -> None:
+    simulation = scale(running(isolation="Separate"), 2)
+    simulation.wait(seconds(10))
+    [going] = bundle(simulation).draining_pods
+    report(simulation, *guards(simulation), leaving=0)
+    report(simulation, going, under_way=0, leaving=0)
+
+    simulation.apply(AGENT.with_replicas(1))
+
+    assert simulation.peek().requeue_at == simulation.now + seconds(30)
 
 
 def test_a_task_that_does_not_end_keeps_a_pod_for_the_timeout_and_no_longer() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import AddrInfoType
 from typing_extensions import override
 
 from interlock_contract.audit_chain import GuardId, open_line
@@ -30,6 +31,7 @@ from interlock_contract.bundle import (
 from interlock_guard.audit.recorder import Recorder, Writer
 from interlock_guard.audit.spool import Position, Spool, SpoolLimits
 from interlock_guard.state import LiveState
+from interlock_guard.tasks.agent_connector import AgentConnector
 from interlock_guard.tasks.endpoint import TaskEndpoint
 from interlock_guard.work_counter import WorkCounter
 from interlock_http.own_pod import OwnPod
@@ -39,8 +41,11 @@ EU = (ScopeLimit("region", ("eu", "eu2")),)
 US = (ScopeLimit("region", ("us",)),)
 
 
-class _Here(AbstractResolver):
-    """Finds every Service on this machine."""
+class Here(AbstractResolver):
+    """Finds every Service on this machine, at these addresses."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.addresses = addresses or ("127.0.0.1",)
 
     @override
     async def resolve(
@@ -49,7 +54,10 @@ class _Here(AbstractResolver):
         port: int = 0,
         family: socket.AddressFamily = socket.AF_INET,
     ) -> list[ResolveResult]:
-        return [ResolveResult(hostname=host, host="127.0.0.1", port=port, family=socket.AF_INET, proto=0, flags=0)]
+        return [
+            ResolveResult(hostname=host, host=one, port=port, family=socket.AF_INET, proto=0, flags=0)
+            for one in self.addresses
+        ]
 
     @override
     async def close(self) -> None:
@@ -78,6 +86,10 @@ class Placement:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    on_dial: Callable[[], object] = lambda: None
+    """Called when the address is known that is dialled, and nothing is connected."""
+    reached: list[str] = field(default_factory=list)
+    """The address of the agent at which each of them came."""
     digests: list[str] = field(default_factory=list)
     """Those that the status of the Agent names: of this bundle and of the one before."""
 
@@ -101,6 +113,7 @@ class Placement:
         declared: Sequence[BundleTaskScope] = (REGION_HEADER,),
         draining: bool = False,
         draining_pods: Sequence[str] = (),
+        draining_addresses: Sequence[str] = (),
         most: int = 4,
     ) -> None:
         """Give the guard another bundle."""
@@ -110,6 +123,7 @@ class Placement:
             excluded=tuple(map(tuple, excluded)),
             is_draining=draining,
             draining_pods=tuple(draining_pods),
+            draining_addresses=tuple(draining_addresses),
             peers=peers,
         )
         text = dump_bundle(bundle)
@@ -154,6 +168,8 @@ class Placement:
 
     async def take(self, http: web.BaseRequest) -> web.StreamResponse:
         """Answer as the agent."""
+        assert http.transport is not None
+        self.reached.append(http.transport.get_extra_info("sockname")[0])
         self.seen.append((http.raw_path, dict(http.headers), await http.content.read()))
         await self.go_on.wait()
         body = self.answer if isinstance(self.answer, bytes) else json.dumps(self.answer).encode()
@@ -168,22 +184,36 @@ async def until(condition: Any) -> None:
 
 
 @asynccontextmanager
-async def placements(folder: Path, *stages: str) -> AsyncIterator[list[Placement]]:
-    """Run a placement for each stage; their bundles are the caller's to give."""
+async def placements(folder: Path, *stages: str, agent_at: Sequence[str] = ()) -> AsyncIterator[list[Placement]]:
+    """Run a placement for each stage; their bundles are the caller's to give.
+
+    Args:
+        folder: Where their records are.
+        stages: The stages.
+        agent_at: The addresses of each agent's pods, in the order of the resolver's answers. Without them agent and
+            guard share a pod.
+    """
     async with AsyncExitStack() as stack:
         for stage in stages:
             (folder / stage).mkdir()
-        yield [await _start(stack, folder / stage, stage) for stage in stages]
+        yield [await _start(stack, folder / stage, stage, agent_at) for stage in stages]
 
 
-async def _start(stack: AsyncExitStack, folder: Path, stage: str) -> Placement:
+async def _start(stack: AsyncExitStack, folder: Path, stage: str, agent_at: Sequence[str]) -> Placement:
     async def take(http: web.BaseRequest) -> web.StreamResponse:
         return await found.take(http)
+
+    def dial(address: AddrInfoType) -> socket.socket:
+        found.on_dial()
+        return socket.socket(*address[:3])
 
     agent = web.ServerRunner(web.Server(take, handler_cancellation=True), shutdown_timeout=0.05)
     await agent.setup()
     stack.push_async_callback(agent.cleanup)
-    await web.TCPSite(agent, "127.0.0.1", 0).start()
+    port = 0
+    for address in agent_at or ("127.0.0.1",):
+        await web.TCPSite(agent, address, port).start()
+        port = agent.addresses[0][1]
     live = LiveState()
     live.handle_agent({"metadata": {"uid": "u"}})
     live.record_contact("agent", 0.0)
@@ -195,14 +225,16 @@ async def _start(stack: AsyncExitStack, folder: Path, stage: str) -> Placement:
     writer = Writer("a", GuardId("agents", f"pod-{stage}", "0" * 16))
     recorder = Recorder(writer, spool, lambda: datetime(2026, 3, 2, tzinfo=UTC), output)
     session = await stack.enter_async_context(
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, resolver=_Here()))
+        aiohttp.ClientSession(
+            connector=AgentConnector(live, force_close=True, resolver=Here(*agent_at), socket_factory=dial)
+        )
     )
     endpoint = TaskEndpoint(
         live=live,
         recorder=recorder,
         session=session,
         monotonic=lambda: found.now,
-        host="127.0.0.1",
+        host="agent.agents.svc" if agent_at else "127.0.0.1",
         own_pod=OwnPod(frozenset({"127.0.0.1"})),
         seconds_until_money=lambda: found.seconds_until_money,
     )
@@ -212,7 +244,7 @@ async def _start(stack: AsyncExitStack, folder: Path, stage: str) -> Placement:
     await web.TCPSite(endpoint.runner, "127.0.0.1", 0).start()
     stack.callback(endpoint.end)
     caller = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(20)))
-    found = Placement(stage, live, endpoint, spool, endpoint.runner.addresses[0][1], agent.addresses[0][1], caller)
+    found = Placement(stage, live, endpoint, spool, endpoint.runner.addresses[0][1], port, caller)
     found.work, found.answer = recorder.work, {"from": stage}
     found.go_on.set()
     return found

@@ -302,7 +302,7 @@ class Simulation:
             for pod in sorted(found, key=lambda one: one.is_marked)[count:]:
                 self._end(pod)
             uids = itertools.islice(self._uids, max(0, count - len(found)))
-            new = tuple(PodReport(uid, group, name=uid.removeprefix("uid-of-")) for uid in uids)
+            new = tuple(_new_pod(uid, group) for uid in uids)
             self.snapshot = self.snapshot.with_pods(AgentPods((*self.pods.reports, *new), self.pods.past))
 
     def _update_deployments(self, available: Any) -> None:
@@ -320,6 +320,12 @@ class Simulation:
             else:
                 children[key] = child
         self.snapshot = replace(self.snapshot, children=children)
+
+
+def _new_pod(uid: str, group: PodGroup) -> PodReport:
+    name = uid.removeprefix("uid-of-")
+    is_alone = (group.isolation, group.component) == ("Separate", "agent")
+    return PodReport(uid, group, name=name, addresses=(f"10.0.0.{name.rpartition('-')[2]}",) if is_alone else ())
 
 
 def group_of(deployment: Manifest) -> PodGroup:

@@ -35,6 +35,8 @@ MAX_SCALE_DOWNS: Final = 4
 """Most placements whose pods go, as many as there can be."""
 MAX_EVENTS: Final = 32
 """Most entries of the timeline."""
+_MOST_GOING: Final = 2 * MAX_DRAINING_PODS
+"""Most pods of one placement that go: guards, and as many separate agents."""
 _USER: Final = 1024
 
 
@@ -192,9 +194,9 @@ class ScaleDownStatus(_Recorded):
     """Digest of its revision."""
 
     pods: tuple[DrainingPodStatus, ...] = Field(
-        default=(), max_length=MAX_DRAINING_PODS, json_schema_extra=kube(keys=("name",))
+        default=(), max_length=_MOST_GOING, json_schema_extra=kube(keys=("name",))
     )
-    """The pods that go."""
+    """The pods that go, of guards and of separate agents."""
 
 
 class RolloutStatus(_Recorded):

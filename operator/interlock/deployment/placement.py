@@ -99,6 +99,7 @@ class Placement:
         drain_seconds: How long tasks under way may go on then.
         draining_pods: Names of pods whose guard takes no new tasks, since they are on their way out.
         peers: The other placements of the agent that take tasks of environments of the same class.
+        draining_addresses: Addresses of a separate agent's pods that get no new tasks, since they are on their way out.
         is_counted: Whether its guards count what they do, since its stage has gates.
     """
 
@@ -123,6 +124,7 @@ class Placement:
     draining_pods: tuple[str, ...] = ()
     peers: tuple[Peer, ...] = ()
     is_counted: bool = False
+    draining_addresses: tuple[str, ...] = ()
 
     @property
     def isolation(self) -> Isolation:

@@ -6,6 +6,9 @@ and only then the number of pods is lowered. An example: 3 pods, of which 1 is w
     8:00:00  3 pods, a and b are chosen: their guards pass new tasks on
     8:00:10  a has nothing under way, b still has a task
     8:00:17  b is done, so the Deployment is lowered to 1, and its controller deletes a and b
+
+Where the agent has pods of its own, there are as many of them as of guards, and as many go. No guard sends a new task
+to those. Both Deployments are lowered once the pods of both have nothing left to do.
 """
 
 from collections.abc import Sequence
@@ -33,19 +36,22 @@ class DrainingPod:
 
 @dataclass(frozen=True)
 class ScalablePod:
-    """A pod with a guard, of those that exist and are not being deleted.
+    """A pod with a guard or of a separate agent, of those that exist and are not being deleted.
 
     Attributes:
         name: Its name.
         ready_since: Since when it is Ready; None while it is not, so that no task reaches it.
-        is_drained: Its guard says that nothing is under way, by the bundle in which it takes no new tasks.
+        is_drained: Its guard says that nothing is under way, by the bundle in which it takes no new tasks. For a pod
+            without a guard, all guards say so of the agent's pods that go.
         is_marked: The ReplicaSet's controller deletes it before the others.
+        addresses: The IP addresses of a separate agent's pod.
     """
 
     name: str
     ready_since: datetime | None = None
     is_drained: bool = False
     is_marked: bool = False
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class ScaleDown:
     """How many pods a placement has now, and which of them go.
 
     Attributes:
-        replicas: What its Deployments must ask for now.
+        replicas: What each of its Deployments must ask for now.
         pods: The pods that go.
         next_at: When the passing of time alone changes this; None if it does not.
     """
@@ -96,6 +102,13 @@ def decide_scale_down(
     if is_order_known and all(end <= now for end in ends):
         return ScaleDown(max(wanted, live - len(going)) if going else wanted, going)
     return ScaleDown(live, going, min((end for end in ends if end > now), default=None))
+
+
+def join_scale_downs(first: ScaleDown, second: ScaleDown) -> ScaleDown:
+    """Return the scale-down of a placement with two Deployments: both are lowered once both can be."""
+    moments = [one.next_at for one in (first, second) if one.next_at is not None]
+    replicas = max(first.replicas, second.replicas)
+    return ScaleDown(replicas, first.pods + second.pods, min(moments, default=None))
 
 
 def _choose(

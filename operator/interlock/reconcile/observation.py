@@ -1,5 +1,6 @@
 """What is seen of an agent's placements: their Deployments say whether they are Ready, their pods since when."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,7 +20,7 @@ from interlock.reconcile.rollout_status import RolloutRecord
 from interlock.reconcile.snapshot import Snapshot
 from interlock.reconcile.stage_gates import judge
 from interlock_contract.bundle import BUNDLE_KEY, digest
-from interlock_contract.drain_report import is_drained, read_drains
+from interlock_contract.drain_report import has_none_leaving, is_drained, read_drains
 from interlock_contract.names import PLACEMENT_DIGEST
 
 
@@ -31,11 +32,13 @@ class SeenPlacement:
         seen: What the rollout is decided by.
         readiness: The readiness of its Deployments.
         guards: Its pods with a guard.
+        agents: The pods of a separate agent; empty where agent and guard share a pod.
     """
 
     seen: PlacementSeen
     readiness: Readiness
     guards: tuple[ScalablePod, ...] = ()
+    agents: tuple[ScalablePod, ...] = ()
 
 
 def observe(
@@ -109,9 +112,9 @@ def _see(
     isolation = _isolation(snapshot, revisions, key, stage)
     found = (snapshot.children.get(ChildKey(WORKLOAD, one)) for one in workload_names(name, isolation))
     readiness = readiness_of_all(child.manifest if child else None for child in found)
-    guards = _guards(snapshot, key, name, isolation)
+    guards, agents = _pods(snapshot, key, name, isolation)
     if not is_running:
-        return SeenPlacement(PlacementSeen(is_drained=True), readiness, guards)
+        return SeenPlacement(PlacementSeen(is_drained=True), readiness, guards, agents)
     pods, wanted = snapshot.pods, _least_pods(snapshot, key.stage, readiness)
     can_be_ready = readiness.is_ready and snapshot.agent.spec.replicas_in(key.stage) > 0
     since = pods.ready_since(key.stage, key.revision, isolation, wanted) if can_be_ready else None
@@ -127,7 +130,7 @@ def _see(
         lease = snapshot.children.get(ChildKey("Lease", name))
         counts = counts_of(lease.manifest if lease is not None else None)
         seen = replace(seen, broken_at=_broken_at(snapshot, facts.stage, readiness, since, now), counts=counts)
-    return SeenPlacement(seen, readiness, guards)
+    return SeenPlacement(seen, readiness, guards, agents)
 
 
 def _least_pods(snapshot: Snapshot, stage: str, readiness: Readiness) -> int:
@@ -155,12 +158,41 @@ def _broken_at(
     return until if since is None or until < now or is_scaled else None
 
 
-def _guards(snapshot: Snapshot, key: PlacementKey, name: str, isolation: Isolation) -> tuple[ScalablePod, ...]:
-    """Return a placement's pods with a guard. One is drained if it says so about the bundle that it obeys now."""
+def _pods(
+    snapshot: Snapshot, key: PlacementKey, name: str, isolation: Isolation
+) -> tuple[tuple[ScalablePod, ...], tuple[ScalablePod, ...]]:
+    """Return a placement's pods with a guard, and those of its separate agent.
+
+    A guard is drained if it says so about the bundle that it obeys now. A pod of the agent is drained if this bundle
+    names it, and each guard that is Ready says that it has no task in such a pod.
+    """
     bundle, lease = (snapshot.children.get(ChildKey(kind, name)) for kind in ("ConfigMap", "Lease"))
     reports = read_drains(lease.manifest["metadata"].get("annotations") or {}) if lease is not None else {}
-    text = digest((bundle.manifest.get("data") or {}).get(BUNDLE_KEY, "")) if bundle is not None else ""
-    return tuple(
-        ScalablePod(one.name, one.ready_since, is_drained(reports, one.name, text), one.is_marked)
-        for one in snapshot.pods.guards(key.stage, key.revision, isolation)
+    text = (bundle.manifest.get("data") or {}).get(BUNDLE_KEY, "") if bundle is not None else ""
+    obeyed = digest(text)
+    guards = snapshot.pods.guards(key.stage, key.revision, isolation)
+    agents = snapshot.pods.separate_agents(key.stage, key.revision) if isolation == "Separate" else ()
+    named = _draining_addresses(text) if agents else frozenset()
+    is_left = bool(named) and all(has_none_leaving(reports, one.name, obeyed) for one in guards if one.ready_since)
+    return (
+        tuple(
+            ScalablePod(one.name, one.ready_since, is_drained(reports, one.name, obeyed), one.is_marked)
+            for one in guards
+        ),
+        tuple(
+            ScalablePod(
+                one.name, one.ready_since, is_left and named.issuperset(one.addresses), one.is_marked, one.addresses
+            )
+            for one in agents
+        ),
     )
+
+
+def _draining_addresses(text: str) -> frozenset[str]:
+    """Return the addresses of the agent's pods that a bundle says to drain."""
+    try:
+        found = json.loads(text) if "drainingAddresses" in text else None
+    except ValueError:
+        found = None
+    named = found.get("drainingAddresses") if isinstance(found, dict) else None
+    return frozenset(one for one in named if isinstance(one, str)) if isinstance(named, list) else frozenset()

@@ -18,7 +18,7 @@ from interlock.reconcile.agent_budget import BudgetReport, report_budget
 from interlock.reconcile.observation import SeenPlacement
 from interlock.reconcile.revisions import Revisions
 from interlock.reconcile.rollout_status import RolloutRecord
-from interlock.reconcile.scale_downs import PodMark, marks_of, scale_down_of
+from interlock.reconcile.scale_downs import PodMark, going, marks_of, scale_down_of
 from interlock.reconcile.snapshot import Snapshot
 from interlock.reconcile.stage_gates import counted_placement
 from interlock_contract.agent_key import derive_agent_key
@@ -112,6 +112,8 @@ def build_placements(
         scale_down = scale_down_of(
             snapshot, record, desired, seen, now, rules=rules, takes_tasks=takes_tasks, is_stopped=is_stopped
         )
+        known = seen.get(desired.key)
+        guards, agents = (known.guards, known.agents) if known is not None else ((), ())
         agent_key = placement_digest(found.agent.metadata, desired.stage.name, desired.ref.digest)
         placement = Placement(
             agent=found.agent,
@@ -130,7 +132,8 @@ def build_placements(
             excluded=desired.excluded,
             is_draining=desired.is_draining,
             drain_seconds=max(1, rules.drain_timeout // timedelta(seconds=1)),
-            draining_pods=tuple(sorted(one.name for one in scale_down.pods)),
+            draining_pods=tuple(sorted(one.name for one in going(scale_down, guards))),
+            draining_addresses=tuple(sorted(one for pod in going(scale_down, agents) for one in pod.addresses)),
             is_counted=desired.key == counted,
         )
         built.append((desired, budget, placement))
@@ -167,7 +170,7 @@ def _running(
         budget,
         known.readiness if known else Readiness(),
         scale_down=scale_down,
-        marks=marks_of(scale_down, known.guards) if known and scale_down.replicas > 0 else (),
+        marks=marks_of(scale_down, known) if known and scale_down.replicas > 0 else (),
     )
 
 

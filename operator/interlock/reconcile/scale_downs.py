@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from interlock.orchestration.rollout_decision import DesiredPlacement
 from interlock.orchestration.rollout_state import PlacementKey, RolloutRules
-from interlock.orchestration.scale_down import ScalablePod, ScaleDown, decide_scale_down
+from interlock.orchestration.scale_down import ScalablePod, ScaleDown, decide_scale_down, join_scale_downs
 from interlock.reconcile.observation import SeenPlacement
 from interlock.reconcile.rollout_status import RolloutRecord
 from interlock.reconcile.snapshot import Snapshot
@@ -59,18 +60,27 @@ def scale_down_of(
     live = known.readiness.wanted
     if desired.is_draining:
         return ScaleDown(max(wanted, live))
-    return decide_scale_down(
+    decide = partial(
+        decide_scale_down,
         record.scale_downs.get(desired.key, ()),
-        known.guards,
-        now,
+        now=now,
         wanted=wanted,
         live=live,
         timeout=rules.drain_timeout,
         least=rules.least_drain,
     )
+    of_guards = decide(known.guards)
+    return join_scale_downs(of_guards, decide(known.agents)) if known.agents else of_guards
 
 
-def marks_of(scale_down: ScaleDown, guards: Iterable[ScalablePod]) -> tuple[PodMark, ...]:
-    """Return the pods whose order of deletion must change, by what is chosen to go."""
-    going = {one.name for one in scale_down.pods}
-    return tuple(PodMark(one.name, one.name in going) for one in guards if one.is_marked != (one.name in going))
+def going(scale_down: ScaleDown, pods: Iterable[ScalablePod]) -> tuple[ScalablePod, ...]:
+    """Return those of some pods that are chosen to go."""
+    names = {one.name for one in scale_down.pods}
+    return tuple(one for one in pods if one.name in names)
+
+
+def marks_of(scale_down: ScaleDown, seen: SeenPlacement) -> tuple[PodMark, ...]:
+    """Return the pods of a placement whose order of deletion must change, by what is chosen to go."""
+    pods = (*seen.guards, *seen.agents)
+    first = {one.name for one in going(scale_down, pods)}
+    return tuple(PodMark(one.name, one.name in first) for one in pods if one.is_marked != (one.name in first))

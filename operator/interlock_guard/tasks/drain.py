@@ -1,6 +1,7 @@
-"""The reporter of a draining guard, which writes into the placement's Lease how many tasks are under way.
+"""The reporter of drains, which writes into the placement's Lease how many tasks are under way.
 
-It writes at each change, at most once a second, and only while the bundle says that the guard takes no new tasks.
+It writes at each change, at most once a second, and only while the bundle says that the guard takes no new tasks, or
+that pods of its agent get none.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ from interlock_kube.client import UNREACHABLE, ApiError, KubeClient
 WRITE_PAUSE: Final = 1.0
 """Seconds between two writes."""
 _LONGEST_WAIT: Final = 10.0
+_Counted = tuple[str, int | None, int | None]
+"""Digest of the bundle, what is under way while the guard drains, and what is in pods that drain."""
 
 
 class DrainReporter:
@@ -45,7 +48,7 @@ class DrainReporter:
         self._client, self._lease, self._key = client, lease, f"{DRAIN_PREFIX}{pod}"
         self._live, self._endpoint, self._clock = live, endpoint, clock
         self._changed = asyncio.Event()
-        self._written: tuple[str, int] | None = None
+        self._written: _Counted | None = None
         self._trouble = ""
         endpoint.on_change = self._changed.set
 
@@ -69,12 +72,15 @@ class DrainReporter:
                 self._note("", log)
                 await asyncio.sleep(WRITE_PAUSE)
 
-    def _find_report(self) -> tuple[str, int] | None:
-        """Return the digest of the bundle and what is under way; None while the guard takes tasks."""
-        return (self._live.digest, self._endpoint.under_way) if self._endpoint.drains else None
+    def _find_report(self) -> _Counted | None:
+        """Return the digest of the bundle and what is under way; None while nothing drains."""
+        under_way = self._endpoint.under_way if self._endpoint.drains else None
+        leaving = self._endpoint.under_way_leaving
+        return None if under_way is None and leaving is None else (self._live.digest, under_way, leaving)
 
-    async def _write(self, bundle: str, under_way: int) -> None:
-        annotations = await self._patch({self._key: dump_drain(DrainReport(bundle, under_way, self._clock()))})
+    async def _write(self, bundle: str, under_way: int | None, leaving: int | None) -> None:
+        report = DrainReport(bundle, under_way, self._clock(), leaving)
+        annotations = await self._patch({self._key: dump_drain(report)})
         surplus = find_surplus(annotations, self._key, DRAIN_PREFIX)
         if surplus:
             await self._patch(dict.fromkeys(surplus))

@@ -21,6 +21,7 @@ from interlock_guard.decision.decide import check_open, check_terminated
 from interlock_guard.decision.scope import describe_values
 from interlock_guard.state import LiveState
 from interlock_guard.tasks.a2a_ids import read_answer_ids
+from interlock_guard.tasks.agent_connector import TaskRoute
 from interlock_guard.tasks.begun import BegunTasks
 from interlock_guard.tasks.concurrency_limiter import ConcurrencyLimiter
 from interlock_guard.tasks.exchange import AgentAddress, PeerDeclined, TaskExchange, TaskRequest
@@ -131,6 +132,17 @@ class TaskEndpoint:
         """Tasks under way: requests that are here, and A2A tasks whose last seen state is not final."""
         self._known.expire(self._monotonic())
         return len(self._open) + self._tasks.waiting + self._known.under_way
+
+    @property
+    def under_way_leaving(self) -> int | None:
+        """Those of them in pods of the agent that drain; None while no such pod does."""
+        bundle = self._live.bundle
+        if bundle is None or not bundle.draining_addresses:
+            return None
+        leaving = frozenset(bundle.draining_addresses)
+        sent = sum(not leaving.isdisjoint(one.route.addresses) for one in self._open if one.peer is None)
+        self._known.expire(self._monotonic())
+        return sent + self._known.under_way_at(leaving)
 
     def end(self) -> None:
         """End every task, since the guard itself ends."""
@@ -337,10 +349,12 @@ class TaskEndpoint:
             if self._choose(request) is not None:
                 return None
             _, tasks = self._admit(request.http)
+            route = TaskRoute(self._known.find_address(request.ids), self.on_change)
             exchange = TaskExchange(
                 request,
                 AgentAddress(self._session, self._host, tasks.port),
-                on_message=functools.partial(self._note_answer, request),
+                on_message=functools.partial(self._note_answer, request, route),
+                route=route,
             )
             if request.kind != RequestClass.CONTROL:
                 self._accounts.begin(request.id)
@@ -373,12 +387,12 @@ class TaskEndpoint:
             if not is_declined:
                 self._finish(exchange, since, began)
 
-    def _note_answer(self, request: TaskRequest, message: Any) -> None:
+    def _note_answer(self, request: TaskRequest, route: TaskRoute, message: Any) -> None:
         seen = read_answer_ids(message)
         if seen is None:
             return
         request.task = seen.task or request.task
-        has_failed_late = self._known.note(seen, self._monotonic())
+        has_failed_late = self._known.note(seen, self._monotonic(), route.reached)
         if has_failed_late and request.kind == RequestClass.CONTROL:  # else this request ends as the failure
             self._recorder.work.fail_task()
         self.on_change()

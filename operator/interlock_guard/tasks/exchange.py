@@ -13,6 +13,7 @@ from aiohttp import HttpVersion10, web
 
 from interlock_contract.bundle import BundlePeer
 from interlock_guard.decision.decide import DenyReason
+from interlock_guard.tasks.agent_connector import TaskRoute
 from interlock_guard.tasks.headers import Trace, to_agent, to_caller
 from interlock_guard.tasks.outcome_classifier import AnswerReader, TaskOutcome
 from interlock_guard.tasks.refusals import (
@@ -127,6 +128,7 @@ class TaskExchange:
         peer: The placement that it is passed on to; None for the guard's own agent.
         forwarded: For a peer, what its guard is asked.
         on_message: Called with each message of JSON in the answer.
+        route: Which of the agent's pods it may be in.
     """
 
     request: TaskRequest
@@ -134,6 +136,7 @@ class TaskExchange:
     peer: BundlePeer | None = None
     forwarded: str = ""
     on_message: Callable[[Any], None] = lambda _: None
+    route: TaskRoute = field(default_factory=TaskRoute)
     outcome: str = ""
     status: int = 0
     _cancelled: TaskRefusal | None = None
@@ -172,6 +175,7 @@ class TaskExchange:
 
     async def _bounded(self) -> web.StreamResponse:
         try:
+            self.route.follow()
             async with asyncio.timeout(TASK_SECONDS):
                 return await self._forward()
         except TimeoutError:

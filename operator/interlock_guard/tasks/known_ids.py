@@ -4,7 +4,7 @@ The table is bounded in number and time, and is in memory alone: a guard that is
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +22,7 @@ class _Known:
     is_open: bool = False
     is_answered: bool = False
     """Whether the request that it went on from has had its answer, and was counted as no failure."""
+    address: str = ""
 
 
 class KnownIds:
@@ -32,12 +33,13 @@ class KnownIds:
         self.under_way = 0
         """Tasks whose last seen state is not final."""
 
-    def note(self, seen: SeenTask, now: float) -> bool:
+    def note(self, seen: SeenTask, now: float, address: str = "") -> bool:
         """Remember what an answer of the agent says.
 
         Args:
             seen: The ids, and whether the task has ended.
             now: Seconds on a clock that never goes back.
+            address: The address of the agent's pod that answered.
 
         Returns:
             Whether a task has failed now whose request was answered before, when it had not.
@@ -46,7 +48,7 @@ class KnownIds:
         for one, is_final in ((seen.task, seen.is_final), (seen.context, None)):
             if one:
                 known = self._known.setdefault(one, _Known(now))
-                known.at = now
+                known.at, known.address = now, address
                 self._known.move_to_end(one)
                 if is_final is not None:
                     has_failed_late = known.is_answered and seen.has_failed
@@ -71,6 +73,15 @@ class KnownIds:
         """Return True if one of these ids is of a task or context that this agent began."""
         self.expire(now)
         return any(one in self._known for one in ids)
+
+    def find_address(self, ids: Iterable[str]) -> str:
+        """Return the address of the pod that answered last about a task under way; empty where none of these is one."""
+        open_ones = (known for one in ids if (known := self._known.get(one)) is not None and known.is_open)
+        return next((known.address for known in open_ones), "")
+
+    def under_way_at(self, addresses: Collection[str]) -> int:
+        """Return how many tasks are under way in the pods with these addresses."""
+        return sum(known.is_open and known.address in addresses for known in self._known.values())
 
     def _forget_oldest(self) -> None:
         _, known = self._known.popitem(last=False)

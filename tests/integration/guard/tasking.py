@@ -49,6 +49,7 @@ class TaskAgent:
     """An agent in this process. `/hold` and `/stream` wait until they are let go, `/event` for ever."""
 
     port: int = field(default_factory=free_port)
+    address: str = "127.0.0.1"
     seen: list[Seen] = field(default_factory=list)
     running: int = 0
     most: int = 0
@@ -66,7 +67,7 @@ class TaskAgent:
             app, access_log=None, shutdown_timeout=0.05, handler_cancellation=True, auto_decompress=False
         )
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
+        await web.TCPSite(self._runner, self.address, self.port, reuse_address=True).start()
 
     async def stop(self) -> None:
         if self._runner is not None:

@@ -19,17 +19,21 @@ def test_a_scale_down_ends_exactly_the_pods_that_took_no_new_tasks(
     stage = {"name": "dev", "environment": "development", "replicas": 3}
     sandbox.create("triage", rollout={"stages": [stage], "drainTimeout": "5s"}, tasks={"port": 8080})
     sandbox.wait_ready("triage")
-    before = guards(sandbox)
+    before, agents = guards(sandbox), separate_agents(sandbox)
     assert len(before) == 3
 
     fewer = {"spec": {"rollout": {"stages": [stage | {"replicas": 1}]}}}
     sandbox.api.patch("agents", sandbox.namespace, "triage", fewer)
-    going = eventually(lambda: draining(sandbox) or None, "pods are chosen")
-    assert len(going) == 2
-    eventually(lambda: set(sandbox.bundle("triage").get("drainingPods", ())) == going, "their guards know it")
+    chosen = eventually(lambda: draining(sandbox) or None, "pods are chosen")
+    going, left = chosen & before, {one for name, addresses in agents.items() if name in chosen for one in addresses}
+    assert (len(going), len(left)) == (2, 4 if isolation == "Separate" else 0), "of both IP families"
+    eventually(lambda: named(sandbox, "drainingPods") == going, "their guards know it")
+    assert named(sandbox, "drainingAddresses") == left
 
     eventually(lambda: guards(sandbox) == before - going, "the chosen pods are gone, and the other one stayed")
-    eventually(lambda: "drainingPods" not in sandbox.bundle("triage"), "nothing drains any more")
+    kept = {name: addresses for name, addresses in agents.items() if name not in chosen}
+    eventually(lambda: separate_agents(sandbox) == kept, "so did the pod of the agent that was not chosen")
+    eventually(lambda: not named(sandbox, "drainingPods") | named(sandbox, "drainingAddresses"), "nothing drains")
     eventually(lambda: sandbox.agent("triage")["status"]["readySummary"] == "1/1", "the status counts the stage's pods")
     assert not any(COST in (pod["metadata"].get("annotations") or {}) for pod in sandbox.pods("triage"))
 
@@ -39,6 +43,19 @@ def guards(sandbox: Sandbox) -> set[str]:
     found = [pod for pod in sandbox.pods("triage") if "deletionTimestamp" not in pod["metadata"]]
     own = [pod for pod in found if pod["metadata"]["labels"]["app.kubernetes.io/component"] == "guard"]
     return {pod["metadata"]["name"] for pod in own or found}
+
+
+def separate_agents(sandbox: Sandbox) -> dict[str, list[str]]:
+    """Return the addresses of the pods with an agent alone that are not being deleted, by their names."""
+    found = [pod for pod in sandbox.pods("triage") if "deletionTimestamp" not in pod["metadata"]]
+    labels = {"app.kubernetes.io/component": "agent", "interlock.dev/isolation": "Separate"}
+    own = [pod for pod in found if labels.items() <= pod["metadata"]["labels"].items()]
+    return {pod["metadata"]["name"]: [one["ip"] for one in pod["status"]["podIPs"]] for pod in own}
+
+
+def named(sandbox: Sandbox, member: str) -> set[str]:
+    """Return what a list of the bundle names."""
+    return set(sandbox.bundle("triage").get(member, ()))
 
 
 def draining(sandbox: Sandbox) -> set[str]:

@@ -262,3 +262,17 @@ def test_so_many_causes_are_said_as_a_condition_has_room_for() -> None:
     said = cause_of(*(PodCause(f"{letter * 270}") for letter in "abcd"))
     assert said == f"{'a' * 270}; {'b' * 270}; other pods have 2 more causes"
     assert cause_of(PodCause("a" * 900)) == f"{'a' * 557}..."
+
+
+@pytest.mark.parametrize(
+    ("isolation", "component", "addresses"),
+    [("Separate", "agent", ("10.0.0.7", "fd00::7")), ("Separate", "guard", ()), ("Shared", "agent", ())],
+)
+def test_the_addresses_of_a_separate_agents_pod_are_read_in_their_canonical_form(
+    isolation: str, component: str, addresses: tuple[str, ...]
+) -> None:
+    labels = {"interlock.dev/isolation": isolation, "app.kubernetes.io/component": component}
+    status = {"podIPs": [{"ip": "10.0.0.7"}, {"ip": "FD00:0::7"}]}
+
+    assert read_pod({"metadata": {"labels": labels}, "status": status}).addresses == addresses
+    assert read_pod({"metadata": {"labels": labels}, "status": {}}).addresses == ()

@@ -91,6 +91,7 @@ WIRE: dict[str, Any] = {
     "excluded": [[{"dimension": "region", "values": ["us"]}, {"dimension": "line", "values": ["a"]}], []],
     "draining": True,
     "drainingPods": ["support-triage-0"],
+    "drainingAddresses": ["10.0.0.7", "fd00::7"],
     "counted": True,
     "peers": [
         {
@@ -162,6 +163,7 @@ PARSED = Bundle(
     excluded=((ScopeLimit("region", ("us",)), ScopeLimit("line", ("a",))), ()),
     is_draining=True,
     draining_pods=("support-triage-0",),
+    draining_addresses=("10.0.0.7", "fd00::7"),
     is_counted=True,
     peers=(
         BundlePeer(
@@ -240,6 +242,9 @@ INVALID: list[tuple[Change, str]] = [
     (lambda w: w.update(excluded=[many_dimensions(values=["a"])]), "excluded[0]: Expected `array` of length <= 8"),
     (lambda w: w.update(draining=False), "draining: must be left out"),
     (lambda w: w.update(drainingPods=["a"] * 101), "drainingPods: Expected `array` of length <= 100"),
+    (lambda w: w.update(drainingAddresses=["10.0.0.7"] * 201), "drainingAddresses: Expected `array` of length <= 200"),
+    (lambda w: w.update(drainingAddresses=["FD00::7"]), "drainingAddresses[0]: must be an IP address in its canonical"),
+    (lambda w: w.update(drainingAddresses=["agent-0"]), "drainingAddresses[0]: must be an IP address"),
     (lambda w: w.update(peers=w["peers"] * 9), "peers: Expected `array` of length <= 8"),
     (lambda w: w["peers"].append({**w["peers"][0], "stage": "x"}), "peers[1].url: 'http://guard-support-triage.agents"),
     (lambda w: w["peers"].append({**w["peers"][0], "url": OTHER}), "peers[1].revision: 'everywhere/9876543210'"),

@@ -5,7 +5,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from interlock.orchestration.scale_down import DrainingPod, ScalablePod, ScaleDown, decide_scale_down
+from interlock.orchestration.scale_down import (
+    DrainingPod,
+    ScalablePod,
+    ScaleDown,
+    decide_scale_down,
+    join_scale_downs,
+)
 from tests.support.builders import NOW, hours, seconds
 
 TIMEOUT, LEAST = seconds(30), seconds(10)
@@ -122,3 +128,12 @@ def test_a_clock_that_goes_back_makes_a_pod_drain_for_one_more_timeout_at_most()
 
     assert (found.replicas, found.next_at) == (3, earlier + TIMEOUT)
     assert decide(found.pods, drained(), earlier + TIMEOUT).replicas == 1
+
+
+def test_two_deployments_are_lowered_once_both_can_be() -> None:
+    done, early, late = decide(pods=()), decide(), decide(now=NOW + seconds(5))
+
+    assert join_scale_downs(done, early) == early
+    assert join_scale_downs(late, early).next_at == early.next_at
+    assert join_scale_downs(late, early).pods == late.pods + early.pods
+    assert join_scale_downs(done, done).replicas == 1

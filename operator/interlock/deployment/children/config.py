@@ -148,6 +148,7 @@ def compile_bundle(placement: Placement) -> Bundle:
         ),
         draining_pods=placement.draining_pods,
         is_counted=placement.is_counted,
+        draining_addresses=placement.draining_addresses,
     )
 
 

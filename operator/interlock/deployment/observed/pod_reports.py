@@ -8,6 +8,7 @@ Ready before the API server has created it.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from ipaddress import ip_address
 from typing import Any, Final
 
 from interlock.api.environments import Isolation
@@ -77,6 +78,7 @@ class PodReport:
         egress_check: The report of the egress check, None where the pod has none.
         name: The pod's name.
         is_marked: The ReplicaSet's controller deletes the pod before others, as the operator asked for.
+        addresses: The IP addresses of a separate agent's pod, in their canonical form. Empty for other pods.
     """
 
     uid: str
@@ -89,6 +91,7 @@ class PodReport:
     egress_check: EgressCheckReport | None = None
     name: str = ""
     is_marked: bool = False
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,11 @@ class AgentPods:
         group = PodGroup(stage, revision_label(revision), isolation, _COMPONENTS[isolation][-1])
         return tuple(one for one in self.reports if one.group == group)
 
+    def separate_agents(self, stage: str, revision: str) -> tuple[PodReport, ...]:
+        """Return the reports of a placement's pods in which an agent runs without a guard."""
+        group = PodGroup(stage, revision_label(revision), "Separate", AGENT_POD)
+        return tuple(one for one in self.reports if one.group == group)
+
     def _ready_moments(self, stage: str, revision: str, isolation: Isolation) -> list[list[datetime]]:
         """Return for each Deployment since when its Ready pods are so, the first one first."""
         label = revision_label(revision)
@@ -217,6 +225,7 @@ def read_pod(pod: Manifest) -> PodReport:
         egress_check=read_egress_check(pod) if has_check else None,
         name=metadata.get("name", ""),
         is_marked=(metadata.get("annotations") or {}).get(POD_DELETION_COST) == DELETED_FIRST,
+        addresses=_addresses(pod) if has_check else (),
     )
 
 
@@ -233,6 +242,11 @@ def deletion_of(pod: Manifest) -> datetime | None:
         return None
     # The API server writes the end of the grace period.
     return _moment(metadata["deletionTimestamp"]) - timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
+
+
+def _addresses(pod: Manifest) -> tuple[str, ...]:
+    found: Iterable[dict[str, Any]] = pod.get("status", {}).get("podIPs") or ()
+    return tuple(str(ip_address(one["ip"])) for one in found if one.get("ip"))
 
 
 def _readiness(pod: Manifest) -> tuple[bool, datetime | None]:

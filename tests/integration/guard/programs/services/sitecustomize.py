@@ -1,5 +1,9 @@
-"""Makes every Service of a cluster an address of this machine, for a process that has this folder on its path."""
+"""Makes every Service of a cluster an address of this machine, for a process that has this folder on its path.
 
+`SERVICE_ADDRESSES` names others than 127.0.0.1, as a headless Service has one for each pod.
+"""
+
+import os
 from typing import Any
 
 from aiohttp.resolver import ThreadedResolver
@@ -8,7 +12,10 @@ _resolve = ThreadedResolver.resolve
 
 
 async def _resolve_here(self: ThreadedResolver, host: str, *more: Any, **options: Any) -> Any:
-    return await _resolve(self, "127.0.0.1" if host.endswith(".svc") else host, *more, **options)
+    if not host.endswith(".svc"):
+        return await _resolve(self, host, *more, **options)
+    addresses = os.environ.get("SERVICE_ADDRESSES", "127.0.0.1").split()
+    return [found for one in addresses for found in await _resolve(self, one, *more, **options)]
 
 
 ThreadedResolver.resolve = _resolve_here  # type: ignore[method-assign]
