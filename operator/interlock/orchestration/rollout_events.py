@@ -28,7 +28,7 @@ def rollout_events(
     return (
         *_refused(recorded, before),
         *_of_commands(before, commanded, void),
-        *_of_newest(before, after),
+        *_of_newest(before, commanded, after, context),
         *_of_good(before, after, context),
         *_of_leaving(before, after),
     )
@@ -56,7 +56,9 @@ def _of_commands(
             yield RolloutEvent(RolloutEventType.APPROVED, commanded.newest, approval.stage, by=approval.by)
 
 
-def _of_newest(before: RolloutFacts, after: RolloutFacts) -> Iterator[RolloutEvent]:
+def _of_newest(
+    before: RolloutFacts, commanded: RolloutFacts, after: RolloutFacts, context: Context
+) -> Iterator[RolloutEvent]:
     stopped = after.stopped
     if stopped is not None and stopped != before.stopped:
         message = f"{stopped.why}: {stopped.message}" if stopped.message else str(stopped.why)
@@ -66,7 +68,9 @@ def _of_newest(before: RolloutFacts, after: RolloutFacts) -> Iterator[RolloutEve
     name = after.stage.stage.name
     is_new = after.newest != before.newest
     if is_new:
-        yield RolloutEvent(RolloutEventType.REVISION_STARTED, after.newest, name)
+        retry = context.commands.retry if after.newest == commanded.newest else None
+        by = "" if retry is None else retry.by
+        yield RolloutEvent(RolloutEventType.REVISION_STARTED, after.newest, name, by=by)
     was_in = None if before.stage is None or is_new else before.stage.stage.name
     if was_in is not None and was_in != name:
         yield RolloutEvent(RolloutEventType.STAGE_ENTERED, after.newest, name)

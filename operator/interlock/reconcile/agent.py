@@ -10,10 +10,8 @@ from interlock.api.agent import Agent, Stage
 from interlock.api.environments import class_of_name
 from interlock.api.status import AgentStatus
 from interlock.deployment.children.revisions import build_revision, notes_of
-from interlock.deployment.content import Content
 from interlock.deployment.names import ChildKey, Manifest, key_of
 from interlock.deployment.plan import WritePlan, plan_children
-from interlock.governance.authors import Author, author_of
 from interlock.governance.budgets import LedgerIdentity
 from interlock.orchestration.gate_limits import gated_stages
 from interlock.orchestration.orchestrated import drain_timeout_of, hold_before, stages_to_approve
@@ -28,6 +26,7 @@ from interlock.reconcile.layers import killed_by
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.observation import observe
 from interlock.reconcile.placements import build_placements, children_of, with_enforcement
+from interlock.reconcile.revision_author import author_of_run
 from interlock.reconcile.revisions import MissingRevision, Revisions, find_revisions, missing_revisions
 from interlock.reconcile.rollout_status import RolloutRecord, read_record, refs_of
 from interlock.reconcile.scale_downs import PodMark
@@ -184,33 +183,25 @@ def _new_revisions(
         return ()
     known = set() if record.is_earlier else {ref for ref in record.refs if ref.digest not in snapshot.lost_revisions}
     fresh = [ref for ref in refs_of(decision.facts) if ref not in known and ref.digest in revisions.known]
-    return tuple(_revision(snapshot, revisions, record, ref) for ref in fresh)
+    return tuple(_revision(snapshot, revisions, record, ref, decision) for ref in fresh)
 
 
-def _revision(snapshot: Snapshot, revisions: Revisions, record: RolloutRecord, ref: RevisionRef) -> Manifest:
-    found = revisions.known[ref.digest]
-    author = _author(snapshot, revisions, record, ref)
+def _revision(
+    snapshot: Snapshot, revisions: Revisions, record: RolloutRecord, ref: RevisionRef, decision: RolloutDecision
+) -> Manifest:
+    found, newest = revisions.known[ref.digest], record.facts.newest
+    before = revisions.known.get(newest.digest) if newest is not None else None
+    author = author_of_run(
+        snapshot,
+        ref,
+        decision,
+        newest=newest,
+        before=None if before is None else before.content,
+        after=found.content,
+    )
     notes = notes_of(snapshot.agent, author.name, is_vouched=author.is_vouched)
     stored = revisions.content_digests.get(ref.digest, ref.digest)
     return build_revision(snapshot.agent, ref.number, stored, found.data, notes)
-
-
-def _author(snapshot: Snapshot, revisions: Revisions, record: RolloutRecord, ref: RevisionRef) -> Author:
-    """Return who wrote what begins a revision: the Agent, else its policy, else the first binding that differs."""
-    newest = record.facts.newest
-    before = revisions.known.get(newest.digest) if newest is not None else None
-    after, is_checked = revisions.known[ref.digest].content, snapshot.are_authors_checked
-    if before is not None and before.content.agent == after.agent:
-        if before.content.policy != after.policy and snapshot.policy is not None:
-            return author_of(snapshot.policy.metadata, is_checked=is_checked)
-        changed = [one for one in snapshot.bindings if _differs(before.content, after, one.metadata.name)]
-        if changed:
-            return author_of(changed[0].metadata, is_checked=is_checked)
-    return author_of(snapshot.agent.metadata, is_checked=is_checked)
-
-
-def _differs(before: Content, after: Content, binding: str) -> bool:
-    return before.bindings.get(binding) != after.bindings.get(binding)
 
 
 def _secret_due(report: AgentReport, now: datetime) -> tuple[bool, datetime | None]:

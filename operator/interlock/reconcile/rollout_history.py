@@ -96,7 +96,10 @@ def _note(event: RolloutEvent, before: RevisionRef | None, revisions: Revisions)
     name = event.ref.name if event.ref is not None else "unknown"
     by = f" by {event.by}" if event.by else ""
     is_start = event.type is RolloutEventType.REVISION_STARTED
-    more = _changes(event, before, revisions) if is_start else f": {event.message}" if event.message else ""
+    retried = f", retried{by}" if by else ""
+    more = (
+        (_changes(event, before, revisions) or retried) if is_start else f": {event.message}" if event.message else ""
+    )
     to = f" to stage {event.stage}" if event.stage else ""
     texts = {
         RolloutEventType.REVISION_STARTED: (
