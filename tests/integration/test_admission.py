@@ -430,9 +430,9 @@ def test_an_agent_without_any_policy_is_refused_with_the_advice_to_create_one(se
 
 @pytest.mark.parametrize(
     ("name", "is_admitted"),
-    [("a", True), ("a" * 52, True), ("a" * 53, False), ("a.b", False), ("support-triage-2", True)],
+    [("a", True), ("a" * 52, True), ("a" * 53, False), ("a.b", False), ("support-triage-2", True), ("a--b", False)],
 )
-def test_an_agent_name_is_a_label_of_at_most_52(
+def test_an_agent_name_is_a_label_of_at_most_52_with_single_dashes(
     server: Api,
     namespace: str,
     name: str,

@@ -61,7 +61,7 @@ _LONGEST_NAME = 52
 
 def name_refusal(name: str) -> str | None:
     """Return why `name` cannot name an Agent, or None."""
-    fits = len(name) <= _LONGEST_NAME and re.fullmatch(NAME[1:-1], name)
+    fits = len(name) <= _LONGEST_NAME and "--" not in name and re.fullmatch(NAME[1:-1], name)
     return None if fits else AGENT_NAME_INVALID.format(name=quoted(name))
 
 

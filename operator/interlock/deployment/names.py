@@ -1,7 +1,8 @@
 """Names, labels and owners of all child objects of Agents, AgentPolicies and MCPBindings.
 
 Every name is short enough for a label (63 characters), and a name that would be longer ends in a digest of itself. No
-two owners share a name: each form of name has a prefix or suffix of its own, around the whole name of its owner.
+two owners share a name: each form of name has a prefix or suffix of its own, around the whole name of its owner. A name
+that was cut has just the greatest length, and no other name has that. So no user can choose another owner's cut name.
 """
 
 import hashlib
@@ -152,16 +153,17 @@ def stage_service(agent: Agent, stage: str) -> str:
     """Return the name of the Service of one stage, `guard-<agent>--<stage>`.
 
     No agent's name has two dashes in a row, so the first two tell where it ends: `guard-a-b` would be the public
-    Service of an agent `a-b`, too. An agent from before that rule gets a digest.
+    Service of an agent `a-b`, too. An agent from before that rule gets a digest, as a long name does.
 
     Args:
         agent: The agent.
         stage: The name of the stage.
     """
     name = f"{public_service(agent)}--{stage}"
-    if "--" not in agent.metadata.name and len(name) <= LABEL_LENGTH:
+    if "--" not in agent.metadata.name and len(name) < LABEL_LENGTH:
         return name
-    return f"{name[:30]}-{_digest(json.dumps([agent.metadata.name, stage]))}"
+    digest = hashlib.sha256(json.dumps([agent.metadata.name, stage]).encode()).hexdigest()
+    return f"{name[:30]}-{digest}"[:LABEL_LENGTH]
 
 
 def task_service(placement: Placement) -> str:
@@ -245,7 +247,7 @@ def record_name(policy: str) -> str:
 def _workload(owner: str, suffix: str) -> str:
     """Return the name of an owner with a suffix; a longer one has a digest of the owner's name instead."""
     name = f"{owner}{suffix}"
-    if len(name) <= WORKLOAD_LENGTH:
+    if len(name) < WORKLOAD_LENGTH:
         return name
     beginning = owner[:8].replace(".", "-")  # a part between dots must not begin or end with a hyphen
     return f"{beginning}-{_digest(owner)}{suffix}"
@@ -271,7 +273,7 @@ def _label(name: str, kept: int = 30) -> str:
         name: The name.
         kept: How many characters of a longer name are kept.
     """
-    return name if len(name) <= LABEL_LENGTH else f"{name[:kept]}-{_digest(name)[: LABEL_LENGTH - 1 - kept]}"
+    return name if len(name) < LABEL_LENGTH else f"{name[:kept]}-{_digest(name)[: LABEL_LENGTH - 1 - kept]}"
 
 
 def _digest(name: str) -> str:

@@ -190,6 +190,7 @@ def test_a_name_that_leaves_no_room_for_children_is_refused() -> None:
     assert name_refusal("a" * 52) is None
     assert (name_refusal("a" * 53) or "").startswith(f'metadata.name "{"a" * 53}" is not a valid agent name')
     assert name_refusal("a.b")
+    assert name_refusal("a--b"), "guard-a--b is the Service of stage b of agent a"
 
 
 def test_a_bad_duration_is_refused() -> None:

@@ -1,15 +1,20 @@
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlock.deployment.names import (
     WORKLOAD_LENGTH,
     Manifest,
+    binding_label,
     mcp_container,
     mcp_volume,
+    notifier_name,
     placement_name,
+    policy_label,
+    stage_service,
     verification_name,
 )
 from interlock.deployment.plan import desired_children
@@ -137,3 +142,35 @@ def test_a_service_begins_with_a_letter_even_if_the_agent_begins_with_a_digit() 
     assert len(services) == 2
     for service in services:
         assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", service["metadata"]["name"])  # RFC 1035
+
+
+@requirement("deployment.names-apart")
+@pytest.mark.parametrize(
+    ("form", "prefix", "suffix"),
+    [
+        (mcp_container, "mcp-", ""),
+        (mcp_volume, "tmp-mcp-", ""),
+        (binding_label, "", ""),
+        (policy_label, "", ""),
+        (verification_name, "", "-verify"),
+        (notifier_name, "", "-notify"),
+    ],
+)
+def test_no_owner_has_the_cut_name_of_another_one(form: Callable[[str], str], prefix: str, suffix: str) -> None:
+    """The attack: an author computes the digest of a long name, and gives that cut name to an object of their own."""
+    for length in range(20, 80):
+        cut = form("a" * length)
+        assert form(cut.removeprefix(prefix).removesuffix(suffix)) != cut or cut == f"{prefix}{'a' * length}{suffix}"
+
+
+@requirement("deployment.names-apart")
+@pytest.mark.parametrize(
+    ("agent", "stage", "attacker"),
+    [("a", "s" * 63, "a"), ("a" * 23, "s" * 63, "a" * 23), ("a" * 23 + "-b", "s" * 40, "a" * 23), ("a--b", "s", "a")],
+)
+def test_no_stage_has_the_cut_service_of_another_one(agent: str, stage: str, attacker: str) -> None:
+    cut = stage_service(an_agent(agent).build(), stage)
+    assert len(cut) == 63
+    own = f"guard-{attacker}--"
+    assert cut.startswith(own)
+    assert stage_service(an_agent(attacker).build(), cut.removeprefix(own)) != cut
