@@ -266,7 +266,7 @@ class TaskEndpoint:
             self._admit(request.http)
             url = yarl.URL(peer.url)
             address = AgentAddress(self._session, url.host or "", url.port or 0)
-            exchange = TaskExchange(request, address, peer, forwarded)
+            exchange = TaskExchange(request, address, peer, forwarded, waited=self._monotonic() - since)
             try:
                 return await self._run(exchange, since)
             except PeerDeclined:
@@ -353,6 +353,7 @@ class TaskEndpoint:
             exchange = TaskExchange(
                 request,
                 AgentAddress(self._session, self._host, tasks.port),
+                waited=self._monotonic() - since,
                 on_message=functools.partial(self._note_answer, request, route),
                 route=route,
             )

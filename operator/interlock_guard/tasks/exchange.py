@@ -28,13 +28,14 @@ from interlock_guard.tasks.refusals import (
     TaskRefused,
     bad_answer,
     malformed,
+    peer_timed_out,
 )
 from interlock_guard.tasks.request_classes import RequestClass
 from interlock_guard.tasks.routing import FORWARDED_BY_ID, FORWARDED_BY_SCOPE, FORWARDED_HEADER, REFUSED_HEADER
 from interlock_http.client import explain_head
 
 TASK_SECONDS: Final = 3600.0
-"""How long a task may take at most, its answer included."""
+"""How long a task may take at most in a guard, from its arrival to the end of its answer, wherever it is passed on."""
 CONNECT_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 30.0
 """How long a caller may pause in the middle of its body."""
@@ -127,6 +128,7 @@ class TaskExchange:
         agent: Where it goes.
         peer: The placement that it is passed on to; None for the guard's own agent.
         forwarded: For a peer, what its guard is asked.
+        waited: How long the task has been in this guard already, in seconds.
         on_message: Called with each message of JSON in the answer.
         route: Which of the agent's pods it may be in.
     """
@@ -135,6 +137,7 @@ class TaskExchange:
     agent: AgentAddress
     peer: BundlePeer | None = None
     forwarded: str = ""
+    waited: float = 0.0
     on_message: Callable[[Any], None] = lambda _: None
     route: TaskRoute = field(default_factory=TaskRoute)
     outcome: str = ""
@@ -176,11 +179,11 @@ class TaskExchange:
     async def _bounded(self) -> web.StreamResponse:
         try:
             self.route.follow()
-            async with asyncio.timeout(TASK_SECONDS):
+            async with asyncio.timeout(max(0.0, TASK_SECONDS - self.waited)):
                 return await self._forward()
         except TimeoutError:
             self._end(TaskOutcome.TIMED_OUT)
-            return self._fail(TIMED_OUT)
+            return self._fail(TIMED_OUT if self.peer is None else peer_timed_out(self.peer.stage))
 
     async def _forward(self) -> web.StreamResponse:
         try:

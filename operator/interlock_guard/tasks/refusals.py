@@ -43,7 +43,7 @@ class TaskReason(StrEnum):
     BAD_ANSWER = "BadAnswer"
     """The agent's answer is not HTTP as it is spoken here, or its head is too large."""
     TIMED_OUT = "TimedOut"
-    """The agent took longer than a task may."""
+    """The agent, or the placement that a task was passed on to, took longer than a task may."""
     OUT_OF_SCOPE = "OutOfScope"
     """The task names values that this placement does not serve, and no other one serves as a whole."""
     UNKNOWN_TASK = "UnknownTask"
@@ -189,3 +189,13 @@ def peer_unavailable(stage: str) -> TaskRefusal:
     """
     message = f"Stage {stage!r} serves this task, and none of its guards takes it at the moment."
     return TaskRefusal(503, TaskReason.PEER_UNAVAILABLE, message, retry_after=2)
+
+
+def peer_timed_out(stage: str) -> TaskRefusal:
+    """Return what is said of a task whose placement took it and has not answered in time.
+
+    Args:
+        stage: The stage of that placement.
+    """
+    message = f"Stage {stage!r} took this task, and has not answered in the time of a task; it may still be at work."
+    return TaskRefusal(504, TaskReason.TIMED_OUT, message)

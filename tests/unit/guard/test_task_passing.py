@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from aiohttp import web
 
 from interlock_contract.bundle import BundleTaskScope
 from interlock_guard.tasks import endpoint as task_endpoint
+from interlock_guard.tasks import exchange as task_exchange
 from interlock_guard.tasks.inspection import LONGEST_READ, BodyRoom
 from tests.support.placements import EU, REGION_HEADER, US, Placement, placements, until
 
@@ -570,3 +572,60 @@ async def test_a_flood_of_refusals_shares_a_record(three: list[Placement]) -> No
     assert {(await eu.reason(headers={"X-Region": f"asia-{number}"}))[0] for number in range(103)} == {421}
 
     assert len(eu.records()) == 100
+
+
+# A guard that never answers
+
+
+@asynccontextmanager
+async def a_stub(answer: Callable[[], bytes | None]) -> AsyncIterator[int]:
+    """Run a server in a guard's place, which answers once to each connection, or never; yield its port."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        found = answer()
+        if found is not None:
+            writer.write(found)
+        await reader.read()  # until the caller hangs up
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_a_peer_that_takes_a_task_and_never_answers_is_a_504_in_the_time_of_the_task(
+    three: list[Placement], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_exchange, "TASK_SECONDS", 0.05)
+    eu, us, _ = three
+    async with a_stub(lambda: None) as silent:
+        eu.open(us.peer(US, port=silent), scope=EU)
+        status, body = await eu.send(headers={"X-Region": "us"})
+
+    assert (status, body["error"]["data"]["reason"]) == (504, "TimedOut")
+    assert body["error"]["message"].startswith("Stage 'one-us' took this task, and has not answered")
+    (record,) = eu.records()
+    assert (record["outcome"], record["status"], record["passedTo"]) == ("TimedOut", 504, "one-us/r")
+    assert eu.figure('tasks_passed_on_total{outcome="TimedOut"}') == "1"
+
+
+async def test_the_time_of_a_task_does_not_begin_again_at_the_next_placement_that_is_asked(
+    three: list[Placement],
+) -> None:
+    eu, us, rest = three
+
+    def decline_late() -> bytes:
+        eu.now += task_exchange.TASK_SECONDS
+        for what in ("agent", "bundle"):
+            eu.live.record_contact(what, eu.now)
+        return b"HTTP/1.1 421 no\r\nInterlock-Refused: UnknownTask\r\nContent-Length: 0\r\n\r\n"
+
+    async with a_stub(decline_late) as late, a_stub(lambda: None) as silent:
+        eu.open(us.peer(US, port=late), rest.peer(port=silent), scope=EU)
+        async with asyncio.timeout(20):
+            status, body = await eu.send(
+                body={"jsonrpc": "2.0", "id": 1, "method": "tasks/get", "params": {"id": "unknown"}}
+            )
+
+    assert (status, body["error"]["data"]["reason"]) == (504, "TimedOut")
+    assert "'everywhere'" in body["error"]["message"]
