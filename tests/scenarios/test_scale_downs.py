@@ -117,6 +117,30 @@ def test_a_separate_agents_pods_stay_while_any_guard_has_a_task_in_one_that_goes
     assert deployed(simulation) == ({1} if still == "none" else {3})
 
 
+def test_a_guard_that_is_not_ready_is_not_asked_about_a_separate_agents_pods() -> None:
+    simulation = scale(running(isolation="Separate"), 2)
+    [going] = bundle(simulation).draining_pods
+    unready, ready = sorted(guards(simulation) - {going})
+    simulation.wait(seconds(10))
+    report(simulation, ready, leaving=0)
+    report(simulation, going, under_way=0, leaving=0)
+
+    simulation.lose_readiness(unready)
+    simulation.run()
+
+    assert deployed(simulation) == {2}
+
+
+def test_no_order_of_deletion_is_written_where_all_pods_go() -> None:
+    simulation = running()
+    simulation.apply(AGENT.with_replicas(0))
+
+    assert simulation.peek().marks
+    simulation.run()
+    simulation.wait(seconds(30))
+    assert simulation.peek().marks == ()
+
+
 def test_guards_stay_until_a_separate_agents_pods_can_go_as_well() -> None:
     simulation = scale(running(isolation="Separate"), 1)
     going = bundle(simulation).draining_pods

@@ -125,3 +125,16 @@ def test_pods_drain_for_the_time_of_the_agent_within_that_of_the_policy(
     simulation.wait(seconds(1))
     simulation.run()
     assert {one.stage for one in simulation.status.placements} == {"everywhere"}
+
+
+def test_a_stage_without_pods_does_not_pass_while_its_last_pods_drain() -> None:
+    simulation = deployed(staged(2, None).taking_tasks())
+    simulation.wait(hours(168) - seconds(10))
+
+    simulation.apply(staged(0, None).taking_tasks())
+    simulation.run()
+    simulation.wait(seconds(20))
+    simulation.run()
+
+    assert wanted(simulation) == {2}, "they drain"
+    assert simulation.stage == "staging"

@@ -273,6 +273,10 @@ class Simulation:
         reports = tuple(pod if one.uid == pod.uid else one for one in self.pods.reports)
         self.snapshot = self.snapshot.with_pods(AgentPods(reports, self.pods.past))
 
+    def lose_readiness(self, name: str) -> None:
+        """Let the pod of this name lose its readiness."""
+        self._lose(next(pod for pod in self.pods.reports if pod.name == name))
+
     def _lose(self, pod: PodReport) -> None:
         """Let a pod lose its readiness."""
         if pod.ready_since is not None:

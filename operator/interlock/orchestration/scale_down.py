@@ -96,11 +96,13 @@ def decide_scale_down(
     if live <= wanted:
         # The number was lowered, and the controller still has to delete the pods; or more pods are wanted again.
         return ScaleDown(wanted, _longest(kept, len(pods) - wanted))
-    going = _choose(kept, pods, min(live - wanted, MAX_DRAINING_PODS), now)
+    lowered = max(wanted, live - MAX_DRAINING_PODS)
+    # Of pods that do not exist, such as for a quota, none must go.
+    going = _choose(kept, pods, min(live, len(pods)) - lowered, now)
     ends = [_end(one, existing[one.name], timeout, least) for one in going]
     is_order_known = wanted == 0 or all(existing[one.name].is_marked for one in going)
     if is_order_known and all(end <= now for end in ends):
-        return ScaleDown(max(wanted, live - len(going)) if going else wanted, going)
+        return ScaleDown(lowered, going)
     return ScaleDown(live, going, min((end for end in ends if end > now), default=None))
 
 

@@ -171,9 +171,9 @@ def _pods(
     text = (bundle.manifest.get("data") or {}).get(BUNDLE_KEY, "") if bundle is not None else ""
     obeyed = digest(text)
     guards = snapshot.pods.guards(key.stage, key.revision, isolation)
-    agents = snapshot.pods.separate_agents(key.stage, key.revision) if isolation == "Separate" else ()
+    agents = snapshot.pods.separate_agents(key.stage, key.revision, isolation)
     named = _draining_addresses(text) if agents else frozenset()
-    is_left = bool(named) and all(has_none_leaving(reports, one.name, obeyed) for one in guards if one.ready_since)
+    is_left = all(has_none_leaving(reports, one.name, obeyed) for one in guards if one.ready_since)
     return (
         tuple(
             ScalablePod(one.name, one.ready_since, is_drained(reports, one.name, obeyed), one.is_marked)

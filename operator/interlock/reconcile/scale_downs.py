@@ -69,8 +69,7 @@ def scale_down_of(
         timeout=rules.drain_timeout,
         least=rules.least_drain,
     )
-    of_guards = decide(known.guards)
-    return join_scale_downs(of_guards, decide(known.agents)) if known.agents else of_guards
+    return join_scale_downs(decide(known.guards), decide(known.agents))
 
 
 def going(scale_down: ScaleDown, pods: Iterable[ScalablePod]) -> tuple[ScalablePod, ...]:

@@ -276,3 +276,10 @@ def test_the_addresses_of_a_separate_agents_pod_are_read_in_their_canonical_form
 
     assert read_pod({"metadata": {"labels": labels}, "status": status}).addresses == addresses
     assert read_pod({"metadata": {"labels": labels}, "status": {}}).addresses == ()
+
+
+def test_only_a_separate_agent_has_pods_without_a_guard() -> None:
+    pods = AgentPods((ready(3, SEPARATE), ready(4, GUARD), ready(5)))
+
+    assert pods.separate_agents("staging", "r1", "Separate") == (ready(3, SEPARATE),)
+    assert pods.separate_agents("staging", "r1", "Shared") == ()

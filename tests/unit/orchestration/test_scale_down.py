@@ -25,8 +25,9 @@ def decide(
     *,
     wanted: int = 1,
     live: int = 3,
+    timeout: timedelta = TIMEOUT,
 ) -> ScaleDown:
-    return decide_scale_down(chosen, pods, now, wanted=wanted, live=live, timeout=TIMEOUT, least=LEAST)
+    return decide_scale_down(chosen, pods, now, wanted=wanted, live=live, timeout=timeout, least=LEAST)
 
 
 def names(found: ScaleDown) -> list[str]:
@@ -72,6 +73,32 @@ def test_the_number_is_lowered_once_all_chosen_pods_are_drained_or_out_of_time(
     assert (found.replicas, names(found)) == (replicas, ["a", "c"])
 
 
+def test_a_pod_that_is_drained_is_not_waited_for_again() -> None:
+    found = decide(decide().pods, drained("a"), NOW + seconds(10))
+
+    assert found.next_at == NOW + TIMEOUT
+
+
+def test_a_drained_pod_goes_after_the_timeout_if_that_is_less_than_the_least_time() -> None:
+    short = seconds(5)
+
+    assert decide(decide().pods, drained("a", "c"), NOW + short, timeout=short).replicas == 1
+
+
+def test_no_pod_goes_where_others_that_were_wanted_do_not_exist() -> None:
+    assert decide(pods=PODS[:1]) == ScaleDown(1)
+    assert names(decide(pods=PODS[:2])) == ["a"]
+
+
+def test_of_more_pods_than_a_bundle_can_name_some_go_later() -> None:
+    pods = tuple(ScalablePod(f"p{number:03}", NOW, is_marked=True) for number in range(150))
+    chosen = decide(pods=pods, live=150).pods
+
+    found = decide(chosen, pods, NOW + TIMEOUT, live=150)
+
+    assert (len(chosen), found.replicas) == (100, 50)
+
+
 def test_the_number_is_not_lowered_before_the_controller_knows_which_pods_to_delete() -> None:
     unmarked = tuple(replace(pod, is_marked=False) for pod in drained("a", "c"))
 
@@ -91,6 +118,15 @@ def test_pods_take_tasks_again_if_they_are_wanted_again() -> None:
 
     assert decide(chosen, wanted=3) == ScaleDown(3)
     assert names(decide(chosen, wanted=2)) == ["a"]
+    more = (*PODS, ScalablePod("d", NOW - hours(4)))
+    assert names(decide(chosen, more, wanted=3, live=4)) == ["a"]
+    assert names(decide(chosen, (PODS[0], PODS[2]), wanted=3)) == []
+
+
+def test_of_the_chosen_pods_those_that_have_drained_for_longest_go() -> None:
+    chosen = (DrainingPod("a", NOW), DrainingPod("c", NOW - seconds(1)))
+
+    assert names(decide(chosen, wanted=2)) == ["c"]
 
 
 def test_a_chosen_pod_that_was_replaced_is_followed_by_another_which_drains_for_its_own_time() -> None:

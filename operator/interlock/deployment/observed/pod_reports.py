@@ -158,10 +158,10 @@ class AgentPods:
         group = PodGroup(stage, revision_label(revision), isolation, _COMPONENTS[isolation][-1])
         return tuple(one for one in self.reports if one.group == group)
 
-    def separate_agents(self, stage: str, revision: str) -> tuple[PodReport, ...]:
-        """Return the reports of a placement's pods in which an agent runs without a guard."""
-        group = PodGroup(stage, revision_label(revision), "Separate", AGENT_POD)
-        return tuple(one for one in self.reports if one.group == group)
+    def separate_agents(self, stage: str, revision: str, isolation: Isolation) -> tuple[PodReport, ...]:
+        """Return the reports of a placement's pods that an agent runs in, and no guard."""
+        group = PodGroup(stage, revision_label(revision), isolation, AGENT_POD)
+        return tuple(one for one in self.reports if one.group == group) if isolation == "Separate" else ()
 
     def _ready_moments(self, stage: str, revision: str, isolation: Isolation) -> list[list[datetime]]:
         """Return for each Deployment since when its Ready pods are so, the first one first."""
