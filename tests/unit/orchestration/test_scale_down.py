@@ -90,6 +90,10 @@ def test_no_pod_goes_where_others_that_were_wanted_do_not_exist() -> None:
     assert names(decide(pods=PODS[:2])) == ["a"]
 
 
+def test_pods_above_the_number_of_the_deployment_are_its_controllers_business() -> None:
+    assert names(decide(pods=(*PODS, ScalablePod("d", NOW - hours(4))))) == ["a", "c"]
+
+
 def test_of_more_pods_than_a_bundle_can_name_some_go_later() -> None:
     pods = tuple(ScalablePod(f"p{number:03}", NOW, is_marked=True) for number in range(150))
     chosen = decide(pods=pods, live=150).pods
