@@ -32,6 +32,7 @@ from interlock.orchestration.rollout_state import (
     GoodRevision,
     LeavingPlacement,
     OnBreach,
+    PlacementKey,
     RevisionRef,
     RolloutFacts,
     StopReason,
@@ -233,11 +234,13 @@ class History:
         self._after(before, decision)
 
     def pass_time(self, span: float) -> None:
-        run, key = _run(self.agent.facts), self.agent.facts.key
-        pods = self.agent.pods.get(key) if key else None
-        if run is not None and pods is not None and pods.ready_since is not None:
-            self.truth.ready[run] += hours(span)
-            self.truth.periods[run] += 1
+        """Let time pass. A stay that is recorded no longer may be so again, when a write was lost."""
+        run = _run(self.agent.facts)
+        for one in {*self.truth.ready, *([run] if run else [])}:
+            pods = self.agent.pods.get(PlacementKey(one[1], one[0].digest))
+            if pods is not None and pods.ready_since is not None:
+                self.truth.ready[one] += hours(span)
+                self.truth.periods[one] += 1
         self.real += hours(span)
 
     # The truth
