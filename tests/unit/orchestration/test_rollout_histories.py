@@ -511,7 +511,7 @@ def course_of(seed: int) -> list[Step]:
         return random.random() < 0.6
 
     choices: list[tuple[int, str, Callable[[], dict[str, Any]]]] = [
-        (12, "soak", lambda: {"span": random.choice([10, 21, 31])}),
+        (12, "soak", lambda: {"span": random.choice([10, 19.99, 21, 29.99, 31, 31])}),
         (6, "start_all", dict),
         (6, "describe", lambda: {"content": random.choice(CONTENTS)}),
         (
