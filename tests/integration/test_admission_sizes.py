@@ -20,7 +20,7 @@ WAIT_SECONDS = 30.0
 DRY = "?dryRun=All"
 STEP = 50
 ADMINISTRATOR = "kwok-admin"
-TOO_LARGE = "an Agent has at most 1280 KiB as it is stored, since a kill must still fit"
+TOO_LARGE = "an Agent has at most 1024 KiB as it is stored, since a kill must still fit"
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +89,35 @@ def most(is_admitted: Callable[[int], bool], below: int, step: int = 1) -> int:
 
 
 def fill_status(place: Place, path: str) -> None:
-    """Write a status that is larger than any that the operator has written."""
-    objects = [{"kind": "ConfigMap", "name": name, "uid": "u" * 36, "digest": "d" * 64} for name in names(64, "o", 250)]
-    status: dict[str, Any] = {"observedGeneration": 1, "managedObjects": objects}
+    """Write a status that is larger than any that the operator has written: every text of users as it is bounded."""
+    objects = [
+        {"kind": "ConfigMap", "name": name, "uid": "u" * 36, "digest": "d" * 64} for name in names(160, "o", 250)
+    ]
+    at, digest = "2026-03-01T00:00:00Z", "d" * 64
+    scope = [{"dimension": dimension, "values": names(32, "v")} for dimension in names(8, "d", 32)]
+    placement = {"number": 1, "digest": digest, "stage": "s", "environment": "production", "scope": scope}
+    tests = [
+        {"number": 1, "stage": "s", "name": f"t{number}", "outcome": "Failed", "log": "<" * 682} for number in range(8)
+    ]
+    entry = {"at": at, "revision": "1-dddddddddd", "by": "u" * 256, "message": "<" * 256}
+    conditions = [
+        {"type": f"T{number}", "status": "True", "lastTransitionTime": at, "reason": "R", "message": "<" * 1024}
+        for number in range(8)
+    ]
+    shown = {"revision": "1-dddddddddd", "stage": "s", "environment": "production", "serves": "x" * 17_000}
+    status: dict[str, Any] = {
+        "observedGeneration": 1,
+        "managedObjects": objects,
+        "rollout": {
+            "newest": {"number": 1, "digest": digest},
+            "good": placement | {"since": at},
+            "leaving": [placement | {"excluded": [{"scope": scope}]}] * 2,
+            "tests": tests,
+        },
+        "history": [entry] * 32,
+        "placements": [shown] * 4,
+        "conditions": conditions,
+    }
     reply = place.admin.send("PATCH", f"{path}/status", {"status": status}, "application/merge-patch+json")
     assert reply.status == http.HTTPStatus.OK, reply.text
 
@@ -121,6 +147,32 @@ def test_an_agent_at_the_limit_of_what_is_admitted_is_killed(place: Place, chara
     for user in ("editor", "killer"):
         reply = switch(place.users[user], path, f"killed by {user} {'because ' * 100}")
         assert reply.status == http.HTTPStatus.OK, reply.text[:500]
+    assert switch(place.users["owner"], path, "off").status == http.HTTPStatus.OK
+    assert place.admin.send("DELETE", path).status == http.HTTPStatus.OK
+
+
+@requirement("protection.kill-fits")
+@pytest.mark.parametrize("character", ["<", "\x01"])
+def test_the_tests_and_queries_of_stages_count_as_they_are_stored(place: Place, character: str) -> None:
+    """The attack: texts that take six bytes for one in JSON fill the object until a kill has no room."""
+
+    def agent(length: int) -> Json:
+        env = [{"name": f"V{number}", "value": character * length} for number in range(32)]
+        tests = [{"name": "smoke", "image": "example.com/smoke:1", "env": env}]
+        manifest = largest()
+        stages = manifest["spec"]["rollout"]["stages"]
+        query = {"name": "m", "query": (character * length)[:1024] or "1", "max": "1"}
+        stages[-1] |= {"tests": tests, "gates": {"metrics": [query]}}
+        return manifest
+
+    length = most(lambda length: created(place, agent(length), DRY).status == http.HTTPStatus.CREATED, 4096, STEP)
+    assert length < 4000, created(place, agent(4095)).text[:500]
+    assert "since a kill must still fit" in created(place, agent(length + STEP), DRY).text
+    manifest = agent(length)
+    assert created(place, manifest).status == http.HTTPStatus.CREATED
+    path = f"{place.agents}/{manifest['metadata']['name']}"
+    fill_status(place, path)
+    assert switch(place.users["killer"], path, "x").status == http.HTTPStatus.OK
     assert switch(place.users["owner"], path, "off").status == http.HTTPStatus.OK
     assert place.admin.send("DELETE", path).status == http.HTTPStatus.OK
 

@@ -12,6 +12,8 @@ from interlock.reconcile.agent_events import EventNote, EventReason
 from interlock.reconcile.revisions import Revisions
 from interlock_contract.json_diff import diff_lines
 
+_MOST_TEXT = 256
+"""Characters of a name and of a message in an entry. With all else that is recorded, a kill must still fit."""
 _STOPPED = {
     StopReason.ABORTED: HistoryEvent.ABORTED,
     StopReason.BREACHED: HistoryEvent.BREACHED,
@@ -43,8 +45,8 @@ def _entries(decision: RolloutDecision, now: datetime) -> Iterator[HistoryEntry]
                 event=_STOPPED[facts.stopped.why],
                 at=facts.stopped.at,
                 revision=event.ref.name,
-                by=event.by[:1024],
-                message=facts.stopped.message[:1024],
+                by=event.by[:_MOST_TEXT],
+                message=facts.stopped.message[:_MOST_TEXT],
             )
         elif event.type is RolloutEventType.REVISION_GOOD:
             yield HistoryEntry(event=HistoryEvent.GOOD, at=now, revision=event.ref.name, stage=event.stage)

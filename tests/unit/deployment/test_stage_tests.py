@@ -1,5 +1,6 @@
 """The tests of a stage: locked-down Jobs that reach one placement's guards, and what their ends say."""
 
+import json
 from typing import Any
 
 import pytest
@@ -214,3 +215,12 @@ def test_the_last_bytes_of_a_log_are_kept() -> None:
     log = read_test(ended(), [pod(terminated(1, "x" * 5000 + "ä" * 10 + "end"))]).log
     assert log.endswith("ääend")
     assert len(log.encode()) <= 4096
+
+
+@pytest.mark.parametrize("character", ["<", "\x01", "\u2028", '"', "ä"])
+def test_a_log_takes_no_more_room_in_the_status_than_its_bound(character: str) -> None:
+    """The attack: a test prints what takes six bytes in JSON, until a kill has no room in the Agent."""
+    log = read_test(ended(), [pod(terminated(1, character * 4096 + "end"))]).log
+    written = json.dumps(log, ensure_ascii=False).replace("<", "\\u003c").strip('"')
+    assert log.endswith("end")
+    assert len(written.encode()) <= 4096

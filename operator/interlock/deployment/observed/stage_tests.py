@@ -10,6 +10,8 @@ from interlock.orchestration.gates import TestOutcome, TestResult
 MAX_LOG: Final = 4096
 """Bytes of a log that are kept. Of a log that Kubernetes reads itself it keeps 2048 bytes or 80 lines of a test that
 failed. A test may write up to 4096 bytes to /dev/termination-log instead, also one that passes."""
+_ESCAPED: Final = dict.fromkeys("<>&", 6) | dict.fromkeys('"\\\n\t', 2)
+"""Bytes of characters that the API server escapes."""
 _DEADLINE: Final = "DeadlineExceeded"
 
 
@@ -73,5 +75,15 @@ def _waits_for(pod: Manifest) -> str:
 
 
 def _log_of(state: dict[str, Any]) -> str:
-    """Return the end of a test's log, in at most `MAX_LOG` bytes."""
-    return str(state.get("message", "")).encode()[-MAX_LOG:].decode(errors="ignore")
+    """Return the end of a test's log, in at most `MAX_LOG` bytes as it is stored in JSON.
+
+    A test says what it wants, and the object that it fills must keep room for a kill.
+    """
+    kept, size = "", 0
+    for one in reversed(str(state.get("message", ""))[-MAX_LOG:]):
+        shown = one if one.isprintable() or one in "\n\t" else "?"
+        size += _ESCAPED.get(shown, len(shown.encode(errors="replace")))
+        if size > MAX_LOG:
+            break
+        kept = shown + kept
+    return kept
