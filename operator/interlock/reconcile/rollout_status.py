@@ -179,7 +179,7 @@ def _read_earlier(agent: Agent, status: AgentStatus) -> RolloutRecord:
     It is good if it was Ready in its last stage. Its digest stays, so that its pods stay.
     """
     stage = read_stage(status.stage, status.stage.revision) if status.stage is not None else None
-    if status.stage is None or stage is None:
+    if status.stage is None or stage is None or not stage.revision:
         return RolloutRecord()
     ref = RevisionRef(1, stage.revision)
     stages = agent.spec.stages

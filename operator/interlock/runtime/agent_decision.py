@@ -164,6 +164,9 @@ class AgentDecider:
         return stands and await self._policies.is_validating(COMMANDS_POLICY)
 
     async def _last_number(self, agent: Agent) -> int:
-        """Return the highest number of stored revisions where no status says it: a number is never given twice."""
-        is_known = agent.status is not None and (agent.status.rollout is not None or agent.status.stage is not None)
+        """Return the highest number of stored revisions where no status says it: a number is never given twice.
+
+        A rollout in the status that cannot be read says none, either.
+        """
+        is_known = agent.status is not None and agent.status.rollout is not None
         return 0 if is_known else await self._revisions.highest_number(agent)

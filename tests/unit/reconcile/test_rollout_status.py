@@ -101,6 +101,12 @@ def test_an_agent_without_a_status_has_no_rollout() -> None:
     assert read_record(AGENT.build()) == RolloutRecord()
 
 
+def test_a_stage_without_a_revision_is_none() -> None:
+    """The operator could not write back what it had read."""
+    stage = {"name": "everywhere", "environment": "production", "revision": "", "enteredAt": "2026-03-01T00:00:00Z"}
+    assert read_record(with_status({"stage": stage})) == RolloutRecord()
+
+
 @pytest.mark.parametrize(
     ("stage", "is_ready", "is_good"),
     [("everywhere", True, True), ("everywhere", False, False), ("region", True, False)],

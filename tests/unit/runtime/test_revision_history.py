@@ -41,3 +41,17 @@ async def test_a_revision_that_is_too_old_is_deleted_and_is_no_target_of_a_rollb
     await roll_out(operator, "example/agent:3")
 
     assert (stored(operator), passed(operator)) == (kept, kept)
+
+
+async def test_a_rollout_in_the_status_that_cannot_be_read_lets_no_number_be_given_again() -> None:
+    """A command that stands names the number, so it would count again."""
+    operator = await a_ready_agent()
+    operator.now += hours(1)
+    await operator.converge()
+    await roll_out(operator, "example/agent:2")
+    operator.client.objects[PATH]["status"]["rollout"]["lastNumber"] = "two"
+    operator = operator.restart()
+
+    await roll_out(operator, "example/agent:3")
+
+    assert operator.client.objects[PATH]["status"]["rollout"]["newest"]["number"] == 3
