@@ -16,7 +16,16 @@ from interlock_contract.budget.rates import RateLimits
 from interlock_contract.budget.velocity import STEP_SECONDS
 from interlock_contract.bundle import BUNDLE_KEY, Bundle, parse_bundle
 from tests.requirements import requirement
-from tests.support.builders import NOW, PolicyBuilder, SnapshotBuilder, a_policy, a_snapshot, an_agent
+from tests.support.builders import (
+    NOW,
+    PolicyBuilder,
+    SnapshotBuilder,
+    a_binding,
+    a_policy,
+    a_snapshot,
+    a_stage,
+    an_agent,
+)
 from tests.support.simulation import SECOND, Simulation
 
 MODEL = "openai/gpt-4o-mini"
@@ -35,12 +44,12 @@ def stopping() -> PolicyBuilder:
     return a_policy().budgeting(onExhausted="ScaleToZero")
 
 
-def spent(dollars: float, *, refused: float | None = None) -> Ledger:
-    """Return a ledger of today; `refused` is what a guard could not take."""
-    ledger = roll(Ledger(), LedgerTerms(200 * NANOS, None), AT)
+def spent(dollars: float, *, refused: float | None = None, at: int = AT) -> Ledger:
+    """Return a ledger of the day of a time; `refused` is what a guard could not take."""
+    ledger = roll(Ledger(), LedgerTerms(200 * NANOS, None), at)
     window = ledger.day
     assert window is not None
-    exhausted = None if refused is None else Exhausted(AT, "day", int(refused * NANOS), "uid/1")
+    exhausted = None if refused is None else Exhausted(at, "day", int(refused * NANOS), "uid/1")
     day = LedgerWindow(window.start, window.end, spent=int(dollars * NANOS))
     return structs.replace(ledger, day=day, exhausted=exhausted)
 
@@ -331,6 +340,42 @@ def test_an_exhausted_total_stops_the_agents_of_its_policy() -> None:
     condition = simulation.condition(ConditionType.BUDGET_EXHAUSTED)
     assert (condition.status, "spec.budget.total" in condition.message) == ("True", True)
     assert replicas(simulation) == 0
+
+
+def pods_by_stage(simulation: Simulation) -> dict[str, int]:
+    found = [child.manifest for key, child in simulation.snapshot.children.items() if key.kind == "Deployment"]
+    return {one["metadata"]["labels"]["interlock.dev/stage"]: int(one["spec"]["replicas"]) for one in found}
+
+
+@requirement("budget.scale-to-zero")
+def test_the_last_good_revision_obeys_the_budget_of_its_own_environment() -> None:
+    """A newer revision is in staging, whose budget has room, and whose environment the status shows."""
+    agent = an_agent().calling(MODEL).with_stages(a_stage("staging", lasting="24h"), a_stage("all", "production"))
+    policy = stopping().allowing_models(MODEL).requiring(minStaging="24h", requireLimitedScope=False)
+    snapshot = a_snapshot().of(agent).with_policy(policy).with_bindings(a_binding())
+    simulation = Simulation(snapshot.with_ledger(OWN, spent(0)).with_ledger("triage.production", spent(0)))
+    for span in (timedelta(0), timedelta(hours=24), timedelta(minutes=1)):
+        simulation.wait(span)
+        simulation.run()
+    simulation.apply(agent.with_template(image="example/agent:2"))
+    simulation.run()
+    assert pods_by_stage(simulation) == {"staging": 1, "all": 1}
+
+    day = int((NOW + timedelta(hours=24)).timestamp())
+    find(simulation, spent(999.9, refused=0.2, at=day), "triage.production")
+    simulation.run()
+    assert pods_by_stage(simulation) == {"staging": 1, "all": 0}
+    condition = simulation.condition(ConditionType.BUDGET_EXHAUSTED)
+    assert (condition.status, "in production" in condition.message) == ("True", True)
+    serving = simulation.condition(ConditionType.SERVING)
+    assert (serving.status, serving.message) == ("False", "production is not served: the budget is exhausted")
+    find(simulation, spent(10, at=day), "triage.production")  # its guards have given back what they did not spend
+    simulation.run()
+    assert pods_by_stage(simulation) == {"staging": 1, "all": 0}, "until the window ends"
+
+    simulation.wait(MIDNIGHT)
+    simulation.run()
+    assert pods_by_stage(simulation) == {"staging": 1, "all": 1}
 
 
 @requirement("budget.ledger-first")

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field, model_validator
 
+from interlock.api.budget_status import ExhaustedBudget
 from interlock.api.markers import kube
 from interlock.api.shared_types import ApiModel, ScopeDimension, Timestamp
 from interlock.api.text import EnvironmentName
@@ -257,7 +258,7 @@ class RolloutStatus(_Recorded):
 
 
 class PlacementStatus(_Recorded):
-    """One placement, for people."""
+    """One placement, for people. Of it the operator remembers only which budget was exhausted."""
 
     revision: str = Field(max_length=63)
     """Name of its revision, such as 7-3f2a91c04b."""
@@ -276,6 +277,9 @@ class PlacementStatus(_Recorded):
 
     wanted: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
     """Number of pods that it must have."""
+
+    exhausted: ExhaustedBudget | None = None
+    """The budget of its environment that is exhausted; absent while none is."""
 
 
 class HistoryEvent(StrEnum):

@@ -101,8 +101,8 @@ def report_budget(
     recorded = agent.status.budget if agent.status else None
     found = _exhaustion(budget, ledger, total if isinstance(total, Ledger) else None, now)
     is_scaled = policy.spec.budget.on_exhausted == "ScaleToZero"
-    if found is None and is_scaled and recorded is not None and recorded.environment == environment:
-        found = _still_stopped(recorded.exhausted, budget, ledger, now)
+    if found is None and is_scaled:
+        found = _still_stopped(_recorded_exhaustion(agent, environment), budget, ledger, now)
     fresh = _status(budget, ledger, found, now)
     status, written_at = _paced(recorded, fresh, now)
     until = None if found is None else found.until
@@ -151,6 +151,17 @@ def _exhausted(
 def _credit(ledger: Ledger, terms: LedgerTerms, at: int) -> int:
     credit = None if terms.is_total else ledger.credit
     return credit.amount if credit is not None and credit.until > at else 0
+
+
+def _recorded_exhaustion(agent: Agent, environment: str) -> ExhaustedBudget | None:
+    """Return what the status says is exhausted in an environment: of the current stage, or of another placement."""
+    status = agent.status
+    if status is None:
+        return None
+    if status.budget is not None and status.budget.environment == environment:
+        return status.budget.exhausted
+    placements = (one for one in status.placements if one.environment == environment)
+    return next((one.exhausted for one in placements if one.exhausted is not None), None)
 
 
 def _still_stopped(

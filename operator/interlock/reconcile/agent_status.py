@@ -102,6 +102,7 @@ def _placement(report: AgentReport, one: RunningPlacement) -> PlacementStatus:
         serves=describe_work(one),
         ready=min(report.ready_pods(one), wanted),
         wanted=wanted,
+        exhausted=None if one.budget.status is None else one.budget.status.exhausted,
     )
 
 
@@ -264,8 +265,10 @@ def _promotion(report: AgentReport) -> Finding:
 
 
 def _budget(report: AgentReport) -> Finding:
+    """Return the condition of the current stage's environment, or of the first one that has no money left."""
+    exhausted = (one.budget.finding for one in report.placements if one.budget.finding.status == "True")
     if report.current is not None:
-        return report.current.budget.finding
+        return next(exhausted, report.current.budget.finding)
     return _waiting(report, ConditionType.BUDGET_EXHAUSTED)
 
 

@@ -65,7 +65,8 @@ def serving_finding(report: AgentReport) -> Finding:
     whole = any(not one.desired.stage.scope for one in serving)
     told = "; ".join(_describe(one) for one in serving)
     if not serving:
-        why = "its pods are not ready" if own else f"no revision has reached an environment of class {served} yet"
+        waits = next((one.why_no_pods for one in own if one.wanted == 0), "its pods are not ready")
+        why = waits if own else f"no revision has reached an environment of class {served} yet"
         return Finding(_SERVING, "False", AgentReason.NOT_SERVED, f"{served} is not served: {why}")
     missing = [one for one in own if one.desired.is_serving and one not in serving]
     if missing:
