@@ -479,6 +479,12 @@ REQUIREMENTS: dict[str, Requirement] = {
     "tasks.way": Requirement("tasks reach the guard by the agent's Service; the agent's own port is closed"),
     "tasks.pass": Requirement("a task reaches the agent as it is, and its answer comes back as it comes"),
     "tasks.scope-complete": Requirement("a stage cannot be limited in a dimension that the agent's tasks cannot name"),
+    "tasks.scope": Requirement(
+        "a task whose values no placement serves as a whole is refused (421) with who serves them"
+    ),
+    "tasks.once": Requirement("a task is passed on at most once, and a caller that claims it was gains nothing"),
+    "tasks.where-begun": Requirement("what belongs to a task under way goes where that began, also out of scope"),
+    "tasks.own-time": Requirement("a task that is passed on ends in its own time, also if no guard answers"),
     "tasks.bounded": Requirement("no more concurrent tasks than the agent accepts; some wait in order, the rest retry"),
     "tasks.closed": Requirement("no task passes a guard that is killed, stale, unverified or without a bundle"),
     "tasks.size": Requirement("a body beyond 16 MiB is refused and never held"),

@@ -14,6 +14,7 @@ from interlock_contract.bundle import BundleTaskScope
 from interlock_guard.tasks import endpoint as task_endpoint
 from interlock_guard.tasks import exchange as task_exchange
 from interlock_guard.tasks.inspection import LONGEST_READ, BodyRoom
+from tests.requirements import requirement
 from tests.support.placements import EU, REGION_HEADER, US, Placement, placements, until
 
 IN_BODY = (BundleTaskScope("region", pointer="/meta/region"),)
@@ -64,6 +65,7 @@ async def test_a_task_is_served_by_the_placement_of_its_values_wherever_it_is_se
     ]
 
 
+@requirement("tasks.scope")
 async def test_a_task_of_values_of_two_placements_is_refused_with_who_serves_which(three: list[Placement]) -> None:
     for one in three:
         status, body = await one.send(headers={"X-Region": "eu,us"})
@@ -80,6 +82,7 @@ async def test_a_task_of_values_of_two_placements_is_refused_with_who_serves_whi
     assert served(three) == [0, 0, 0]
 
 
+@requirement("tasks.scope")
 async def test_where_no_placement_serves_the_rest_the_refusal_says_so(three: list[Placement]) -> None:
     eu, us, _ = three
     eu.open(us.peer(US), scope=EU)
@@ -112,6 +115,7 @@ async def test_an_agent_that_does_not_say_how_tasks_name_values_takes_what_its_s
     ]
 
 
+@requirement("tasks.once")
 @pytest.mark.parametrize("value", ["task", "scope", "", "TASK", "scope, task", "9"])
 async def test_what_claims_to_be_passed_on_gains_nothing(three: list[Placement], value: str) -> None:
     eu, _, rest = three
@@ -125,6 +129,7 @@ async def test_what_claims_to_be_passed_on_gains_nothing(three: list[Placement],
     assert all("Interlock-Forwarded" not in headers for _, headers, _ in eu.seen)
 
 
+@requirement("tasks.once")
 async def test_guards_that_disagree_never_send_a_task_in_circles(three: list[Placement]) -> None:
     eu, us, rest = three
     eu.open(us.peer(), excluded=((),))
@@ -300,6 +305,7 @@ async def begin(placement: Placement, state: str = "working", **headers: str) ->
     placement.answer = {"from": placement.stage}
 
 
+@requirement("tasks.where-begun")
 async def test_what_a_guard_began_goes_to_its_agent_wherever_it_is_sent_even_out_of_scope(
     three: list[Placement],
 ) -> None:
@@ -593,6 +599,7 @@ async def a_stub(answer: Callable[[], bytes | None]) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
+@requirement("tasks.own-time")
 async def test_a_peer_that_takes_a_task_and_never_answers_is_a_504_in_the_time_of_the_task(
     three: list[Placement], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -609,6 +616,7 @@ async def test_a_peer_that_takes_a_task_and_never_answers_is_a_504_in_the_time_o
     assert eu.figure('tasks_passed_on_total{outcome="TimedOut"}') == "1"
 
 
+@requirement("tasks.own-time")
 async def test_the_time_of_a_task_does_not_begin_again_at_the_next_placement_that_is_asked(
     three: list[Placement],
 ) -> None:
