@@ -3,7 +3,7 @@
 A pod that is deleted breaks its tasks. So the operator chooses the pods that must go, their guards take no new tasks,
 and only then the number of pods is lowered. An example: 3 pods, of which 1 is wanted from 8:00 on.
 
-    8:00:00  3 pods, a and b are chosen: their guards pass new tasks on
+    8:00:00  3 pods, a and b are chosen: their guards refuse new tasks
     8:00:10  a has nothing under way, b still has a task
     8:00:17  b is done, so the Deployment is lowered to 1, and its controller deletes a and b
 
