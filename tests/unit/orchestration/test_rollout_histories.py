@@ -188,6 +188,9 @@ class History:
     def release(self) -> None:
         self.agent.is_running = True
 
+    def refuse_storing(self, reason: str) -> None:
+        self.agent.unstored = reason
+
     def block(self, reason: str) -> None:
         self.agent.blocked = reason
 
@@ -295,6 +298,7 @@ class History:
         for ref in self._refs(after):
             if ref.number not in known:
                 assert ref.number > max(known, default=0), "a number is given once"
+                assert not self.agent.unstored, "no number is given that cannot be stored"
         assert after.last_number >= max([*known, 0])
 
     def _check_stages(self, before: RolloutFacts, after: RolloutFacts) -> None:
@@ -549,6 +553,7 @@ def course_of(seed: int) -> list[Step]:
         (1, "kill", dict),
         (4, "release", dict),
         (1, "block", lambda: {"reason": random.choice(["", "", "no new pod starts"])}),
+        (1, "refuse_storing", lambda: {"reason": random.choice(["", "", "no quota"])}),
         (1, "make_wait", lambda: {"reason": random.choice(["", "", "others are under way"])}),
         (2, "change_clock", lambda: {"whose": "operator", "skew": random.choice(SKEWS)}),
         (2 if has_wrong_nodes else 0, "change_clock", lambda: {"whose": "node", "skew": random.choice(SKEWS)}),

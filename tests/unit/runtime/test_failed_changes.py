@@ -153,7 +153,7 @@ REVISIONS = "/apis/apps/v1/namespaces/agents/controllerrevisions"
 
 @requirement("rollout.replaced")
 async def test_a_revision_that_cannot_be_stored_keeps_no_withdrawn_grant_in_force() -> None:
-    """The attack: an author takes the name of the next ControllerRevision before the policy is tightened."""
+    """An example: a quota has no room for the next ControllerRevision, and then the policy is tightened."""
     operator = await a_ready_agent(an_agent())
     before = bundle_of(operator)[1]
     operator.client.refuse("POST", REVISIONS, status=403, times=99)
