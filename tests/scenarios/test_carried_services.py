@@ -348,6 +348,19 @@ def test_the_event_of_a_new_revision_says_what_it_changes() -> None:
     assert started.message.endswith('starts in staging: agent.template.image: "example/agent:1" -> "example/agent:2"')
 
 
+def test_the_event_of_a_new_revision_names_eight_changes_at_most() -> None:
+    def agent(value: str) -> AgentBuilder:
+        return AGENT.with_template(env=[{"name": f"N{number}", "value": value} for number in range(20)])
+
+    simulation = a_served_agent(agent("1"))
+    simulation.apply(agent("2"))
+
+    [started] = [one for one in simulation.peek().events if one.reason == "RolloutStarted"]
+
+    assert started.message.count("; ") == 7
+    assert started.message.endswith("and 13 more")
+
+
 @requirement("rollout.kept")
 def test_what_serves_before_a_revision_is_good_goes_on_when_another_one_follows() -> None:
     soaking = an_agent().with_stages(*STAGES[:2], STAGES[2] | {"minDuration": "24h"})

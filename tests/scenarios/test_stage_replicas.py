@@ -6,8 +6,20 @@ import pytest
 
 from interlock.api.status import ConditionType
 from interlock_contract.bundle import BUNDLE_KEY, parse_bundle
-from tests.support.builders import AgentBuilder, a_binding, a_policy, a_snapshot, a_stage, an_agent, hours, seconds
+from tests.support.builders import (
+    AgentBuilder,
+    PolicyBuilder,
+    a_binding,
+    a_policy,
+    a_snapshot,
+    a_stage,
+    an_agent,
+    hours,
+    seconds,
+)
 from tests.support.simulation import Simulation
+
+POLICY = a_policy().requiring(requireLimitedScope=False)
 
 
 def staged(staging: int | None, production: int | None, **rollout: Any) -> AgentBuilder:
@@ -19,8 +31,7 @@ def staged(staging: int | None, production: int | None, **rollout: Any) -> Agent
     return an_agent().with_stages(*stages, **rollout).with_replicas(3)
 
 
-def deployed(agent: AgentBuilder) -> Simulation:
-    policy = a_policy().requiring(requireLimitedScope=False)
+def deployed(agent: AgentBuilder, policy: PolicyBuilder = POLICY) -> Simulation:
     simulation = Simulation(a_snapshot().of(agent).with_policy(policy).with_bindings(a_binding()))
     simulation.run()
     return simulation
@@ -88,6 +99,16 @@ def test_a_last_stage_without_pods_leaves_the_work_to_the_stage_before() -> None
     assert simulation.condition(ConditionType.PROGRESSING).message.endswith(
         "is in stage everywhere: it has no pods because replicas of stage everywhere is 0"
     )
+
+
+def test_a_placement_without_pods_says_nothing_about_egress_next_to_one_with_pods() -> None:
+    policy = a_policy().requiring(requireLimitedScope=False).isolating(staging="Separate", production="Separate")
+    simulation = deployed(staged(2, 0), policy)
+    simulation.wait(hours(168))
+    simulation.run()
+
+    assert [one.wanted for one in simulation.status.placements] == [0, 2]
+    assert simulation.condition(ConditionType.EGRESS_ENFORCED).reason == "EgressCheckPending"
 
 
 def test_no_stage_has_pods_while_the_spec_wants_none() -> None:

@@ -80,7 +80,7 @@ MOST_CHANGES: Final = 8
 
 def _changes(event: RolloutEvent, before: RevisionRef | None, revisions: Revisions) -> str:
     """Return what a new revision changes, for its Event; empty where one of both contents is not known."""
-    if before is None or event.ref is None or before.digest == event.ref.digest:
+    if before is None or event.ref is None:
         return ""
     old, new = revisions.known.get(before.digest), revisions.known.get(event.ref.digest)
     if old is None or new is None:

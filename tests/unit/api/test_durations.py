@@ -3,7 +3,9 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
+from interlock.api.durations import DrainTimeout, HistoryAge
 from interlock.api.shared_types import format_duration, parse_duration
 
 HOUR = timedelta(hours=1)
@@ -50,3 +52,19 @@ def test_a_duration_that_cannot_be_written_is_refused(duration: timedelta) -> No
 def test_what_is_written_is_read_back(milliseconds: int) -> None:
     duration = timedelta(milliseconds=milliseconds)
     assert parse_duration(format_duration(duration)) == duration
+
+
+@pytest.mark.parametrize(
+    ("kind", "least", "most", "outside"),
+    [(DrainTimeout, "1s", "24h", ("999ms", "24h1s")), (HistoryAge, "1h", "87600h", ("59m", "87601h"))],
+    ids=["time to drain", "age of revisions"],
+)
+def test_a_duration_with_bounds_is_refused_outside_of_them(
+    kind: object, least: str, most: str, outside: tuple[str, ...]
+) -> None:
+    read = TypeAdapter[str](kind).validate_python
+
+    assert (read(least), read(most)) == (least, most)
+    for text in outside:
+        with pytest.raises(ValueError, match=f"write a duration between {least} and {most}"):
+            read(text)

@@ -95,6 +95,21 @@ async def test_a_task_counts_from_when_its_pod_is_dialled(one: Placement) -> Non
     assert one.reached == [GOING], "its addresses were looked up before"
 
 
+async def test_what_is_under_way_is_told_again_once_the_pod_of_a_task_is_known(one: Placement) -> None:
+    told: list[int | None] = []
+
+    def change() -> None:
+        one.on_dial = lambda: None
+        leave(one, STAYING)
+
+    one.endpoint.on_change = lambda: told.append(one.endpoint.under_way_leaving)
+    one.on_dial = change
+    held = await hold(one)
+
+    assert told[-2:] == [1, 0], "it could be in either pod, and is in the other one"
+    await release(one, held)
+
+
 async def test_requests_about_a_task_of_a2a_go_to_its_pod_until_it_ends(one: Placement) -> None:
     one.answer = a_task("working")
     await one.send(body=a_message())
@@ -139,3 +154,16 @@ async def test_a_guard_that_takes_tasks_reports_what_is_in_pods_that_go(
     await until(lambda: lease.report() == DrainReport(one.live.digest, None, NOW, 0))
 
     running.cancel()
+
+
+async def test_what_is_passed_on_is_in_no_pod_of_this_placement(tmp_path: Path) -> None:
+    async with placements(tmp_path, "one", "other", agent_at=(GOING, STAYING)) as (one, other):
+        other.open()
+        one.open(other.peer(), draining=True)
+        other.go_on.clear()
+        task = asyncio.create_task(one.send())
+        await until(lambda: other.seen)
+
+        one.open(other.peer(), draining=True, draining_addresses=(GOING,))
+        assert (one.endpoint.under_way, one.endpoint.under_way_leaving) == (1, 0)
+        await release(other, task)

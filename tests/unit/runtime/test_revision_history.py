@@ -55,3 +55,43 @@ async def test_a_rollout_in_the_status_that_cannot_be_read_lets_no_number_be_giv
     await roll_out(operator, "example/agent:3")
 
     assert operator.client.objects[PATH]["status"]["rollout"]["newest"]["number"] == 3
+
+
+def bound(operator: Operator, **history: object) -> None:
+    operator.resources.put_policy(a_policy().requiring(**LAX, history=history).at_version(2).to_kubernetes())
+
+
+async def begin(operator: Operator, image: str) -> None:
+    """Let a revision begin, and give it no time to become good."""
+    operator.apply(STAGED.with_template(image=image).taking_tasks())
+    await operator.converge()
+
+
+async def test_a_rollback_target_outlives_revisions_that_were_never_good() -> None:
+    operator = await a_ready_agent()
+    bound(operator, count=2)
+    operator.now += hours(1)
+    await operator.converge()
+    await roll_out(operator, "example/agent:2")
+    assert passed(operator) == [1, 2]
+
+    for number in (3, 4, 5):
+        await begin(operator, f"example/agent:{number}")
+        operator.now += hours(0.5)
+        await operator.converge()
+
+    assert stored(operator) == [1, 2, 4, 5]
+
+
+async def test_a_revision_that_still_drains_is_not_too_old() -> None:
+    operator = await a_ready_agent(STAGED.taking_tasks())
+    bound(operator, maxAge="2h")
+    operator.now += hours(1)
+    await operator.converge()
+    await begin(operator, "example/agent:2")
+    for path in operator.client.of_kind("ControllerRevision"):
+        operator.client.add_foreign(path, {"metadata": {"creationTimestamp": write_time(NOW - hours(9))}})
+
+    await begin(operator, "example/agent:3")
+
+    assert stored(operator) == [1, 2, 3]
