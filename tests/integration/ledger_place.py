@@ -30,8 +30,12 @@ from tests.support import bounds
 
 ROLES = {"editor": ("edit",), "owner": ("admin",)}
 GUARD, OTHER_GUARD = "support-triage-0123456789-guard", "other-0123456789-guard"
-NAMED_ALIKE = ("support-triage-9876543210-0123456789-guard", "support-triage-guard")
-"""Accounts whose names begin like those of the agent's guards: of another agent, and of no placement."""
+NAMED_ALIKE = (
+    "support-triage-9876543210-0123456789-guard",
+    "support-forage-0123456789-guard",
+    "support-triage-guard",
+)
+"""Accounts with names like those of the agent's guards: of two other agents, one with a name as long, and of none."""
 POD, OTHER_POD = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 WRITER = "interlock-test-ledger-writer"
 MANAGER = "interlock-guard"

@@ -136,13 +136,19 @@ OBJECTS: dict[str, tuple[str, str, Change, str]] = {
             spec={
                 "type": "ExternalName",
                 "externalName": "evil.example.com",
-                "selector": {"interlock.dev/guard": "triage"},
+                "selector": {"interlock.dev/agent": "triage"},
             }
         ),
         "only with type ClusterIP",
     ),
     "external addresses": ("Service", "triage", spec(externalIPs=["203.0.113.1"]), "without externalIPs"),
     "pods of others": ("Service", "triage", spec(selector={"app": "payments"}), "for pods of its own agent"),
+    "pods of another agent": (
+        "Service",
+        "triage",
+        spec(selector={"interlock.dev/agent": "other"}),
+        "for pods of its own agent",
+    ),
     "a NetworkPolicy for all pods": ("NetworkPolicy", "-closed", spec(podSelector={}), "only for pods of its own"),
     "a NetworkPolicy for pods of others": (
         "NetworkPolicy",
@@ -314,6 +320,10 @@ HTTP_ELSEWHERE = {"httpGet": {"host": "10.0.0.1", "port": 80}}
 WORKLOADS: dict[str, tuple[Change, str]] = {
     "another account": (pod(serviceAccountName="default"), "own ServiceAccounts"),
     "another agent's account": (pod(serviceAccountName="other-0123456789-guard"), "own ServiceAccounts"),
+    "an account of an agent with a name as long": (
+        pod(serviceAccountName="sponge-0123456789-guard"),
+        "own ServiceAccounts",
+    ),
     "an account of an agent whose name begins so": (
         pod(serviceAccountName="triage-0123456789-0123456789-guard"),
         "own ServiceAccounts",

@@ -22,7 +22,7 @@ from interlock.api.refusals import (
 )
 from interlock.orchestration.gate_limits import gate_refusals
 from tests.integration.kubectl import AGENT, BINDING, POLICY, ROOT, Answer, Api, Cluster, Kubectl, edited, eventually
-from tests.integration.rollout_values import DRAIN_TIMES
+from tests.integration.rollout_values import DRAIN_TIMES, GATES, WEAKER_GATES
 from tests.requirements import requirement
 from tests.support.admission import is_unsettled
 
@@ -102,26 +102,6 @@ def stage(name: str, environment: str, duration: str | None = None, scope: Any =
     return {key: value for key, value in step.items() if value is not None}
 
 
-GATES: dict[str, Any] = {
-    "minTasks": 100,
-    "minCalls": 10,
-    "maxErrorPercent": 5,
-    "maxP95Latency": "10s",
-    "maxDeniedPercent": 2,
-    "maxCostPerTask": "0.5",
-    "onBreach": "Rollback",
-}
-WEAKER: dict[str, Any] = {
-    "minTasks": 99,
-    "minCalls": 9,
-    "maxErrorPercent": 6,
-    "maxP95Latency": "30s",
-    "maxDeniedPercent": 3,
-    "maxCostPerTask": "0.51",
-    "onBreach": "Hold",
-}
-
-
 def python_refusals(agent_manifest: dict[str, Any], policy_manifest: dict[str, Any]) -> list[str]:
     """What the reconciler says about the same two objects."""
     read, required = Agent.model_validate(agent_manifest), AgentPolicy.model_validate(policy_manifest)
@@ -183,7 +163,9 @@ BOTH_ANSWER = {
     "gates weaker than the policy's": (
         policy(minStaging="0s", requireLimitedScope=False, gates=GATES),
         edited(
-            agent(stage("s", "staging") | {"gates": WEAKER}, stage("p", "production") | {"gates": {"minTasks": 1}}),
+            agent(
+                stage("s", "staging") | {"gates": WEAKER_GATES}, stage("p", "production") | {"gates": {"minTasks": 1}}
+            ),
             spec__tasks={"port": 8080},
         ),
     ),
@@ -332,6 +314,12 @@ def test_a_new_agent_is_refused_for_what_python_says_in_the_same_words(
     agent_manifest: dict[str, Any],
 ) -> None:
     create(server, namespace, policy_manifest, edited(policy(minStaging="0s"), metadata__name="another"))
+    assert_refused_as_by_python(server, namespace, policy_manifest, agent_manifest)
+
+
+def assert_refused_as_by_python(
+    server: Api, namespace: str, policy_manifest: dict[str, Any], agent_manifest: dict[str, Any]
+) -> None:
     expected = python_refusals(agent_manifest, policy_manifest)
 
     def says_as_expected() -> bool:  # the policy reaches admission within a moment
@@ -339,6 +327,15 @@ def test_a_new_agent_is_refused_for_what_python_says_in_the_same_words(
         return answer.text.endswith("denied request: " + "; ".join(expected)) if expected else answer.ok
 
     eventually(says_as_expected, f"{expected}")
+
+
+@requirement("governance.same-message", "rollout.minimums")
+def test_a_stage_is_refused_for_one_gate_that_is_weaker_than_the_policys(server: Api, namespace: str) -> None:
+    required = policy(minStaging="0s", requireLimitedScope=False, gates=GATES)
+    create(server, namespace, required)
+    for gate in WEAKER_GATES:
+        gated = agent(stage("s", "staging") | {"gates": GATES | {gate: WEAKER_GATES[gate]}})
+        assert_refused_as_by_python(server, namespace, required, edited(gated, spec__tasks={"port": 8080}))
 
 
 def test_apply_with_server_dry_run_gives_the_verdict(kubectl: Kubectl, server: Api, namespace: str) -> None:

@@ -6,7 +6,7 @@ requests are dry runs, which admission judges alike.
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import pytest
@@ -23,6 +23,7 @@ from interlock.deployment.children.verification_job import (
     build_result,
     build_support,
 )
+from interlock.deployment.peers import with_peers
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
 from interlock_contract.names import OPERATOR_KEY_SECRET
@@ -158,9 +159,9 @@ def everything() -> list[Json]:
         found += [build_revision(agent, number, "0" * 64, {}, RevisionNotes()) for number in (1, 2**53 - 1)]
     served = a_binding().with_server(env=[{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}])
     called = a_policy().allowing_models("openai/gpt-5")
-    found += desired_children(
-        a_separate_placement(an_agent("full").taking_tasks().calling("openai/gpt-5"), policy=called, bindings=(served,))
-    )
+    full = an_agent("full").taking_tasks().calling("openai/gpt-5")
+    first = a_separate_placement(full, policy=called, bindings=(served,))
+    found += desired_children(*with_peers((first, replace(first, revision="0" * 64))))
     header = {"name": "Authorization", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
     elsewhere = a_binding().over_http(headers=[header])
     found += desired_children(a_separate_placement(an_agent("remote"), bindings=(elsewhere,)))
