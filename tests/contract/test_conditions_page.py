@@ -81,3 +81,4 @@ def test_the_page_has_the_variables_of_an_agents_container() -> None:
 def test_every_setting_is_on_its_page() -> None:
     assert all(f"`INTERLOCK_{name.upper()}`" in settings_page() for name in OperatorSettings.model_fields)
     assert all(field.description for field in OperatorSettings.model_fields.values())
+    assert "PydanticUndefined" not in settings_page()

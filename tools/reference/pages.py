@@ -95,7 +95,8 @@ def settings_page() -> str:
     """Return docs/reference/settings.md: every setting of every program with its default."""
     lines = ["# Settings", "", GENERATED, "", _SETTINGS, "", "## Operator", "", *_TABLE]
     for name, field in OperatorSettings.model_fields.items():
-        default = "" if field.default is None else str(field.default)
+        value = field.get_default(call_default_factory=True)
+        default = "" if value is None else str(value)
         lines.append(_setting(f"INTERLOCK_{name.upper()}", default, field.description or ""))
     for program in PROGRAMS:
         lines += ["", f"## {program}", "", *_TABLE]
