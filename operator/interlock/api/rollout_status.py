@@ -251,10 +251,10 @@ class RolloutStatus(_Recorded):
     )
     """The sources of the revisions that have placements: their MCPBindings matter to the Agent."""
 
-    looked_at: tuple[Annotated[str, Field(max_length=256)], ...] = Field(
+    handled_commands: tuple[Annotated[str, Field(max_length=256)], ...] = Field(
         default=(), max_length=MAX_COMMANDS, json_schema_extra={"x-kubernetes-list-type": "atomic"}
     )
-    """The commands abort, retry and rollback that stand and were looked at, so that none is carried out twice."""
+    """The commands abort, retry and rollback that stand and were handled, so that none is carried out twice."""
 
 
 class PlacementStatus(_Recorded):

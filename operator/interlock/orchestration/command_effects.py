@@ -1,9 +1,9 @@
 """What commands do to a rollout. Each names the run of a revision that it is about, and is void for any other.
 
-An abort, retry or rollback is looked at once, when it appears. It is carried out then, or void for as long as it
-stands. So a command that was void does nothing later by surprise. A retry or rollback whose run cannot be stored yet is
-looked at once it can. A pause holds while it stands, and a promote is an
-approval that is recorded until its stage is entered.
+An abort, retry or rollback is handled once, when it appears. It is carried out then, or void for as long as it stands.
+So a command that was void does nothing later by surprise. A retry or rollback whose run cannot be stored yet is handled
+as soon as it can be. A pause holds while it stands, and a promote is an approval that is recorded until its stage is
+entered.
 """
 
 from dataclasses import replace
@@ -35,13 +35,13 @@ def apply_commands(facts: RolloutFacts, context: Context) -> tuple[RolloutFacts,
     """Return the facts after all commands, and those that have no effect."""
     void, postponed = [], list[str]()
     standing = context.commands
-    looked_at = facts.looked_at
+    handled_commands = facts.handled_commands
     for verb, command, carry_out in (
         ("rollback", standing.rollback, _roll_back),
         ("abort", standing.abort, _abort),
         ("retry", standing.retry, _retry),
     ):
-        if command is None or _text(verb, command) in looked_at:
+        if command is None or _text(verb, command) in handled_commands:
             continue
         if verb in _NUMBERED and context.seen.may_number:
             postponed.append(_text(verb, command))
@@ -52,7 +52,7 @@ def apply_commands(facts: RolloutFacts, context: Context) -> tuple[RolloutFacts,
         else:
             facts = outcome
     facts = replace(facts, approved=tuple(one for one in facts.approved if _is_kept(one, facts, context)))
-    facts = replace(facts, looked_at=tuple(one for one in _commands_now(context) if one not in postponed))
+    facts = replace(facts, handled_commands=tuple(one for one in _commands_now(context) if one not in postponed))
     if standing.promote is not None:
         outcome = _promote(facts, standing.promote, context)
         if isinstance(outcome, str):

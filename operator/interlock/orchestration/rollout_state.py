@@ -181,8 +181,8 @@ class RolloutFacts:
         stopped: Why the newest revision does not run, if it was stopped.
         approved: What promotions have named of the newest revision and what was not entered yet.
         last_number: The highest number that was ever given. The caller gives the highest that it knows.
-        looked_at: The abort, retry and rollback that stand and were looked at, as `rollback 3-84c7482aa0`. They were
-            carried out or void then, and are not looked at again while they stand.
+        handled_commands: The abort, retry and rollback that stand and were handled, as `rollback 3-84c7482aa0`. They
+            were carried out or void then, and are not handled again while they stand.
     """
 
     newest: RevisionRef | None = None
@@ -195,7 +195,7 @@ class RolloutFacts:
     stopped: StoppedRevision | None = None
     approved: tuple[Approval, ...] = ()
     last_number: int = 0
-    looked_at: tuple[str, ...] = ()
+    handled_commands: tuple[str, ...] = ()
 
     @property
     def passed_refs(self) -> tuple[RevisionRef, ...]:

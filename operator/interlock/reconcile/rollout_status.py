@@ -152,7 +152,7 @@ def _read(status: AgentStatus, rollout: RolloutStatus) -> RolloutRecord:
         stopped=stopped,
         approved=approved,
         last_number=rollout.last_number,
-        looked_at=rollout.looked_at,
+        handled_commands=rollout.handled_commands,
     )
     stored = (rollout.newest, *rollout.passed)
     digests = {one.digest: one.content_digest for one in stored if one is not None and one.content_digest}
@@ -301,7 +301,7 @@ def write_rollout(record: RolloutRecord, sources: tuple[str, ...] = ()) -> Rollo
         ),
         last_number=facts.last_number,
         sources=sources[:MAX_SOURCES],
-        looked_at=tuple(one[:256] for one in facts.looked_at[:MAX_COMMANDS]),
+        handled_commands=tuple(one[:256] for one in facts.handled_commands[:MAX_COMMANDS]),
     )
 
 

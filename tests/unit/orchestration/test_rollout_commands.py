@@ -388,7 +388,7 @@ def test_a_report_about_another_placement_is_no_verdict(mid_way: StagedAgent) ->
 def test_a_retry_or_rollback_that_cannot_be_stored_is_carried_out_once_it_can(twice: StagedAgent) -> None:
     twice.unstored = "ControllerRevision triage-3 cannot be created"
     twice.command(rollback=name(1, "a"))
-    assert (twice.good, void(twice), twice.facts.looked_at) == (name(2, "b"), [], ())
+    assert (twice.good, void(twice), twice.facts.handled_commands) == (name(2, "b"), [], ())
     twice.unstored = ""
     twice.settle()
     assert twice.good == name(3, "a")

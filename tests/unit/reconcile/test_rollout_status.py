@@ -60,7 +60,7 @@ MIDWAY = RolloutFacts(
         Approval("everywhere", "ada@example.com", is_vouched=True, may_override_gates=True, work="0123456789abcdef"),
     ),
     last_number=7,
-    looked_at=("abort 1-aaaaaaaaaa",),
+    handled_commands=("abort 1-aaaaaaaaaa",),
 )
 STOPPED = replace(
     MIDWAY,
