@@ -94,7 +94,7 @@ BUDGET_RAISED = (
 
 GATES_UNDERCUT = (
     "spec.rollout.stages: stage {stage}: gates.{field} {value} is weaker than {required} of AgentPolicy {policy}: "
-    "an agent can only make gates stricter"
+    "an agent can only make gates stricter, so remove it, or change spec.rollout.gates there"
 )
 TASK_GATE_WITHOUT_TASKS = (
     "spec.rollout.stages: stage {stage}: gates.minTasks and gates.maxCostPerTask need tasks, and the agent takes none: "
@@ -232,7 +232,10 @@ TASK_DIMENSION_MISSING = (
     "spec.tasks.scope does not say where tasks name dimension {dimension}, so stage {stage}, which is limited in it, "
     "could serve no task: add {dimension} with a header or pointer there, or remove it from the scope of the stage"
 )
-TOOL_INJECT = "dimension {dimension}: inject needs a pointer to the argument that the guard writes"
+TOOL_INJECT = (
+    "dimension {dimension}: inject needs a pointer to the argument that the guard writes: write "
+    "/name-of-the-argument, or remove inject"
+)
 TOOL_SCOPE = "dimension {dimension} needs exactly one of pointer and unscoped: write /name-of-the-argument, or Allowed"
 POINTER_INVALID = "{text} is not a JSON pointer to an argument: write /region, or /filter/region (~0 is ~, ~1 is /)"
 TOOL_NAME_INVALID = "{text} is not the name of a tool: write it as the server lists it, printable and without spaces"

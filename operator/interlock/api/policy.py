@@ -426,7 +426,7 @@ class AgentPolicySpec(ApiModel):
     """Rules for agents by environment. There are always development, staging and production."""
 
     rollout: RolloutMinimums = RolloutMinimums()
-    """Minimum times on the way into production."""
+    """Rules for rollouts: minimum times, approvals, gates, and how many run at the same time."""
 
     budget: PolicyBudget = PolicyBudget()
     """What holds for the budgets of all agents."""

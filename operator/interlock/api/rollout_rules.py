@@ -21,13 +21,14 @@ class RevisionHistory(ApiModel):
 
 
 class RolloutMinimums(ApiModel):
-    """Minimum times on the way into production."""
+    """Rules for rollouts: minimum times, approvals, gates, and how many run at the same time."""
 
     min_staging: Duration = "168h"
     """Least sum of minDuration of all staging stages. Above 0s a staging stage is required before production."""
 
     min_limited_scope: Duration = "48h"
-    """Least sum of minDuration of all production stages that have a scope, where there are any."""
+    """Least sum of minDuration of the production stages that have a scope and come before the first one without, where
+    there are any."""
 
     require_limited_scope: bool = True
     """Whether production must start with a scoped stage."""

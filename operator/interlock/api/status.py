@@ -445,7 +445,7 @@ class AgentStatus(ApiModel):
     Progressing, RolloutPaused, Degraded and BudgetExhausted."""
 
     ready_replicas: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
-    """Number of pods of the current stage that are ready, of the spec.replicas that are wanted."""
+    """Number of pods of the current stage that are ready, of those that it must have."""
 
     ready_summary: str = Field(default="", max_length=16)
     """Ready pods and wanted pods, such as 2/3, for people."""
