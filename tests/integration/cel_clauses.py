@@ -168,12 +168,18 @@ def _ternary(text: str, start: int, end: int) -> tuple[tuple[int, int], ...] | N
     raise ValueError(f"a ternary without an end: {text[start:end]}")
 
 
-def comparing(policy: Json, binding: Json, mutants: list[Mutant]) -> list[Json]:
-    """Return policies and bindings that warn with a mutant's number where it decides otherwise than its policy."""
+def comparing(policy: Json, binding: Json, mutants: list[Mutant], label: str) -> list[Json]:
+    """Return policies and bindings that warn with a mutant's number where it decides otherwise than its policy.
+
+    Args:
+        policy: The policy.
+        binding: Its binding.
+        mutants: Its mutants.
+        label: How their names begin. A short one, since the API server sends at most 4096 characters of warnings.
+    """
     made: list[Json] = []
-    short = policy["metadata"]["name"].removesuffix(".interlock.dev")
     for first in range(0, len(mutants), _PER_POLICY):
-        name = f"{short}-without-{first}"
+        name = f"{label}-{first}"
         # The original decision is a variable, so that its cost counts once.
         original = {"name": "original", "expression": _allows(policy, None, "")[1]}
         variables, validations = [*policy["spec"].get("variables", ()), original], []

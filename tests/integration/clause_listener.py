@@ -25,7 +25,7 @@ DIFFERING = "INTERLOCK_DIFFERING_MUTANTS"
 IN_FORCE_SECONDS = 300.0
 _APPLIED = 10
 """Objects in one command. All at once take longer than a command may."""
-_WARNED = re.compile(r"Policy '([a-z-]+)-without-\d+' with binding '[^']*': [^#]*#(\d+)")
+_WARNED = re.compile(r"Policy 'p(\d+)-\d+' with binding '[^']*': [^#]*#(\d+)")
 
 
 def policies() -> Iterator[tuple[Json, Json]]:
@@ -42,7 +42,11 @@ def differing(kwok_cluster: Cluster) -> Iterator[None]:
     """Install the comparing policies, listen to all warnings, and write which mutants decided otherwise."""
     client = Kubectl(kwok_cluster)
     client.install_crds()
-    objects = [one for policy, binding in policies() for one in comparing(policy, binding, mutants_of(policy))]
+    objects = [
+        one
+        for number, (policy, binding) in enumerate(policies())
+        for one in comparing(policy, binding, mutants_of(policy), f"p{number}")
+    ]
     objects += _marker()
     for first in range(0, len(objects), _APPLIED):
         client.must("apply", "--server-side", "-f", "-", stdin=as_list(objects[first : first + _APPLIED]))
@@ -66,9 +70,10 @@ def as_list(items: list[Json]) -> str:
 @contextlib.contextmanager
 def _listening(seen: set[tuple[str, int]]) -> Iterator[None]:
     """Read the warnings that the API server sends to callers, to kubectl, and through its proxy."""
+    names = [policy["metadata"]["name"].removesuffix(".interlock.dev") for policy, _ in policies()]
 
     def read(text: str) -> None:
-        seen.update((name, int(number)) for name, number in _WARNED.findall(text))
+        seen.update((names[int(policy)], int(number)) for policy, number in _WARNED.findall(text))
 
     send, request, run = Caller.send, Api.getresponse, subprocess.run
 

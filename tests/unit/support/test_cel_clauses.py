@@ -42,7 +42,7 @@ def test_a_mutant_of_a_variable_has_a_name_of_its_own_and_so_has_what_reads_it()
     number, mutant = next((number, one) for number, one in enumerate(mutants_of(policy)) if one.where == "variable a")
     binding = {"apiVersion": "v1", "kind": "Binding", "spec": {"policyName": "p", "validationActions": ["Deny"]}}
 
-    made, bound = comparing(policy, binding, mutants_of(policy))
+    made, bound = comparing(policy, binding, mutants_of(policy), "p0")
 
     assert mutant.text == "false || y"
     assert {"name": f"b_{number}", "expression": f"variables.a_{number}"} in made["spec"]["variables"]
@@ -53,4 +53,4 @@ def test_a_mutant_of_a_variable_has_a_name_of_its_own_and_so_has_what_reads_it()
     )
     assert {"name": "original", "expression": "!((z)) || ((variables.b))"} in made["spec"]["variables"]
     assert "matchConditions" not in made["spec"]
-    assert bound["spec"]["validationActions"] == ["Warn"]
+    assert (bound["metadata"]["name"], bound["spec"]["validationActions"]) == ("p0-0", ["Warn"])
