@@ -68,6 +68,14 @@ def selected(service: Manifest, *placements: Placement) -> list[int]:
     ]
 
 
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Return True if a label selector of Kubernetes selects these labels."""
+    listed = {"In": True, "NotIn": False}
+    return selector["matchLabels"].items() <= labels.items() and all(
+        (labels.get(one["key"]) in one["values"]) == listed[one["operator"]] for one in selector["matchExpressions"]
+    )
+
+
 @requirement("deployment.names-apart")
 @pytest.mark.parametrize("is_separate", [False, True], ids=["shared", "separate"])
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
@@ -115,11 +123,18 @@ def test_a_guards_pod_reaches_the_guards_that_it_passes_tasks_on_to_and_no_other
         assert str(TASK_PORT) not in json.dumps(policies[agent_workload(one)]["spec"]["egress"])
         egress = policies[guard_workload(one)]["spec"]["egress"]
         opened = [rule["to"] for rule in egress if rule.get("ports") == [tcp(TASK_PORT)]]
-        labels = [peer["podSelector"]["matchLabels"].items() for peers in opened for peer in peers]
-        reached = [
-            id_of(other) for other in placements for wanted in labels if wanted <= pod_labels(other, "guard").items()
-        ]
+        peers = [peer["podSelector"] for to in opened for peer in to]
+        reached = [id_of(other) for other in placements for peer in peers if selects(peer, pod_labels(other, "guard"))]
         assert sorted(reached) == sorted((peer.stage, peer.revision) for peer in one.peers)
+
+
+def test_no_network_policy_changes_while_placements_come_and_go() -> None:
+    """A plugin may refuse connections while it updates a policy, so tasks of those that serve would fail."""
+    newest, good, staging, older = four()
+    with_all = by_kind(desired_children(*with_peers((newest, good, staging, older))), "NetworkPolicy")
+    for placements in ((good,), (good, staging), (newest, good), (good, older)):
+        found = by_kind(desired_children(*with_peers(placements)), "NetworkPolicy")
+        assert found.items() <= with_all.items()
 
 
 def test_without_tasks_nothing_is_passed_on() -> None:

@@ -302,17 +302,30 @@ def build_guard_policy(placement: Placement) -> Manifest:
 
 
 def _guards_egress(placement: Placement) -> list[Rule]:
-    """Return the egress to the guards of other placements, to which this one passes on the tasks that they serve.
+    """Return the egress to the guards of other placements of the same class, to which this one passes tasks on.
 
-    Stdio servers share the pod's network. So it is open to these guards alone, and only while there are any: the guard
-    of another pod does not know that such a caller is no other guard.
+    Stdio servers share the pod's network, and the guard of another pod does not know that such a caller is no other
+    guard. So no pod of the placement itself is open. The rule names placements that may come, not those that are there:
+    network plugins update the rules of a NetworkPolicy one after the other, and refuse connections meanwhile.
     """
-    agent = placement.agent.metadata.name
-    guards = [
-        _pods({GUARD_LABEL: agent, STAGE_LABEL: one.stage, REVISION_LABEL: revision_label(one.revision)})
-        for one in placement.peers
+    if placement.agent.spec.tasks is None:
+        return []
+    stage, class_of = placement.stage, placement.policy.spec.class_of
+    alike = [
+        one.name for one in placement.agent.spec.stages if class_of(one.environment) == class_of(stage.environment)
     ]
-    return [{"to": guards, "ports": [tcp(TASK_PORT)]}] if guards else []
+    others = sorted({*alike, *(peer.stage for peer in placement.peers)} - {stage.name})
+    own_stage = [
+        {"key": STAGE_LABEL, "operator": "In", "values": [stage.name]},
+        {"key": REVISION_LABEL, "operator": "NotIn", "values": [revision_label(placement.revision)]},
+    ]
+    other_stages = [{"key": STAGE_LABEL, "operator": "In", "values": others}]
+    guards = [
+        {"podSelector": {"matchLabels": {GUARD_LABEL: placement.agent.metadata.name}, "matchExpressions": expressions}}
+        for expressions in (own_stage, other_stages)
+        if expressions[0]["values"]
+    ]
+    return [{"to": guards, "ports": [tcp(TASK_PORT)]}]
 
 
 def guard_peer(placement: Placement) -> dict[str, str]:
