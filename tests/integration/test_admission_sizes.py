@@ -179,7 +179,7 @@ def test_the_tests_and_queries_of_stages_count_as_they_are_stored(place: Place, 
 
 @requirement("protection.kill-fits")
 def test_an_agent_with_as_many_field_managers_as_are_admitted_is_killed(place: Place) -> None:
-    manifest = largest("x" * 2000)
+    manifest = largest("x" * 1500)
     path, editor = f"{place.agents}/{manifest['metadata']['name']}", place.users["editor"]
     replies = []
     for number in range(33):

@@ -6,6 +6,7 @@ start of the operator: `tests/unit/runtime` tries every one in memory, `make tes
 every third, up to where there is no n-th write any more.
 """
 
+import difflib
 import json
 import os
 import re
@@ -26,7 +27,6 @@ pytestmark = [pytest.mark.api, pytest.mark.timeout(900)]
 
 END_SECONDS = 30.0
 MOST_WRITES = 60
-WORKLOADS = 2  # the agent's and its guard's
 A_FEW = (19, 37)  # around the first stage's workloads, and while the second replaces it
 STEP = 3  # children of one kind of step are applied side by side, in an order that differs from run to run
 SPARED_WRITES = 4  # not every run has equally many; least of all reports of an Agent, which are not counted on at all
@@ -58,6 +58,13 @@ def end_state(sandbox: Sandbox, name: str) -> Any:
     return {"children": children, "conditions": conditions, "stage": stage, "kill": status.get("kill")}
 
 
+def check_same(end: Any, expected: Any, number: int) -> None:
+    """Fail with the lines in which an end state differs."""
+    texts = (json.dumps(one, indent=1, sort_keys=True).splitlines() for one in (expected, end))
+    different = "\n".join(difflib.unified_diff(*texts, lineterm="", n=4))
+    assert end == expected, f"ended after write {number}:\n{different}"
+
+
 def without_own_name(child: Json, name: str) -> Json:
     """Return what must be the same from agent to agent: each run has one of its own in a namespace of its own."""
     spec = {part: value for part, value in child.items() if part not in ("metadata", "status")}
@@ -79,7 +86,10 @@ def has_arrived(sandbox: Sandbox, name: str) -> bool:
     ready = sandbox.condition(name, "Ready").get("status") == "True"
     last = status.get("stage", {}).get("name") == "everywhere" and "readySince" in status["stage"]
     complete = sandbox.condition(name, "Progressing").get("reason") == "RolloutComplete"
-    return ready and last and complete and len(sandbox.children(name).get("Deployment", [])) == WORKLOADS
+    if not (ready and last and complete):
+        return False
+    labels = [child["metadata"]["labels"] for found in sandbox.children(name).values() for child in found]
+    return {found["interlock.dev/stage"] for found in labels if "interlock.dev/stage" in found} == {"everywhere"}
 
 
 def wait_for_end(sandbox: Sandbox, name: str) -> Any:
@@ -116,7 +126,7 @@ def test_ending_the_operator_at_a_few_writes_leads_to_the_same_end(
     sandbox.create("agent-00", rollout=staged())
     undisturbed = wait_for_end(sandbox, "agent-00")
     for number in A_FEW:
-        assert end_after(number, disturbed, proxy, sandbox) == undisturbed, f"ended after write {number}"
+        check_same(end_after(number, disturbed, proxy, sandbox), undisturbed, number)
 
 
 @pytest.mark.nightly
@@ -132,5 +142,5 @@ def test_ending_the_operator_at_any_write_leads_to_the_same_end(
     for number in range(1, MOST_WRITES, STEP):
         if (end := end_after(number, disturbed, proxy, sandbox)) is None:
             break
-        assert end == undisturbed, f"ended after write {number}"
+        check_same(end, undisturbed, number)
     assert number > least, f"only {number} writes were there to end it after"
