@@ -484,6 +484,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "tasks.once": Requirement("a task is passed on at most once, and a caller that claims it was gains nothing"),
     "tasks.where-begun": Requirement("what belongs to a task under way goes where that began, also out of scope"),
+    "tasks.scale-down": Requirement("a guard that a scale-down ends serves what still reaches it"),
     "tasks.own-time": Requirement("a task that is passed on ends in its own time, also if no guard answers"),
     "tasks.bounded": Requirement("no more concurrent tasks than the agent accepts; some wait in order, the rest retry"),
     "tasks.closed": Requirement("no task passes a guard that is killed, stale, unverified or without a bundle"),

@@ -352,9 +352,9 @@ class Bundle(StrictStruct, frozen=True):
 
     An empty `scope` is no limit; without `tasks` the agent takes none, without `models` it calls none. Each scope of
     `excluded` is served by another placement; an empty one in it is all work. While `is_draining`, the agent takes no
-    new tasks, and the guards in `draining_pods` take none either. Pods of a separate agent at `draining_addresses` get
-    new tasks only where the agent has no other pod. `peers` are the agent's other placements in
-    environments of the same class.
+    new tasks. To the guards in `draining_pods` no Service leads: they serve what still reaches them, and report what
+    is under way. Pods of a separate agent at `draining_addresses` get new tasks only where the agent has no other pod.
+    `peers` are the agent's other placements in environments of the same class.
     `agent_key_digest` is the SHA-256 in hex of the key that the agent shows. Without it every request is refused.
     `budget` bounds what calls of models and of tools that cost may spend. Without `loops` any call may be repeated.
     `is_counted` says that the stage has gates, so that the guard writes its counts into the placement's Lease.

@@ -114,6 +114,10 @@ ON_LOOP_ALLOW: Final = "Allow"
 ISOLATION_LABEL = f"{GROUP}/isolation"
 GUARD_LABEL = f"{GROUP}/guard"
 """Label of every pod that a guard runs in: the name of its agent."""
+ENDPOINT_LABEL: Final = f"{GROUP}/endpoint"
+"""Label of a pod with a guard: with the value `ENDPOINT`, the Services of its agent lead to it. The operator takes it
+off before a scale-down ends the pod. So no workload and no NetworkPolicy may select by it."""
+ENDPOINT: Final = "true"
 
 SCRAPE_LABEL: Final = f"{GROUP}/scrape"
 """Label of a namespace: with the value `SCRAPE_ALLOWED`, its pods may read metrics of all programs."""

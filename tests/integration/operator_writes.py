@@ -418,13 +418,25 @@ FOUND: dict[str, tuple[str, Json, Json, bool]] = {
 
 
 COST = "controller.kubernetes.io/pod-deletion-cost"
-MARKS: dict[str, tuple[Json, bool]] = {
-    "which goes first": ({"metadata": {"annotations": {COST: "-1000"}}}, True),
-    "a label": ({"metadata": {"labels": {"x": "y"}}}, False),
-    "a finalizer": ({"metadata": {"finalizers": ["example.com/kept"]}}, False),
-    "its owner": ({"metadata": {"ownerReferences": [OWNER]}}, False),
-    "another annotation": ({"metadata": {"annotations": {COST: "-1000", "x": "y"}}}, False),
-    "an annotation that is there": ({"metadata": {"annotations": {"example.com/of-others": None}}}, False),
-    "its image": ({"spec": {"containers": [{"name": "a", "image": "registry.example.com/b:1"}]}}, False),
+LED_TO: Json = {"interlock.dev/endpoint": "true"}
+NOT_LED_TO: Json = {"interlock.dev/endpoint": None}
+LED_TO_FALSE: Json = {"interlock.dev/endpoint": "false"}
+MARKS: dict[str, tuple[Json, Json, bool]] = {
+    "which goes first": (LED_TO, {"metadata": {"annotations": {COST: "-1000"}}}, True),
+    "that no Service leads to it": (
+        LED_TO,
+        {"metadata": {"labels": NOT_LED_TO, "annotations": {COST: "-1000"}}},
+        True,
+    ),
+    "that Services lead to it again": ({}, {"metadata": {"labels": LED_TO, "annotations": {COST: None}}}, True),
+    "another value of the label": (LED_TO, {"metadata": {"labels": LED_TO_FALSE}}, False),
+    "the label with another value": ({}, {"metadata": {"labels": LED_TO_FALSE}}, False),
+    "another label": (LED_TO, {"metadata": {"labels": {**NOT_LED_TO, "x": "y"}}}, False),
+    "a label that is there": (LED_TO, {"metadata": {"labels": {"interlock.dev/guard": None}}}, False),
+    "a finalizer": (LED_TO, {"metadata": {"finalizers": ["example.com/kept"]}}, False),
+    "its owner": (LED_TO, {"metadata": {"ownerReferences": [OWNER]}}, False),
+    "another annotation": (LED_TO, {"metadata": {"annotations": {COST: "-1000", "x": "y"}}}, False),
+    "an annotation that is there": (LED_TO, {"metadata": {"annotations": {"example.com/of-others": None}}}, False),
+    "its image": (LED_TO, {"spec": {"containers": [{"name": "a", "image": "registry.example.com/b:1"}]}}, False),
 }
-"""Changes of a pod, and whether the operator may make them."""
+"""The labels of a pod of a guard, changes of it, and whether the operator may make them."""

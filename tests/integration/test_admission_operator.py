@@ -118,14 +118,15 @@ def _wait_until_in_force(place: Place) -> None:
 
 
 @requirement("operator.scope")
-@pytest.mark.parametrize(("change", "is_allowed"), MARKS.values(), ids=list(MARKS))
-def test_the_operator_changes_nothing_of_a_pod_but_when_it_goes(
-    place: Place, change: Json, *, is_allowed: bool
+@pytest.mark.parametrize(("before", "change", "is_allowed"), MARKS.values(), ids=list(MARKS))
+def test_the_operator_changes_nothing_of_a_pod_but_when_it_goes_and_whether_services_lead_to_it(
+    place: Place, before: Json, change: Json, *, is_allowed: bool
 ) -> None:
     at, name = place.at, f"marked-{uuid4().hex[:8]}"
     notes = {"example.com/of-others": "x", COST: "0"}
     pod = edited(A_POD, metadata__name=name, metadata__annotations=notes)
-    pod["metadata"]["labels"] = {"interlock.dev/agent": AGENT_NAME, "app.kubernetes.io/managed-by": "interlock"}
+    own = {"interlock.dev/agent": AGENT_NAME, "interlock.dev/guard": AGENT_NAME}
+    pod["metadata"]["labels"] = own | {"app.kubernetes.io/managed-by": "interlock"} | before
     at.admin.must("POST", at.path("pods"), pod)
 
     reply = place.operator.send("PATCH", f"{at.path('pods')}/{name}{DRY}", change, STRATEGIC)

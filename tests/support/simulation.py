@@ -103,9 +103,9 @@ class Simulation:
             self.snapshot = self.snapshot.with_ledger(identity.name, Ledger())
         children = {key: child for key, child in self.snapshot.children.items() if key not in outcome.plan.prune}
         written = {}
-        first = {one.name: one.is_first for one in outcome.marks}
+        marked = {one.name: one.goes for one in outcome.marks}
         for pod in self.pods.reports:
-            self._put(replace(pod, is_marked=first.get(pod.name, pod.is_marked)))
+            self._put(replace(pod, is_marked=marked.get(pod.name, pod.is_marked)))
         for manifest in written_by(outcome.plan):
             key = key_of(manifest)
             if key.kind == SECRET:  # the operator never sees it again
@@ -303,7 +303,7 @@ class Simulation:
                 self._end(pod)
         for group, count in wanted.items():
             found = [pod for pod in self.pods.reports if pod.group == group and pod.egress_check is None]
-            for pod in sorted(found, key=lambda one: one.is_marked)[count:]:
+            for pod in sorted(found, key=lambda one: one.is_marked is True)[count:]:
                 self._end(pod)
             uids = itertools.islice(self._uids, max(0, count - len(found)))
             new = tuple(_new_pod(uid, group) for uid in uids)

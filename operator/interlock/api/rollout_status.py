@@ -182,7 +182,7 @@ class DrainingPodStatus(_Recorded):
     """Its name."""
 
     since: Timestamp
-    """Since when it takes no new tasks."""
+    """Since when it drains: it was chosen, and no Service leads to it."""
 
 
 class ScaleDownStatus(_Recorded):

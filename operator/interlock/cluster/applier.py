@@ -28,7 +28,14 @@ from interlock.governance.budgets import LedgerIdentity
 from interlock.reconcile.scale_downs import PodMark
 from interlock_contract.bundle import BUNDLE_KEY
 from interlock_contract.kill import GRACE_SECONDS
-from interlock_contract.names import AGENT_LABEL, BINDING_LABEL, FIELD_MANAGER, GUARD_ACCOUNT_SUFFIX
+from interlock_contract.names import (
+    AGENT_LABEL,
+    BINDING_LABEL,
+    ENDPOINT,
+    ENDPOINT_LABEL,
+    FIELD_MANAGER,
+    GUARD_ACCOUNT_SUFFIX,
+)
 from interlock_kube.client import (
     CONFLICT,
     INVALID,
@@ -164,17 +171,22 @@ class Applier:
         return written
 
     async def mark_pods(self, namespace: str, marks: Iterable[PodMark]) -> None:
-        """Tell the ReplicaSet's controller which pods it must delete before others.
+        """Mark pods as ones that go, or as ones that stay.
+
+        The ReplicaSet's controller deletes pods that go before the others. Their Services no longer lead to them, since
+        the label by which these select is taken off. It is put back on a pod that stays after all.
 
         Raises:
             ApplyFailed: The API server refused a mark. A pod that is gone needs none.
         """
 
         async def mark(one: PodMark) -> None:
-            annotations = {POD_DELETION_COST: DELETED_FIRST if one.is_first else None}
+            marked: Json = {"annotations": {POD_DELETION_COST: DELETED_FIRST if one.goes else None}}
+            if one.has_guard:
+                marked["labels"] = {ENDPOINT_LABEL: None if one.goes else ENDPOINT}
             try:
                 async with self._slots[namespace]:
-                    body = {"metadata": {"annotations": annotations}}
+                    body = {"metadata": marked}
                     await self._client.patch(POD.path(namespace, one.name), body, FIELD_MANAGER)
             except (ApiError, *UNREACHABLE) as error:
                 if not _has_status(error, NOT_FOUND):

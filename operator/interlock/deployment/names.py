@@ -27,6 +27,8 @@ from interlock_contract.names import (
     APP_NAME_LABEL,
     APP_PART_OF_LABEL,
     BINDING_LABEL,
+    ENDPOINT,
+    ENDPOINT_LABEL,
     GUARD_ACCOUNT_SUFFIX,
     GUARD_LABEL,
     ISOLATION_LABEL,
@@ -309,12 +311,12 @@ def revision_label(revision: str) -> str:
 
 
 def pod_labels(placement: Placement, component: str) -> dict[str, str]:
-    """Return the labels of a pod. A pod that a guard runs in carries `GUARD_LABEL`."""
+    """Return the labels of a new pod. A pod that a guard runs in carries `GUARD_LABEL`, and Services lead to it."""
     has_guard = component == GUARD_POD or not placement.is_separate
     return {
         **placement_labels(placement, component),
         ISOLATION_LABEL: placement.isolation,
-        **({GUARD_LABEL: placement.agent.metadata.name} if has_guard else {}),
+        **({GUARD_LABEL: placement.agent.metadata.name, ENDPOINT_LABEL: ENDPOINT} if has_guard else {}),
     }
 
 
@@ -332,9 +334,9 @@ def selector(placement: Placement, component: str = AGENT_POD) -> dict[str, str]
     }
 
 
-def guard_selector(placement: Placement) -> dict[str, str]:
-    """Return the labels that select the pods of this placement that a guard runs in."""
-    return selector(placement, GUARD_POD if placement.is_separate else AGENT_POD)
+def endpoint_selector(placement: Placement) -> dict[str, str]:
+    """Return the labels that select the pods of this placement that take tasks: those with a guard that do not go."""
+    return {**selector(placement, GUARD_POD if placement.is_separate else AGENT_POD), ENDPOINT_LABEL: ENDPOINT}
 
 
 def verification_labels(binding: MCPBinding) -> dict[str, str]:

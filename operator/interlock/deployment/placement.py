@@ -97,7 +97,7 @@ class Placement:
         excluded: The scopes that other placements serve instead.
         is_draining: Whether it takes no new tasks, since it is on its way out.
         drain_seconds: How long tasks under way may go on then.
-        draining_pods: Names of pods whose guard takes no new tasks, since they are on their way out.
+        draining_pods: Names of pods with a guard that are on their way out, so that no Service leads to them.
         peers: The other placements of the agent that take tasks of environments of the same class.
         draining_addresses: Addresses of a separate agent's pods that get no new tasks, since they are on their way out.
         is_counted: Whether its guards count what they do, since its stage has gates.

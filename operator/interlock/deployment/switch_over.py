@@ -21,9 +21,8 @@ def serves_less(desired: Manifest, live: Manifest) -> bool:
     before, after = _read(live), _read(desired)
     if before is None or after is None:
         return False
-    return any(
-        one not in before.get(member, []) for member in ("excluded", "drainingPods") for one in after.get(member, [])
-    ) or (after.get("draining", False) and not before.get("draining", False))
+    excludes_more = any(one not in before.get("excluded", []) for one in after.get("excluded", []))
+    return excludes_more or (after.get("draining", False) and not before.get("draining", False))
 
 
 def _read(manifest: Manifest) -> dict[str, Any] | None:

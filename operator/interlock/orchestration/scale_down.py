@@ -1,10 +1,11 @@
 """The scale-down of a placement: which pods go, and when they have nothing left to do. Pure.
 
-A pod that is deleted breaks its tasks. So the operator chooses the pods that must go, their guards take no new tasks,
-and only then the number of pods is lowered. An example: 3 pods, of which 1 is wanted from 8:00 on.
+A pod that is deleted breaks its tasks. So the operator chooses the pods that must go, no Service leads to them any
+more, and only then the number of pods is lowered. An example: 3 pods, of which 1 is wanted from 8:00 on.
 
-    8:00:00  3 pods, a and b are chosen: their guards refuse new tasks
-    8:00:10  a has nothing under way, b still has a task
+    8:00:00  3 pods, a and b are chosen and marked: Services lead to the third one alone
+    8:00:01  a node that has not learned it yet sends a task to b, which serves it
+    8:00:10  a has nothing under way, b still has that task
     8:00:17  b is done, so the Deployment is lowered to 1, and its controller deletes a and b
 
 Where the agent has pods of its own, there are as many of them as of guards, and as many go. No guard sends a new task
@@ -27,7 +28,7 @@ class DrainingPod:
 
     Attributes:
         name: Its name.
-        since: When it was chosen. It takes no new tasks from then on.
+        since: When it was chosen, or last seen without its mark: from then on, nodes learn to send it no new tasks.
     """
 
     name: str
@@ -41,16 +42,17 @@ class ScalablePod:
     Attributes:
         name: Its name.
         ready_since: Since when it is Ready; None while it is not, so that no task reaches it.
-        is_drained: Its guard says that nothing is under way, by the bundle in which it takes no new tasks. For a pod
-            without a guard, all guards say so of the agent's pods that go.
-        is_marked: The ReplicaSet's controller deletes it before the others.
+        is_drained: Its guard says that nothing is under way, by the bundle that names it. For a pod without a guard,
+            all guards say so of the agent's pods that go.
+        is_marked: The ReplicaSet's controller deletes it before the others, and no Service leads to it. None where
+            only one of the two holds.
         addresses: The IP addresses of a separate agent's pod.
     """
 
     name: str
     ready_since: datetime | None = None
     is_drained: bool = False
-    is_marked: bool = False
+    is_marked: bool | None = False
     addresses: tuple[str, ...] = ()
 
 
@@ -91,8 +93,12 @@ def decide_scale_down(
         least: How long it drains at least, until no node sends new tasks to it any more.
     """
     existing = {pod.name: pod for pod in pods}
-    # A clock that went back must not make a pod drain for longer than its time.
-    kept = tuple(replace(one, since=min(one.since, now)) for one in chosen if one.name in existing)
+    # Where all pods go, no other one is there to serve the tasks, so that the time does not wait for the marks.
+    kept = tuple(
+        replace(one, since=_drains_since(one, existing[one.name], now, waits_for_mark=wanted > 0))
+        for one in chosen
+        if one.name in existing
+    )
     if live <= wanted:
         # The number was lowered, and the controller still has to delete the pods; or more pods are wanted again.
         return ScaleDown(wanted, _longest(kept, len(pods) - wanted))
@@ -136,6 +142,14 @@ def _longest(kept: tuple[DrainingPod, ...], count: int) -> tuple[DrainingPod, ..
 
 def _age(pod: ScalablePod, now: datetime) -> timedelta:
     return now - pod.ready_since if pod.ready_since is not None else _LONG_AGO
+
+
+def _drains_since(one: DrainingPod, pod: ScalablePod, now: datetime, *, waits_for_mark: bool) -> datetime:
+    """Return since when a chosen pod drains. Its time begins once it is marked, be it that a mark was refused before.
+
+    A clock that went back must not make it drain for longer than its time.
+    """
+    return now if waits_for_mark and not pod.is_marked else min(one.since, now)
 
 
 def _end(one: DrainingPod, pod: ScalablePod, timeout: timedelta, least: timedelta) -> datetime:

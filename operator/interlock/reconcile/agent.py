@@ -55,7 +55,7 @@ class ReconcileResult:
         new_revisions: The ControllerRevisions that must exist before the status names their revisions.
         events: What has happened to the rollout, which the status alone does not tell.
         ended_tests: The Jobs of tests whose pods must be read first. Then the result has nothing else.
-        marks: The pods whose order of deletion must change before a Deployment asks for fewer of them.
+        marks: The pods that must be marked as ones that go before a Deployment asks for fewer, or as ones that stay.
     """
 
     plan: WritePlan
@@ -110,8 +110,9 @@ def _stages(agent: Agent, record: RolloutRecord) -> tuple[Stage, ...]:
 
 
 LEAST_DRAIN: Final = timedelta(seconds=10)
-"""How long a placement that took tasks drains at least. Nothing tells when all nodes have learned that a Service leads
-to other pods: until then they send it tasks, which its guard passes on."""
+"""How long a placement that took tasks drains at least, and a pod that a scale-down has chosen. Nothing tells when all
+nodes have learned that a Service leads to other pods. Until then they send tasks there: the guard of a placement that
+drains passes them on, and that of a chosen pod serves them."""
 
 
 def _rules(snapshot: Snapshot, record: RolloutRecord, revisions: Revisions) -> RolloutRules:

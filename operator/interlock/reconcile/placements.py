@@ -36,7 +36,7 @@ class RunningPlacement:
         readiness: The readiness of its Deployments.
         enforcement: The self-tests of its guards for its present bundle.
         scale_down: How many pods it has now, and which of them go.
-        marks: The pods whose order of deletion must change.
+        marks: The pods that are not marked as what they are: as one that goes, or as one that stays.
     """
 
     desired: DesiredPlacement

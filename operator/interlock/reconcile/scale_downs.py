@@ -1,4 +1,4 @@
-"""The scale-downs of an agent's placements: who drains, and what the ReplicaSet's controller must know about it."""
+"""The scale-downs of an agent's placements: who drains, and what Kubernetes' controllers must know about it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,15 +15,17 @@ from interlock.reconcile.snapshot import Snapshot
 
 @dataclass(frozen=True)
 class PodMark:
-    """A pod whose order of deletion must change.
+    """A pod that must be marked as one that goes, or as one that stays.
 
     Attributes:
         name: Its name.
-        is_first: Whether the ReplicaSet's controller must delete it before the others. Else it is one of these.
+        goes: Whether the ReplicaSet's controller must delete it before the others, and no Service must lead to it.
+        has_guard: Whether a guard runs in it, so that Services lead to it while it stays.
     """
 
     name: str
-    is_first: bool
+    goes: bool
+    has_guard: bool
 
 
 def scale_down_of(
@@ -79,7 +81,11 @@ def going(scale_down: ScaleDown, pods: Iterable[ScalablePod]) -> tuple[ScalableP
 
 
 def marks_of(scale_down: ScaleDown, seen: SeenPlacement) -> tuple[PodMark, ...]:
-    """Return the pods of a placement whose order of deletion must change, by what is chosen to go."""
-    pods = (*seen.guards, *seen.agents)
-    first = {one.name for one in going(scale_down, pods)}
-    return tuple(PodMark(one.name, one.name in first) for one in pods if one.is_marked != (one.name in first))
+    """Return the pods of a placement that are not marked as what they are, by what is chosen to go."""
+    chosen = {one.name for one in scale_down.pods}
+    return tuple(
+        PodMark(one.name, one.name in chosen, has_guard)
+        for pods, has_guard in ((seen.guards, True), (seen.agents, False))
+        for one in pods
+        if one.is_marked != (one.name in chosen)
+    )

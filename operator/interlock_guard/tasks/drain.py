@@ -1,7 +1,7 @@
 """The reporter of drains, which writes into the placement's Lease how many tasks are under way.
 
-It writes at each change, at most once a second, and only while the bundle says that the guard takes no new tasks, or
-that pods of its agent get none.
+It writes at each change, at most once a second, and only while the bundle says that the guard drains, or that pods
+of its agent do.
 """
 
 import asyncio

@@ -124,7 +124,7 @@ class TaskEndpoint:
 
     @property
     def drains(self) -> bool:
-        """Whether this guard takes no new tasks."""
+        """Whether this guard is on its way out. Callers must connect again, to reach another one."""
         return self._live.bundle is not None and is_draining(self._live.bundle, self._recorder.pod)
 
     @property
@@ -177,6 +177,12 @@ class TaskEndpoint:
                 transport.abort()
 
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
+        response = await self._answer(http)
+        if self.drains and not response.prepared:
+            response.force_close()
+        return response
+
+    async def _answer(self, http: web.BaseRequest) -> web.StreamResponse:
         since = self._monotonic()
         trace = read_trace(http.headers.getall("traceparent", ()), secrets.token_hex(24))
         request = TaskRequest(http, secrets.token_hex(16), trace)
@@ -248,7 +254,7 @@ class TaskEndpoint:
         self._check_asked(request)
         if request.kind == RequestClass.CONTROL and not request.values:
             return None  # no new work: the agent's card, or a task that its agent may know
-        found = choose_placement(bundle, request.values, drains=self.drains)
+        found = choose_placement(bundle, request.values)
         if found is not None and request.forwarded:
             raise TaskRefused(explain_refusal(bundle, request.values))
         return found
@@ -266,7 +272,14 @@ class TaskEndpoint:
             self._admit(request.http)
             url = yarl.URL(peer.url)
             address = AgentAddress(self._session, url.host or "", url.port or 0)
-            exchange = TaskExchange(request, address, peer, forwarded, waited=self._monotonic() - since)
+            exchange = TaskExchange(
+                request,
+                address,
+                peer,
+                forwarded,
+                waited=self._monotonic() - since,
+                ends_connection=lambda: self.drains,
+            )
             try:
                 return await self._run(exchange, since)
             except PeerDeclined:
@@ -356,6 +369,7 @@ class TaskEndpoint:
                 waited=self._monotonic() - since,
                 on_message=functools.partial(self._note_answer, request, route),
                 route=route,
+                ends_connection=lambda: self.drains,
             )
             if request.kind != RequestClass.CONTROL:
                 self._accounts.begin(request.id)

@@ -131,6 +131,7 @@ class TaskExchange:
         waited: How long the task has been in this guard already, in seconds.
         on_message: Called with each message of JSON in the answer.
         route: Which of the agent's pods it may be in.
+        ends_connection: Called when the answer begins: whether the caller must send its next request elsewhere.
     """
 
     request: TaskRequest
@@ -140,6 +141,7 @@ class TaskExchange:
     waited: float = 0.0
     on_message: Callable[[Any], None] = lambda _: None
     route: TaskRoute = field(default_factory=TaskRoute)
+    ends_connection: Callable[[], bool] = lambda: False
     outcome: str = ""
     status: int = 0
     _cancelled: TaskRefusal | None = None
@@ -272,6 +274,8 @@ class TaskExchange:
         headers = to_caller(answer.headers, self.request.id)
         response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
         self._response, self.status = response, answer.status
+        if self.ends_connection():
+            response.force_close()
         reader = self._reader = AnswerReader(
             answer.status,
             answer.content_type,

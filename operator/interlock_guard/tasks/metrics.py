@@ -35,7 +35,7 @@ UNDER_WAY: Final = Metric(
     "gauge",
     "Requests that are in the guard, and A2A tasks whose last seen state is not final.",
 )
-DRAINS: Final = Metric("interlock_guard_draining", "gauge", "1 while the guard takes no new tasks.")
+DRAINS: Final = Metric("interlock_guard_draining", "gauge", "1 while the guard is on its way out.")
 DURATION: Final = Metric(
     "interlock_guard_task_duration_seconds",
     "histogram",

@@ -22,23 +22,25 @@ REFUSED_HEADER: Final = "Interlock-Refused"
 
 
 def is_draining(bundle: Bundle, pod: str) -> bool:
-    """Return True if the guard of a pod takes no new tasks."""
+    """Return True if the guard of a pod is on its way out, with its placement or by a scale-down."""
     return bundle.is_draining or pod in bundle.draining_pods
 
 
-def choose_placement(bundle: Bundle, values: Values, *, drains: bool) -> BundlePeer | None:
+def choose_placement(bundle: Bundle, values: Values) -> BundlePeer | None:
     """Return the peer that serves a task; None where this placement does.
+
+    No Service leads to a pod that a scale-down has chosen. What still reaches its guard, from nodes that have not
+    learned that yet, is served there: no other guard can be asked for it, as the placement serves it itself.
 
     Args:
         bundle: This placement's bundle.
         values: The values that the task names.
-        drains: Whether this guard takes no new tasks.
 
     Raises:
         TaskRefused: No placement takes it now.
     """
     is_inside = _serves(bundle, bundle.scope, bundle.excluded, values)
-    if is_inside and not drains:
+    if is_inside and not bundle.is_draining:
         return None
     serving = (peer for peer in bundle.peers if not peer.is_draining)
     found = next((peer for peer in serving if _serves(bundle, peer.scope, peer.excluded, values)), None)

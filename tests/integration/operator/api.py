@@ -39,6 +39,7 @@ _PREFIXES = {
     "networkpolicies": "/apis/networking.k8s.io/v1",
     "roles": _RBAC,
     "rolebindings": _RBAC,
+    "endpointslices": "/apis/discovery.k8s.io/v1",
     "events": "/apis/events.k8s.io/v1",
     "leases": "/apis/coordination.k8s.io/v1",
     "jobs": "/apis/batch/v1",

@@ -1,4 +1,4 @@
-"""Scale-downs against a real API server and its ReplicaSet controller: exactly the pods that were chosen end."""
+"""Scale-downs against a real API server and its controllers: the pods that were chosen get no new tasks, and end."""
 
 import pytest
 
@@ -36,6 +36,38 @@ def test_a_scale_down_ends_exactly_the_pods_that_took_no_new_tasks(
     eventually(lambda: not named(sandbox, "drainingPods") | named(sandbox, "drainingAddresses"), "nothing drains")
     eventually(lambda: sandbox.agent("triage")["status"]["readySummary"] == "1/1", "the status counts the stage's pods")
     assert not any(COST in (pod["metadata"].get("annotations") or {}) for pod in sandbox.pods("triage"))
+
+
+def test_services_lead_to_no_pod_that_goes_and_to_it_again_if_it_stays_after_all(
+    operator: OperatorProcess, sandbox: Sandbox
+) -> None:
+    sandbox.apply_policy_and_bindings("triage")
+    stage = {"name": "dev", "environment": "development", "replicas": 3}
+    sandbox.create("triage", rollout={"stages": [stage], "drainTimeout": "2m"}, tasks={"port": 8080})
+    sandbox.wait_ready("triage")
+    before, fronts = guards(sandbox), ("guard-triage", "guard-triage--dev")
+    eventually(lambda: all(led_to(sandbox, front) == before for front in fronts), "the Services lead to all pods")
+
+    def scale(replicas: int) -> None:
+        changed = {"spec": {"rollout": {"stages": [stage | {"replicas": replicas}]}}}
+        sandbox.api.patch("agents", sandbox.namespace, "triage", changed)
+
+    scale(1)
+    going = eventually(lambda: draining(sandbox) or None, "pods are chosen")
+    left = before - going
+    eventually(lambda: all(led_to(sandbox, front) == left for front in fronts), "the Services lead to one pod alone")
+    assert (len(left), guards(sandbox)) == (1, before), "all are still there"
+
+    scale(3)
+    eventually(lambda: all(led_to(sandbox, front) == before for front in fronts), "the Services lead to all pods again")
+    eventually(lambda: not named(sandbox, "drainingPods"), "nothing drains")
+    assert guards(sandbox) == before
+
+
+def led_to(sandbox: Sandbox, service: str) -> set[str]:
+    """Return the names of the pods that a Service leads to."""
+    slices = sandbox.api.listed("endpointslices", sandbox.namespace, f"kubernetes.io/service-name={service}")
+    return {endpoint["targetRef"]["name"] for one in slices for endpoint in one.get("endpoints") or ()}
 
 
 def guards(sandbox: Sandbox) -> set[str]:

@@ -278,6 +278,28 @@ def test_the_addresses_of_a_separate_agents_pod_are_read_in_their_canonical_form
     assert read_pod({"metadata": {"labels": labels}, "status": {}}).addresses == ()
 
 
+FIRST = {"controller.kubernetes.io/pod-deletion-cost": "-1000"}
+LED_TO = {"interlock.dev/guard": "triage", "interlock.dev/endpoint": "true"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "notes", "is_marked"),
+    [
+        (LED_TO, {}, False),
+        (LED_TO, FIRST, None),
+        (LED_TO | {"interlock.dev/endpoint": "false"}, {}, None),
+        ({"interlock.dev/guard": "triage"}, {}, None),
+        ({"interlock.dev/guard": "triage"}, FIRST, True),
+        ({}, FIRST, True),
+        ({}, {}, False),
+    ],
+)
+def test_a_pod_is_marked_if_it_is_deleted_first_and_no_service_leads_to_it(
+    labels: dict[str, str], notes: dict[str, str], *, is_marked: bool | None
+) -> None:
+    assert read_pod({"metadata": {"labels": labels, "annotations": notes}}).is_marked is is_marked
+
+
 def test_only_a_separate_agent_has_pods_without_a_guard() -> None:
     pods = AgentPods((ready(3, SEPARATE), ready(4, GUARD), ready(5)))
 

@@ -28,6 +28,7 @@ from interlock.deployment.peers import id_of, named, with_peers
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import LiveChild, desired_children, plan_children
 from interlock_contract.bundle import dump_bundle, parse_bundle
+from interlock_contract.names import ENDPOINT_LABEL
 from interlock_contract.pod import TASK_PORT
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_placement, a_separate_placement, a_stage, an_agent
@@ -111,6 +112,31 @@ def test_each_placement_that_shares_tasks_has_a_service_of_its_own(*, is_separat
             assert selected(services[task_service(one)], *placements) == [index]
     assert [peer.url for peer in newest.peers] == [f"http://{task_service(one)}.agents.svc:80" for one in (good, older)]
     assert staging.peers == ()
+
+
+@pytest.mark.parametrize("is_separate", [False, True], ids=["shared", "separate"])
+def test_services_for_tasks_lead_to_no_pod_that_a_scale_down_has_chosen_and_nothing_else_knows(
+    *, is_separate: bool
+) -> None:
+    placements = four(is_separate=is_separate)
+    children = desired_children(*placements, public=placements[0])
+    component = "guard" if is_separate else "agent"
+    chosen = [pod_labels(one, component) for one in placements]
+    assert [labels.pop(ENDPOINT_LABEL) for labels in chosen] == ["true"] * len(placements)
+
+    fronts = {
+        name: one
+        for name, one in by_kind(children, "Service").items()
+        if any(port["name"] == "tasks" for port in one["spec"]["ports"])
+    }
+    assert {name.split("-")[0] for name in fronts} == {"guard", "tasks"}
+    for service in fronts.values():
+        assert selected(service, *placements)
+        assert not any(service["spec"]["selector"].items() <= labels.items() for labels in chosen)
+    for kind in ("Deployment", "NetworkPolicy"):
+        for one in by_kind(children, kind).values():
+            selectors = json.dumps({**one["spec"], "template": {}})
+            assert ENDPOINT_LABEL not in selectors, "a pod stays in its ReplicaSet, and its network stays closed"
 
 
 @pytest.mark.parametrize("has_tasks", [True, False])
@@ -253,7 +279,7 @@ def test_what_gains_work_is_written_before_what_loses_it() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"is_draining": True}, {"draining_pods": ("p",)}, {"is_serving": False}, {"excluded": (EU, ALL)}],
+    [{"is_draining": True}, {"is_serving": False}, {"excluded": (EU, ALL)}],
     ids=str,
 )
 def test_a_bundle_that_takes_less_work_comes_later(change: dict[str, Any]) -> None:

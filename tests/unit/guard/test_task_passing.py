@@ -440,13 +440,42 @@ async def test_a_draining_guard_without_a_successor_says_when_to_come_back(three
     assert [one["outcome"] for one in rest.records()] == ["Draining"]
 
 
-async def test_a_pod_that_is_scaled_away_drains_and_the_others_do_not(three: list[Placement]) -> None:
+async def connection_after(at: Placement, **more: Any) -> tuple[int, str]:
+    """Send a task; return the status of its answer, and what that says of the connection."""
+    async with at.session.post(f"http://127.0.0.1:{at.port}/", data=b"x", **more) as response:
+        await response.read()
+        return response.status, response.headers.get("Connection", "")
+
+
+@requirement("tasks.scale-down")
+async def test_a_pod_that_is_scaled_away_serves_what_reaches_it_and_sends_callers_to_the_others(
+    three: list[Placement],
+) -> None:
     _, _, rest = three
     rest.open(draining_pods=("pod-other",))
-    assert await rest.send() == (200, {"from": "everywhere"})
+    assert (await connection_after(rest), rest.figure("draining")) == ((200, ""), "0")
 
+    rest.go_on.clear()
+    begun = asyncio.create_task(connection_after(rest))
+    await until(lambda: len(rest.seen) == 2)
     rest.open(draining_pods=("pod-other", "pod-everywhere"))
-    assert await rest.reason() == (503, "Draining")
+    late = asyncio.create_task(connection_after(rest))
+    await until(lambda: len(rest.seen) == 3)
+    assert (rest.endpoint.under_way, rest.figure("draining")) == (2, "1")
+    rest.go_on.set()
+
+    assert await asyncio.gather(begun, late) == [(200, "close")] * 2
+    assert served(three) == [0, 0, 3]
+
+
+async def test_answers_and_refusals_of_a_guard_that_drains_end_their_connections(three: list[Placement]) -> None:
+    eu, us, rest = three
+    eu.open(rest.peer((), (US,)), us.peer(US), scope=EU, draining=True)
+    rest.open(eu.peer(EU, draining=True), us.peer(US), excluded=(US,))
+
+    assert await connection_after(eu, headers={"X-Region": "eu"}) == (200, "close")
+    assert await connection_after(eu, headers={"X-Region": "eu,us"}) == (421, "close")
+    assert await connection_after(rest, headers={"X-Region": "eu,us"}) == (421, "")
 
 
 async def test_a_task_that_waited_while_the_drain_began_is_passed_on(three: list[Placement]) -> None:

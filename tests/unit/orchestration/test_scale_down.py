@@ -103,10 +103,21 @@ def test_of_more_pods_than_a_bundle_can_name_some_go_later() -> None:
     assert (len(chosen), found.replicas) == (100, 50)
 
 
-def test_the_number_is_not_lowered_before_the_controller_knows_which_pods_to_delete() -> None:
-    unmarked = tuple(replace(pod, is_marked=False) for pod in drained("a", "c"))
+@pytest.mark.parametrize("mark", [False, None], ids=["no", "half a"])
+def test_the_number_is_not_lowered_before_the_controllers_know_which_pods_go(*, mark: bool | None) -> None:
+    unmarked = tuple(replace(pod, is_marked=mark) for pod in drained("a", "c"))
 
     assert decide(decide().pods, unmarked, NOW + TIMEOUT).replicas == 3
+
+
+def test_a_pod_drains_for_the_least_time_after_services_no_longer_lead_to_it() -> None:
+    late = NOW + seconds(25)
+    done = drained("a", "c")
+    found = decide(decide().pods, tuple(replace(pod, is_marked=None) for pod in done), late)
+
+    assert [one.since for one in found.pods] == [late, late]
+    assert decide(found.pods, done, late + seconds(9)).replicas == 3
+    assert decide(found.pods, done, late + seconds(10)).replicas == 1
 
 
 def test_chosen_pods_take_no_tasks_until_the_controller_has_deleted_them() -> None:
@@ -130,12 +141,12 @@ def test_pods_take_tasks_again_if_they_are_wanted_again() -> None:
 def test_of_the_chosen_pods_those_that_have_drained_for_longest_go() -> None:
     chosen = (DrainingPod("a", NOW), DrainingPod("c", NOW - seconds(1)))
 
-    assert names(decide(chosen, wanted=2)) == ["c"]
+    assert names(decide(chosen, drained(), wanted=2)) == ["c"]
 
 
 def test_a_chosen_pod_that_was_replaced_is_followed_by_another_which_drains_for_its_own_time() -> None:
     chosen = decide().pods
-    pods = (*PODS[1:], ScalablePod("new", NOW))
+    pods = (*drained()[1:], ScalablePod("new", NOW))
 
     found = decide(chosen, pods, NOW + seconds(20))
 

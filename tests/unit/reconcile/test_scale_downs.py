@@ -87,9 +87,22 @@ def test_pods_of_a_separate_agent_are_chosen_too() -> None:
     assert {one.name for one in decide(found=found).pods} == {"a", "b", "x", "y"}
 
 
-def test_only_pods_whose_order_of_deletion_changes_are_marked() -> None:
-    pods = tuple(ScalablePod(name, is_marked=name in "bx") for name in "abxy")
-    found = SeenPlacement(PlacementSeen(), Readiness(), pods[:2], pods[2:])
-    going = tuple(DrainingPod(name, NOW) for name in "ax")
+def test_only_pods_are_marked_that_are_not_marked_as_what_they_are() -> None:
+    pods = tuple(ScalablePod(name, is_marked=name in "bxz") for name in "abwxyz")
+    found = SeenPlacement(PlacementSeen(), Readiness(), pods[:3], pods[3:])
+    going = tuple(DrainingPod(name, NOW) for name in "axy")
 
-    assert marks_of(ScaleDown(1, going), found) == (PodMark("a", is_first=True), PodMark("b", is_first=False))
+    assert marks_of(ScaleDown(1, going), found) == (
+        PodMark("a", goes=True, has_guard=True),
+        PodMark("b", goes=False, has_guard=True),
+        PodMark("y", goes=True, has_guard=False),
+        PodMark("z", goes=False, has_guard=False),
+    )
+
+
+@pytest.mark.parametrize("goes", [True, False])
+def test_a_pod_that_is_half_marked_is_marked_again(*, goes: bool) -> None:
+    found = SeenPlacement(PlacementSeen(), Readiness(), (ScalablePod("a", is_marked=None),))
+    going = (DrainingPod("a", NOW),) if goes else ()
+
+    assert marks_of(ScaleDown(1, going), found) == (PodMark("a", goes, has_guard=True),)

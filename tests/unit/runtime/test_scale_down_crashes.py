@@ -28,13 +28,15 @@ class ScaledOperator(Operator):
     def serve(self) -> None:
         super().serve()
         for path, found in self.client.of_kind("Deployment").items():
-            pods = sorted(self._pods(), key=lambda one: self._report(one, found).is_marked)
+            pods = sorted(self._pods(), key=lambda one: read_pod(one).is_marked is True)
             wanted = found["spec"]["replicas"]
             for pod in pods[wanted:]:
                 del self.client.objects[f"{PODS}/{pod['metadata']['name']}"]
             for number in range(len(pods), wanted):
                 name = f"{path.rpartition('/')[2]}-{number}"
-                self.client.put(f"{PODS}/{name}", {"kind": "Pod", "metadata": {"name": name, "uid": name}})
+                labels = found["spec"]["template"]["metadata"]["labels"]
+                metadata = {"name": name, "uid": name, "labels": labels}
+                self.client.put(f"{PODS}/{name}", {"kind": "Pod", "metadata": metadata})
 
     def pods(self) -> AgentPods:
         [workload, *others] = self.client.of_kind("Deployment").values() or [None]
@@ -89,4 +91,4 @@ async def test_a_scale_down_survives_an_operator_that_ends_at_any_write(nth: int
     assert list(draining(ended)) == [()]
     [workload] = ended.client.of_kind("Deployment").values()
     assert workload["spec"]["replicas"] == 1
-    assert not any(read_pod(one).is_marked for one in ended.client.of_kind("Pod").values())
+    assert [read_pod(one).is_marked for one in ended.client.of_kind("Pod").values()] == [False], "Services lead to it"

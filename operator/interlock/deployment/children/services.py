@@ -1,7 +1,8 @@
 """The Services of an agent: one public name, one for each stage, and those of a placement.
 
 Their selectors name labels that pods have from their beginning. So another placement becomes public, or the one of a
-stage, without any pod's restart.
+stage, without any pod's restart. Tasks come by the public Service, by that of a stage, or from other placements by the
+Service of this one. These three lead to no pod that a scale-down has chosen, since it lacks `ENDPOINT_LABEL`.
 """
 
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from interlock.deployment.names import (
     agent_service,
     build_child,
     build_placement_child,
-    guard_selector,
+    endpoint_selector,
     guard_service,
     public_service,
     selector,
@@ -79,7 +80,7 @@ def _build_front(placement: Placement, name: str, labels: dict[str, str]) -> Man
     agent, ports = placement.agent, [_port("observe", OBSERVE_PORT)]
     if agent.spec.tasks is not None:
         ports.append(_task_port())
-    spec = {"type": "ClusterIP", "selector": guard_selector(placement), "ports": ports}
+    spec = {"type": "ClusterIP", "selector": endpoint_selector(placement), "ports": ports}
     return build_child(agent, "v1", "Service", name, agent_labels(agent, "guard") | labels, spec=spec)
 
 
@@ -87,7 +88,7 @@ def build_task_service(placement: Placement) -> tuple[Manifest, ...]:
     """Return the Service at which other placements' guards pass tasks on; none where no other one takes tasks."""
     if not placement.peers:
         return ()
-    spec = {"type": "ClusterIP", "selector": guard_selector(placement), "ports": [_task_port()]}
+    spec = {"type": "ClusterIP", "selector": endpoint_selector(placement), "ports": [_task_port()]}
     return (_build(placement, task_service(placement), "guard", spec),)
 
 

@@ -15,7 +15,15 @@ from interlock.api.environments import Isolation
 from interlock.deployment.names import AGENT_POD, DELETED_FIRST, GUARD_POD, POD_DELETION_COST, Manifest, revision_label
 from interlock.deployment.observed.causes import PodCause, find_cause, without_figures
 from interlock.deployment.observed.egress_check import EgressCheckReport, read_egress_check
-from interlock_contract.names import APP_COMPONENT_LABEL, ISOLATION_LABEL, REVISION_LABEL, STAGE_LABEL
+from interlock_contract.names import (
+    APP_COMPONENT_LABEL,
+    ENDPOINT,
+    ENDPOINT_LABEL,
+    GUARD_LABEL,
+    ISOLATION_LABEL,
+    REVISION_LABEL,
+    STAGE_LABEL,
+)
 from interlock_contract.pod import AGENT_CONTAINER
 
 _COMPONENTS: Final[dict[str, tuple[str, ...]]] = {"Shared": (AGENT_POD,), "Separate": (AGENT_POD, GUARD_POD)}
@@ -77,7 +85,8 @@ class PodReport:
         cause: Why it is not ready.
         egress_check: The report of the egress check, None where the pod has none.
         name: The pod's name.
-        is_marked: The ReplicaSet's controller deletes the pod before others, as the operator asked for.
+        is_marked: The pod is marked as one that goes: the ReplicaSet's controller deletes it before others, and no
+            Service leads to it. None where only one of the two holds.
         addresses: The IP addresses of a separate agent's pod, in their canonical form. Empty for other pods.
     """
 
@@ -90,7 +99,7 @@ class PodReport:
     cause: PodCause = _NO_CAUSE
     egress_check: EgressCheckReport | None = None
     name: str = ""
-    is_marked: bool = False
+    is_marked: bool | None = False
     addresses: tuple[str, ...] = ()
 
 
@@ -224,7 +233,7 @@ def read_pod(pod: Manifest) -> PodReport:
         cause=_NO_CAUSE if is_ready else find_cause(pod),
         egress_check=read_egress_check(pod) if has_check else None,
         name=metadata.get("name", ""),
-        is_marked=(metadata.get("annotations") or {}).get(POD_DELETION_COST) == DELETED_FIRST,
+        is_marked=_is_marked(metadata),
         addresses=_addresses(pod) if has_check else (),
     )
 
@@ -242,6 +251,15 @@ def deletion_of(pod: Manifest) -> datetime | None:
         return None
     # The API server writes the end of the grace period.
     return _moment(metadata["deletionTimestamp"]) - timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
+
+
+def _is_marked(metadata: Manifest) -> bool | None:
+    labels = metadata.get("labels") or {}
+    is_first = (metadata.get("annotations") or {}).get(POD_DELETION_COST) == DELETED_FIRST
+    if GUARD_LABEL not in labels:  # no Service for tasks leads to it in any case
+        return is_first
+    is_endpoint = labels.get(ENDPOINT_LABEL) == ENDPOINT
+    return None if is_first == is_endpoint else is_first
 
 
 def _addresses(pod: Manifest) -> tuple[str, ...]:
