@@ -71,6 +71,16 @@ class Staged:
         env = [one for one in agent["spec"]["template"].get("env", ()) if one["name"] != variable]
         self._patch({"spec": {"template": {"env": [*env, {"name": variable, "value": value}]}}})
 
+    def scale(self, replicas: int) -> None:
+        """Give the agent this many replicas."""
+        self._patch({"spec": {"replicas": replicas}})
+
+    def ready_pods(self) -> int:
+        """Return how many pods the agent has if all of them are Ready, -1 otherwise."""
+        pods = self.live.pods(self.agent)
+        ready = [one["status"] for pod in pods for one in pod["status"].get("conditions", ()) if one["type"] == "Ready"]
+        return len(pods) if ready == ["True"] * len(pods) else -1
+
     def gate(self, stage: str, gates: dict[str, Any]) -> None:
         """Give a stage these gates."""
         stages = self.live.get("agents.interlock.dev", self.agent)["spec"]["rollout"]["stages"]

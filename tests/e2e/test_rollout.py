@@ -18,6 +18,8 @@ pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
 PROGRAM = (Path(__file__).parent / "programs" / "worker.py").read_text()
 WORKER, ANSWERS = "support-triage", "answers"
 SOAK = "8s"
+WORKLOADS = 2
+"""Pods of each replica: the agent's and its guard's."""
 EU, US, ID = (
     ["list_contacts", {"region": "eu-west"}],
     ["list_contacts", {"region": "us-east"}],
@@ -54,7 +56,9 @@ def refusals(collector: str, auditor: Path, namespace: str) -> set[str]:
 
 
 @requirement("rollout.service-on-a-cluster")
-def test_a_second_revision_passes_all_stages_without_one_failed_task(live: Live, auditor: Path, collector: str) -> None:
+def test_a_second_revision_passes_all_stages_and_a_scale_down_ends_pods_without_one_failed_task(
+    live: Live, auditor: Path, collector: str
+) -> None:
     live.apply(*worker(live.namespace))
     staged = Staged(live, WORKER)
     staged.until_good(1)
@@ -89,6 +93,9 @@ def test_a_second_revision_passes_all_stages_without_one_failed_task(live: Live,
 
     staged.command("pause", None)
     staged.until_good(2)
+    for replicas in (2, 1):
+        staged.scale(replicas)
+        eventually(lambda replicas=replicas: staged.ready_pods() == WORKLOADS * replicas, 120, staged.describe)
     before = len(answers(live).lines)
     eventually(lambda: len(answers(live).lines) > before + 30, 60, lambda: str(len(answers(live).lines)))
     found = answers(live)
