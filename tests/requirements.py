@@ -114,7 +114,11 @@ REQUIREMENTS: dict[str, Requirement] = {
     "rollout.restarts": Requirement("more ends of the agent's container by itself than allowed start the soak again"),
     "rollout.requeue": Requirement("a soaking agent is requeued for the end of the soak, and not before"),
     "rollout.replaced": Requirement("what a change replaces ends, also if what replaces it is refused"),
-    "rollout.one-placement": Requirement("one placement at a time: entering a stage prunes the one before"),
+    "rollout.own-objects": Requirement("a stage that is entered gets objects of its own; those of the one before go"),
+    "rollout.partition": Requirement(
+        "placements serve nothing twice, and all of production once a revision has passed all stages"
+    ),
+    "rollout.kills": Requirement("a kill at any step of a rollout ends all its pods, and a release goes on with it"),
     "rollout.soak-on-a-cluster": Requirement("an agent that keeps ending is not promoted on real pods", "kind"),
     "rollout.service-on-a-cluster": Requirement(
         "a second revision passes all stages beside the good one, and no task fails meanwhile", "kind"

@@ -132,7 +132,7 @@ def test_an_agent_in_its_soak_is_ready_and_not_stalled(at: str) -> None:
     assert (pending.status, pending.reason) == (("False", "LastStage") if at == "everywhere" else ("True", "Soaking"))
 
 
-@requirement("rollout.one-placement")
+@requirement("rollout.own-objects")
 def test_each_stage_has_a_deployment_of_its_own_and_the_one_before_is_pruned() -> None:
     staging, one_region, last = (step().child("Deployment") for step in (soaking, in_one_region, everywhere))
     names = [found["metadata"]["name"] for found in (staging, one_region, last)]

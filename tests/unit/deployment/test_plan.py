@@ -64,7 +64,7 @@ def test_what_is_not_desired_is_pruned_workloads_first() -> None:
     assert not plan.is_empty
 
 
-@requirement("rollout.one-placement")
+@requirement("rollout.own-objects")
 def test_entering_a_stage_writes_the_new_placement_and_prunes_the_old_one() -> None:
     agent = an_agent().with_stages(a_stage("staging"), a_stage("everywhere", "production"))
     old, new = (desired_children(a_placement(agent, stage=stage)) for stage in (0, 1))

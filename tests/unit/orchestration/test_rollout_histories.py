@@ -614,7 +614,14 @@ def check(seed: int) -> None:
 SEEDS = st.integers(0, 2**32)
 
 
-@requirement("rollout.in-turn", "rollout.restart", "rollout.clock", "rollout.one-clock", "rollout.node-clocks")
+@requirement(
+    "rollout.in-turn",
+    "rollout.restart",
+    "rollout.clock",
+    "rollout.one-clock",
+    "rollout.node-clocks",
+    "rollout.partition",
+)
 @settings(max_examples=400, phases=[Phase.generate], deadline=None)
 @given(SEEDS)
 def test_no_history_breaks_a_promise(seed: int) -> None:
