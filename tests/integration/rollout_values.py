@@ -43,23 +43,3 @@ DRAIN_TIMES: dict[str, tuple[dict[str, Any], str]] = {
     "a time to drain within the policy's": ({"maxDrainTimeout": "90s"}, "1m30s"),
 }
 """The policy's rules for rollouts, and the drainTimeout of an Agent under it."""
-
-GATES: dict[str, Any] = {
-    "minTasks": 100,
-    "minCalls": 10,
-    "maxErrorPercent": 5,
-    "maxP95Latency": "10s",
-    "maxDeniedPercent": 2,
-    "maxCostPerTask": "0.5",
-    "onBreach": "Rollback",
-}
-WEAKER_GATES: dict[str, Any] = {
-    "minTasks": 99,
-    "minCalls": 9,
-    "maxErrorPercent": 6,
-    "maxP95Latency": "30s",
-    "maxDeniedPercent": 3,
-    "maxCostPerTask": "0.51",
-    "onBreach": "Hold",
-}
-"""The same gates, each weaker than in GATES."""

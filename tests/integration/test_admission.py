@@ -22,9 +22,10 @@ from interlock.api.refusals import (
 )
 from interlock.orchestration.gate_limits import gate_refusals
 from tests.integration.kubectl import AGENT, BINDING, POLICY, ROOT, Answer, Api, Cluster, Kubectl, edited, eventually
-from tests.integration.rollout_values import DRAIN_TIMES, GATES, WEAKER_GATES
+from tests.integration.rollout_values import DRAIN_TIMES
 from tests.requirements import requirement
 from tests.support.admission import is_unsettled
+from tests.support.gate_values import GATES, WEAKER_GATES
 
 pytestmark = pytest.mark.api
 

@@ -23,6 +23,7 @@ from interlock.orchestration.gates import (
 from interlock.orchestration.rollout_state import GateReport, GateVerdict, PlacementKey
 from interlock.orchestration.soak import StageFacts
 from interlock_contract.work_counts import BOUNDS, NO_COUNTS, WorkCounts, bucket_of
+from tests.support.gate_values import GATES, WEAKER_GATES
 
 KEY = PlacementKey("staging", "ab" * 32)
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -174,26 +175,8 @@ def test_each_limit_of_latencies_is_a_bound_of_the_histogram_and_each_bound_can_
     assert [bucket_of(bound / 1000) for bound in BOUNDS] == list(range(len(BOUNDS)))
 
 
-POLICY = GateLimits.model_validate(
-    {
-        "minTasks": 100,
-        "minCalls": 10,
-        "maxErrorPercent": 5,
-        "maxP95Latency": "10s",
-        "maxDeniedPercent": 2,
-        "maxCostPerTask": "0.5",
-        "onBreach": "Rollback",
-    }
-)
-WEAKER: dict[str, Any] = {
-    "minTasks": 99,
-    "minCalls": 9,
-    "maxErrorPercent": 6,
-    "maxP95Latency": "30s",
-    "maxDeniedPercent": 3,
-    "maxCostPerTask": "0.500000001",
-    "onBreach": "Hold",
-}
+POLICY = GateLimits.model_validate(GATES)
+WEAKER: dict[str, Any] = WEAKER_GATES | {"maxCostPerTask": "0.500000001"}
 STRICTER: dict[str, Any] = {
     "minTasks": 101,
     "minCalls": 11,
