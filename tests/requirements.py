@@ -518,6 +518,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "records.reviews-bounded": Requirement("made-up tokens reach the API server at a bounded rate, and no guard waits"),
     "listeners.scraped-by-permission": Requirement("only namespaces with a label reach the ports of metrics"),
+    "pods.disruption": Requirement("a drain evicts one pod of an agent at a time, and a kill is not held up by that"),
     "pods.bounded": Requirement("every container of a pod has a memory limit, and every emptyDir a size"),
     # The images
     "supply.no-public-registry": Requirement("no image of the manifests and examples has a public registry's name"),

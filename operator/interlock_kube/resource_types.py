@@ -79,6 +79,7 @@ CHILDREN = (
     ResourceType("Role", _RBAC, "roles"),
     ResourceType("RoleBinding", _RBAC, "rolebindings"),
     ResourceType("NetworkPolicy", "/apis/networking.k8s.io/v1", "networkpolicies"),
+    ResourceType("PodDisruptionBudget", "/apis/policy/v1", "poddisruptionbudgets"),
 )
 """The kinds of children that the operator reads."""
 SECRET = ResourceType("Secret", "/api/v1", "secrets")

@@ -300,6 +300,11 @@ OBJECTS: dict[str, tuple[str, Send]] = {
         ),
     ),
     "a NetworkPolicy, deleted": ("managed-objects", delete(child("NetworkPolicy", "-closed"))),
+    "a PodDisruptionBudget that lets no pod be evicted": (
+        "managed-objects",
+        patch(child("PodDisruptionBudget", "-agent"), {"spec": {"maxUnavailable": 0}}),
+    ),
+    "a PodDisruptionBudget, deleted": ("managed-objects", delete(child("PodDisruptionBudget", "-agent"))),
     "a Service": ("managed-objects", patch(child("Service"), {"metadata": {"labels": {"a": "b"}}})),
     "a Service, by its status": (
         "managed-objects",

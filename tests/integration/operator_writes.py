@@ -162,6 +162,12 @@ OBJECTS: dict[str, tuple[str, str, Change, str]] = {
         spec(podSelector={"matchLabels": {"interlock.dev/binding": "other"}}),
         "only for pods of its own",
     ),
+    "a PodDisruptionBudget for pods of others": (
+        "PodDisruptionBudget",
+        "-agent",
+        spec(selector={"matchLabels": {"app": "payments"}}),
+        "only for pods of its own agent",
+    ),
     "a Role without names": (
         "Role",
         "",

@@ -1,9 +1,10 @@
 """An agent, its guard, a binding's verification and a policy's notifier as the operator would leave them, and users."""
 
 import http
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
+from interlock.deployment.children.disruption import build_disruption_budgets
 from interlock.deployment.children.notifier import build_notifier, build_record
 from interlock.deployment.children.revisions import build_revision
 from interlock.deployment.children.stage_tests import build_test_support
@@ -173,6 +174,7 @@ def protect(admin: Caller) -> Protected:
     run = VerificationTarget(binding.build(), 1, GUARD_IMAGE)
     children = (
         *desired_children(placement),
+        *build_disruption_budgets(replace(placement, replicas=2)),
         *build_support(run, placement.api_server),
         build_result(run.binding),
         build_plan(run),

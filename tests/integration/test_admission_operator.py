@@ -155,7 +155,8 @@ def everything() -> list[Json]:
     found: list[Json] = []
     for name in ("triage", "a" * 52, "1"):
         for placement in (a_placement(an_agent(name)), a_separate_placement(an_agent(name))):
-            found += [*desired_children(placement), *build_test_support(placement), a_test_job(placement)]
+            several = replace(placement, replicas=2)
+            found += [*desired_children(several), *build_test_support(placement), a_test_job(placement)]
         agent = an_agent(name).build()
         found += [build_revision(agent, number, "0" * 64, {}, RevisionNotes()) for number in (1, 2**53 - 1)]
     served = a_binding().with_server(env=[{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}])

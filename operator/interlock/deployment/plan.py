@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from interlock.deployment.children.config import build_agent_config, build_agent_secret, build_bundle
+from interlock.deployment.children.disruption import build_disruption_budgets
 from interlock.deployment.children.identity import (
     build_guard_role,
     build_guard_role_binding,
@@ -205,6 +206,7 @@ def _children_of(placement: Placement) -> tuple[Manifest, ...]:
         *build_network_policies(placement),
         *build_internal_services(placement),
         *build_task_service(placement),
+        *build_disruption_budgets(placement),
         *build_workloads(placement),
     )
 

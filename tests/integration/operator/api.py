@@ -37,6 +37,7 @@ _PREFIXES = {
     "daemonsets": "/apis/apps/v1",
     "replicasets": "/apis/apps/v1",
     "networkpolicies": "/apis/networking.k8s.io/v1",
+    "poddisruptionbudgets": "/apis/policy/v1",
     "roles": _RBAC,
     "rolebindings": _RBAC,
     "endpointslices": "/apis/discovery.k8s.io/v1",
@@ -53,6 +54,7 @@ CHILD_KINDS = {
     "Role": "roles",
     "RoleBinding": "rolebindings",
     "NetworkPolicy": "networkpolicies",
+    "PodDisruptionBudget": "poddisruptionbudgets",
 }
 
 
