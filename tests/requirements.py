@@ -518,6 +518,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "records.reviews-bounded": Requirement("made-up tokens reach the API server at a bounded rate, and no guard waits"),
     "listeners.scraped-by-permission": Requirement("only namespaces with a label reach the ports of metrics"),
+    "scale.subresource": Requirement(
+        "the scale of an Agent is its agent pods that serve the rest; writing it starts no revision"
+    ),
     "pods.disruption": Requirement("a drain evicts one pod of an agent at a time, and a kill is not held up by that"),
     "pods.bounded": Requirement("every container of a pod has a memory limit, and every emptyDir a size"),
     # The images

@@ -32,6 +32,7 @@ MODULES = (
     "_operator",
     "_protection",
     "_release",
+    "_scale",
 )
 LARGE = "test_a_kill_passes_on_metadata_that_is_older_than_its_bounds"
 """The tests of policies, without those of large objects: all mutants at once take too long with these."""

@@ -42,6 +42,12 @@ def build_crd(kind: CrdKind) -> dict[str, Any]:
     }
     if kind.has_status:
         version["subresources"] = {"status": {}}
+    if kind.scale is not None:
+        version["subresources"]["scale"] = {
+            "specReplicasPath": kind.scale.spec_replicas,
+            "statusReplicasPath": kind.scale.status_replicas,
+            "labelSelectorPath": kind.scale.selector,
+        }
     singular = kind.name.lower()
     return {
         "apiVersion": "apiextensions.k8s.io/v1",

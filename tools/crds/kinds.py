@@ -22,14 +22,24 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """The scale subresource of a kind, by which `kubectl scale` and autoscalers read and write the number of pods."""
+
+    spec_replicas: str
+    status_replicas: str
+    selector: str
+
+
+@dataclass(frozen=True)
 class CrdKind:
-    """One kind: its model and how kubectl calls and shows it."""
+    """One kind: its model and how kubectl calls, shows and scales it."""
 
     model: type[ApiModel]
     plural: str
     short_name: str
     columns: tuple[Column, ...]
     selectable: tuple[str, ...]
+    scale: Scale | None = None
 
     @property
     def name(self) -> str:
@@ -79,6 +89,7 @@ AGENT = CrdKind(
         Column("Kill-By", ".status.kill.by", "Who set the switch", wide=True),
     ),
     selectable=(".spec.environment", ".spec.policyRef.name"),
+    scale=Scale(".spec.replicas", ".status.replicas", ".status.selector"),
 )
 
 AGENT_POLICY = CrdKind(

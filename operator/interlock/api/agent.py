@@ -452,8 +452,15 @@ class AgentSpec(ApiModel):
         Args:
             stage: Name of the stage. One that is no longer in the spec has `replicas`.
         """
-        own = next((one.replicas for one in self.stages if one.name == stage), None)
+        own = self._own_replicas(stage)
         return self.replicas if own is None or self.replicas == 0 else own
+
+    def is_scaled(self, stage: str) -> bool:
+        """Return True if `replicas` is the number of pods in a stage: it has no number of its own."""
+        return self._own_replicas(stage) is None
+
+    def _own_replicas(self, stage: str) -> int | None:
+        return next((one.replicas for one in self.stages if one.name == stage), None)
 
 
 class Agent(ApiModel):

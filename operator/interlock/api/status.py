@@ -450,6 +450,13 @@ class AgentStatus(ApiModel):
     ready_summary: str = Field(default="", max_length=16)
     """Ready pods and wanted pods, such as 2/3, for people."""
 
+    replicas: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
+    """Number of agent pods of the placement that serves the rest, which the scale subresource reports."""
+
+    selector: str = Field(default="", max_length=1024)
+    """Label selector of these pods, for autoscalers. Empty without such a placement, and if its stage has replicas of
+    its own: an autoscaler then does nothing."""
+
     stage: StageStatus | None = None
     """The current stage of the newest revision, or of the last good one once the newest was stopped."""
 

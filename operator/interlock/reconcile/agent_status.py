@@ -9,8 +9,8 @@ from interlock.api.budget_status import BudgetStatus
 from interlock.api.refusals import Refusal
 from interlock.api.rollout_status import PlacementStatus
 from interlock.api.status import AgentReason, AgentStatus, Condition, ConditionType, EnforcementStatus, StageStatus
-from interlock.deployment.names import ChildKey
-from interlock.deployment.plan import ENFORCEMENT_BOUND
+from interlock.deployment.names import ChildKey, agent_workload, selector
+from interlock.deployment.plan import ENFORCEMENT_BOUND, WORKLOAD
 from interlock.orchestration.soak import StageFacts
 from interlock.reconcile.agent_report import AgentReport, killed_message
 from interlock.reconcile.conditions import Finding, build_condition
@@ -67,11 +67,14 @@ def build_status(report: AgentReport, now: datetime) -> AgentStatus:
         _budget(report),
     )
     ready = report.ready_pods(current) if current is not None else 0
+    replicas, selected = _scale(report)
     return AgentStatus(
         observed_generation=agent.metadata.generation,
         conditions=tuple(_condition(agent, finding, now) for finding in findings),
         ready_replicas=ready,
         ready_summary=f"{ready}/{agent.spec.replicas if current is None else current.replicas}",
+        replicas=replicas,
+        selector=selected,
         stage=_stage(report),
         rollout=None if report.revisions.is_unstored else write_rollout(_record(report), _sources(report)),
         placements=tuple(map(functools.partial(_placement, report), report.placements)),
@@ -79,6 +82,22 @@ def build_status(report: AgentReport, now: datetime) -> AgentStatus:
         enforcement=_enforcement(report) if enforced.status == "True" else None,
         budget=_budget_status(report),
     )
+
+
+def _scale(report: AgentReport) -> tuple[int, str]:
+    """Return how many agent pods there are of the placement that serves the rest, and the label selector of these pods.
+
+    An autoscaler measures what the selector selects and changes `spec.replicas`. So there is no selector if the stage
+    of that placement has a number of its own, which would not follow.
+    """
+    rest = report.find(report.decision.public)
+    if rest is None:
+        return 0, ""
+    live = report.snapshot.children.get(ChildKey(WORKLOAD, agent_workload(rest.placement)))
+    replicas = (live.manifest.get("status") or {}).get("replicas", 0) if live is not None else 0
+    if not report.agent.spec.is_scaled(rest.key.stage):
+        return replicas, ""
+    return replicas, ",".join(f"{name}={value}" for name, value in sorted(selector(rest.placement).items()))
 
 
 def _record(report: AgentReport) -> RolloutRecord:

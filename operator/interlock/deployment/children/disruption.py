@@ -19,7 +19,7 @@ def build_disruption_budgets(placement: Placement) -> tuple[Manifest, ...]:
     """Return one for each Deployment of the placement that has more than one pod.
 
     Of one pod alone there is none, since a node that it runs on could then never be drained. A pod that is not ready
-    serves nothing, so it may always be evicted (`AlwaysAllow`). Otherwise a pod that never starts would block the drain.
+    serves nothing, so it may always be evicted (`AlwaysAllow`). Otherwise one that never starts would block the drain.
     """
     if placement.replicas <= 1:
         return ()
