@@ -126,6 +126,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "rollout.back-on-a-cluster": Requirement(
         "a bad revision is stopped by a command or a gate while the good one never stops, and a rollback works", "kind"
     ),
+    "rollout.test-on-a-cluster": Requirement(
+        "a test on real pods sends a task to its stage, and a revision that fails it stops there", "kind"
+    ),
     "rollout.on-a-cluster": Requirement("staging, one region, everywhere by soaks, across a restart", "kind"),
     # Layer 3: action
     "action.one-binding": Requirement("exactly one MCPBinding serves each source in each stage, checked at the start"),

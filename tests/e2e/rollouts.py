@@ -87,6 +87,11 @@ class Staged:
         changed = [one | ({"gates": gates} if one["name"] == stage else {}) for one in stages]
         self._patch({"spec": {"rollout": {"stages": changed}}})
 
+    def tests(self) -> list[tuple[str, str, str, int | None]]:
+        """Return the tests of the newest revision: stage, name, outcome and exit code of each."""
+        recorded = self.status.get("rollout", {}).get("tests", ())
+        return [(one["stage"], one["name"], one["outcome"], one.get("exitCode")) for one in recorded]
+
     def log(self, stage: str) -> str:
         """Return what the agent's pods of a stage have printed."""
         pods = self.live.items("pods", f"interlock.dev/agent={self.agent},interlock.dev/stage={stage}")

@@ -105,18 +105,30 @@ def test_a_second_revision_passes_all_stages_and_a_scale_down_ends_pods_without_
     }
 
 
-@requirement("rollout.back-on-a-cluster")
-def test_a_bad_revision_is_aborted_next_to_the_good_one_or_by_a_gate_and_an_earlier_one_comes_back(live: Live) -> None:
+def be_stopped_in_staging(live: Live, staged: Staged) -> None:
+    """Change the agent to a version that fails every task: a test sends it one in staging."""
+    staged.change("VERSION", "broken")
+    eventually(lambda: staged.condition("Degraded") == ("True", "GateBreached"), 120, staged.describe)
+    assert staged.tests() == [("staging", "smoke", "Failed", 1)]
+    assert staged.status["rollout"]["tests"][0]["log"] == 'the agent answered with 500: {"version": "broken"}\n'
+    assert staged.status["stage"]["name"] == "everywhere"
+    assert answers(live).failures == []
+
+
+@requirement("rollout.back-on-a-cluster", "rollout.test-on-a-cluster")
+def test_a_bad_revision_is_stopped_by_a_test_a_command_or_a_gate_and_an_earlier_one_comes_back(live: Live) -> None:
     live.apply(*example_objects("10-rollback", live.namespace))
     staged = Staged(live, ANSWERS)
     staged.until_good(1)
+    assert staged.tests() == [("staging", "smoke", "Passed", 0)]
     first, good = staged.revision(1), staged.pods_of("everywhere")
     start_prober(live, ANSWERS)
 
-    staged.change("VERSION", "bad")
-    staged.until_serves({"2/one-region": "region=eu-west", "1/everywhere": "all but region=eu-west"})
+    be_stopped_in_staging(live, staged)
+    staged.change("VERSION", "bad")  # fails what the test does not send, and so passes staging
+    staged.until_serves({"3/one-region": "region=eu-west", "1/everywhere": "all but region=eu-west"})
     eventually(lambda: bool(answers(live).failures), 30, lambda: "no task has reached the bad revision")
-    staged.command("abort", staged.revision(2))
+    staged.command("abort", staged.revision(3))
     eventually(lambda: staged.serves().get("1/everywhere") == "all", 30, staged.describe)
     staged.until_serves({"1/everywhere": "all"}, 60)
     assert staged.condition("Degraded") == ("True", "Aborted")
@@ -128,8 +140,8 @@ def test_a_bad_revision_is_aborted_next_to_the_good_one_or_by_a_gate_and_an_earl
 
     # Tried again under a gate, it is taken back by itself.
     staged.gate("one-region", {"minTasks": 5, "maxErrorPercent": 20, "onBreach": "Rollback"})
-    staged.command("retry", staged.revision(2))
-    eventually(lambda: "3/staging" in staged.serves(), 60, staged.describe)
+    staged.command("retry", staged.revision(3))
+    eventually(lambda: "4/staging" in staged.serves(), 60, staged.describe)
     eventually(lambda: staged.condition("Degraded") == ("True", "GateBreached"), 120, staged.describe)
     staged.until_serves({"1/everywhere": "all"}, 60)
     assert staged.pods_of("everywhere") == good, "the good revision never stopped"
@@ -137,10 +149,10 @@ def test_a_bad_revision_is_aborted_next_to_the_good_one_or_by_a_gate_and_an_earl
 
     failed = len(answers(live).failures)
     staged.change("VERSION", "three")
-    staged.until_good(4)  # a revision that follows a stopped one is rolled out
+    staged.until_good(5)  # a revision that follows a stopped one is rolled out
     assert staged.condition("Degraded")[0] == "False"
     staged.command("rollback", first)
-    staged.until_good(5)
+    staged.until_good(6)
     assert staged.condition("Degraded") == ("True", "RolledBack")
     assert staged.send("us-east")["version"] == "one"
     found = answers(live)

@@ -232,6 +232,7 @@ KILL = Chapter(
 BACK_EXAMPLE = "examples/10-rollback"
 BACK = "answers"
 _PLACEMENTS = '{range .status.placements[*]}{.revision}{" in "}{.stage}{": "}{.serves}{"\\n"}{end}'
+_TESTS = '{range .status.rollout.tests[*]}{.stage}: {.outcome}, exit code {.exitCode}: {.log}{"\\n"}{end}'
 _BACK_STATE = (
     f"{KUBECTL} describe agents.interlock.dev {BACK}",
     f"{KUBECTL} get pods,events",
@@ -322,8 +323,19 @@ ROLLBACK = Chapter(
             within=20,
         ),
         Step(
-            f"""sed 's/value: "one"/value: "bad"/' {BACK_EXAMPLE}/3-agent.yaml | kubectl apply -f -""",
+            f"""sed 's/value: "one"/value: "broken"/' {BACK_EXAMPLE}/3-agent.yaml | kubectl apply -f -""",
             "a version that fails every task",
+            succeeds("configured"),
+        ),
+        Step(
+            f"{KUBECTL} get agents.interlock.dev {BACK} -o jsonpath='{_TESTS}'",
+            "a test in staging finds that, and the revision is stopped there",
+            succeeds('staging: Failed, exit code 1: the agent answered with 500: {"version": "broken"}'),
+            within=60,
+        ),
+        Step(
+            f"""sed 's/value: "one"/value: "bad"/' {BACK_EXAMPLE}/3-agent.yaml | kubectl apply -f -""",
+            "a version that fails tasks which the test does not send: those that name a region",
             succeeds("configured"),
         ),
         Step(
