@@ -254,7 +254,7 @@ class RolloutStatus(_Recorded):
     handled_commands: tuple[Annotated[str, Field(max_length=256)], ...] = Field(
         default=(), max_length=MAX_COMMANDS, json_schema_extra={"x-kubernetes-list-type": "atomic"}
     )
-    """The commands abort, retry and rollback that stand and were handled, so that none is carried out twice."""
+    """The commands that stand and were handled, so that none is carried out twice, or later than it was given."""
 
 
 class PlacementStatus(_Recorded):

@@ -1,9 +1,9 @@
 """What commands do to a rollout. Each names the run of a revision that it is about, and is void for any other.
 
-An abort, retry or rollback is handled once, when it appears. It is carried out then, or void for as long as it stands.
-So a command that was void does nothing later by surprise. A retry or rollback whose run cannot be stored yet is handled
-as soon as it can be. A pause holds while it stands, and a promote is an approval that is recorded until its stage is
-entered.
+A command is handled once, when it appears. It is carried out then, or void for as long as it stands. So a command that
+was void does nothing later by surprise. A retry or rollback whose run cannot be stored yet is handled as soon as it can
+be. A promote is an approval that is recorded until its stage is entered. A pause is the exception: it holds back, so it
+counts whenever it applies.
 """
 
 from dataclasses import replace
@@ -40,28 +40,25 @@ def apply_commands(facts: RolloutFacts, context: Context) -> tuple[RolloutFacts,
         ("rollback", standing.rollback, _roll_back),
         ("abort", standing.abort, _abort),
         ("retry", standing.retry, _retry),
+        ("promote", standing.promote, _promote),
+        ("pause", standing.pause, _pause),
     ):
-        if command is None or _text(verb, command) in handled_commands:
+        if command is None:
+            continue
+        text = command_text(verb, command)
+        if text in handled_commands and not (verb == "promote" and _is_recorded(command, facts)):
             continue
         if verb in _NUMBERED and context.seen.may_number:
-            postponed.append(_text(verb, command))
+            postponed.append(text)
             continue
         outcome = carry_out(facts, command, context)
-        if isinstance(outcome, str):
+        if not isinstance(outcome, str):
+            facts = outcome
+        elif text not in handled_commands:
             void.append(VoidCommand(verb, command, outcome))
-        else:
-            facts = outcome
-    facts = replace(facts, approved=tuple(one for one in facts.approved if _is_kept(one, facts, context)))
-    facts = replace(facts, handled_commands=tuple(one for one in _commands_now(context) if one not in postponed))
-    if standing.promote is not None:
-        outcome = _promote(facts, standing.promote, context)
-        if isinstance(outcome, str):
-            void.append(VoidCommand("promote", standing.promote, outcome))
-        else:
-            facts = outcome
-    if standing.pause is not None and (why := _other_revision(facts, standing.pause)):
-        void.append(VoidCommand("pause", standing.pause, why))
-    return facts, tuple(void)
+    handled = tuple(one for one in _commands_now(context) if one not in postponed)
+    approved = tuple(one for one in facts.approved if _is_kept(one, facts, context))
+    return replace(facts, approved=approved, handled_commands=handled), tuple(void)
 
 
 def stop(facts: RolloutFacts, why: StopReason, context: Context, *, by: str = "", message: str = "") -> RolloutFacts:
@@ -133,14 +130,21 @@ def start(facts: RolloutFacts, context: Context) -> RolloutFacts:
     return replace(facts, stage=stage, serving_since=None, approved=approved)
 
 
-def _text(verb: str, command: Command) -> str:
+def command_text(verb: str, command: Command) -> str:
+    """Return a command as `RolloutFacts.handled_commands` has it, such as `promote 3-84c7482aa0/everywhere`."""
     return f"{verb} {command.revision}" + (f"/{command.stage}" if command.stage else "")
 
 
 def _commands_now(context: Context) -> tuple[str, ...]:
     standing = context.commands
-    commands = (("rollback", standing.rollback), ("abort", standing.abort), ("retry", standing.retry))
-    return tuple(_text(verb, command) for verb, command in commands if command is not None)
+    commands = (
+        ("rollback", standing.rollback),
+        ("abort", standing.abort),
+        ("retry", standing.retry),
+        ("promote", standing.promote),
+        ("pause", standing.pause),
+    )
+    return tuple(command_text(verb, command) for verb, command in commands if command is not None)
 
 
 def _other_revision(facts: RolloutFacts, command: Command) -> str:
@@ -200,7 +204,7 @@ def _retry(facts: RolloutFacts, command: Command, context: Context) -> RolloutFa
 
 def _promote(facts: RolloutFacts, command: Command, context: Context) -> RolloutFacts | str:
     """A promote for a stage that was entered already has had its effect."""
-    why = _other_revision(facts, command) or _unknown_stage(facts, command, context)
+    why = _other_revision(facts, command) or _not_to_promote(facts, command, context)
     if why:
         return why
     current = context.index_of(facts)
@@ -228,10 +232,24 @@ def _is_kept(approval: Approval, facts: RolloutFacts, context: Context) -> bool:
     ]
 
 
-def _unknown_stage(facts: RolloutFacts, command: Command, context: Context) -> str:
+def _is_recorded(command: Command, facts: RolloutFacts) -> bool:
+    """Return True if what a promote approved is still to be entered. Its user, or their rights, may have changed."""
+    return any(one.stage == command.stage for one in facts.approved)
+
+
+def _not_to_promote(facts: RolloutFacts, command: Command, context: Context) -> str:
     if facts.stopped is not None:
         return f"revision {command.revision} was stopped"
     if not command.stage and context.following(facts) is not None:
         return "it names no stage to enter, and the current one is not the last"
+    return _unknown_stage(command, context)
+
+
+def _pause(facts: RolloutFacts, command: Command, context: Context) -> RolloutFacts | str:
+    """A pause changes no facts: `is_paused` asks for it, also where it was void when it appeared."""
+    return _other_revision(facts, command) or _unknown_stage(command, context) or facts
+
+
+def _unknown_stage(command: Command, context: Context) -> str:
     is_known = not command.stage or command.stage in [stage.name for stage in context.stages]
     return "" if is_known else f"there is no stage {command.stage}"

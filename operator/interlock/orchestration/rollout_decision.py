@@ -130,7 +130,7 @@ class RolloutEvent:
 
 @dataclass(frozen=True)
 class VoidCommand:
-    """A command that stands and has no effect, and why."""
+    """A command that has no effect, and why."""
 
     verb: str
     command: Command
@@ -148,7 +148,7 @@ class RolloutDecision:
         progress: How far the rollout is.
         next_at: When time alone changes the result; None if it does not.
         events: What has happened in this decision.
-        void: The commands that stand and have no effect.
+        void: The commands that this decision has found to have no effect. Each is named once.
     """
 
     facts: RolloutFacts

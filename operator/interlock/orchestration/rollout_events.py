@@ -22,7 +22,7 @@ def rollout_events(
         before: Those of them that are believed.
         commanded: The same after all commands. An approval may be used in the same decision.
         after: The facts to record.
-        void: The commands that have no effect.
+        void: The commands that were found to have no effect.
         context: All else.
     """
     return (
@@ -47,10 +47,9 @@ def _of_commands(
     before: RolloutFacts, commanded: RolloutFacts, void: tuple[VoidCommand, ...]
 ) -> Iterator[RolloutEvent]:
     for one in void:
-        if one.verb in {"abort", "retry", "rollback"}:
-            yield RolloutEvent(
-                RolloutEventType.COMMAND_VOID, commanded.newest, by=one.command.by, message=f"{one.verb}: {one.why}"
-            )
+        yield RolloutEvent(
+            RolloutEventType.COMMAND_VOID, commanded.newest, by=one.command.by, message=f"{one.verb}: {one.why}"
+        )
     for approval in commanded.approved:
         if approval not in before.approved:
             yield RolloutEvent(RolloutEventType.APPROVED, commanded.newest, approval.stage, by=approval.by)

@@ -181,8 +181,8 @@ class RolloutFacts:
         stopped: Why the newest revision does not run, if it was stopped.
         approved: What promotions have named of the newest revision and what was not entered yet.
         last_number: The highest number that was ever given. The caller gives the highest that it knows.
-        handled_commands: The abort, retry and rollback that stand and were handled, as `rollback 3-84c7482aa0`. They
-            were carried out or void then, and are not handled again while they stand.
+        handled_commands: The commands that stand and were handled, as `rollback 3-84c7482aa0`. They were carried out or
+            void then, and are not handled again while they stand. A pause counts nevertheless.
     """
 
     newest: RevisionRef | None = None

@@ -1,7 +1,8 @@
 """The commands about a rollout, as messages write them for people to run, and what they did to the newest revision."""
 
 from interlock.api.status import AgentReason
-from interlock.orchestration.rollout_state import StopReason
+from interlock.orchestration.command_effects import command_text
+from interlock.orchestration.rollout_state import Command, StopReason
 from interlock.orchestration.scopes import work_of
 from interlock.reconcile.agent_report import AgentReport
 from interlock_contract.names import ABORT, PROMOTE, RETRY
@@ -18,15 +19,15 @@ def approval_command(report: AgentReport) -> str:
     """Return the sentence with the command that promotes the newest revision to its next stage."""
     newest, following = report.facts.newest, report.decision.progress.following
     name = newest.name if newest is not None else ""
-    if following is None:
-        return annotate(report, PROMOTE, name)
-    promote = annotate(report, PROMOTE, f"{name}/{following.name}")
-    if all(one.stage != following.name or one.work == work_of(following) for one in report.facts.approved):
+    command = Command(name, following.name if following is not None else "")
+    promote = annotate(report, PROMOTE, f"{name}/{command.stage}".removesuffix("/"))
+    if command_text("promote", command) not in report.facts.handled_commands:
         return promote
-    return (
-        "it was approved with another environment or scope: remove the annotation "
-        f"{PROMOTE}, wait until this message is another one, then {promote}"
+    is_changed = following is not None and any(
+        one.stage == following.name and one.work != work_of(following) for one in report.facts.approved
     )
+    why = "it was approved with another environment or scope" if is_changed else "the promotion that stands is void"
+    return f"{why}: remove the annotation {PROMOTE}, wait until this message is another one, then {promote}"
 
 
 def abort_command(report: AgentReport) -> str:

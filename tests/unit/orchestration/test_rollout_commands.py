@@ -6,7 +6,14 @@ import pytest
 
 from interlock.orchestration.rollout import decide_rollout
 from interlock.orchestration.rollout_decision import RolloutEventType, RolloutState
-from interlock.orchestration.rollout_state import Command, GateReport, GateVerdict, PlacementKey, StopReason
+from interlock.orchestration.rollout_state import (
+    Command,
+    GateReport,
+    GateVerdict,
+    PlacementKey,
+    RolloutCommands,
+    StopReason,
+)
 from tests.support.builders import a_stage, seconds, stages
 from tests.support.rollouts import StagedAgent, digest, name, rules
 
@@ -38,8 +45,15 @@ def twice() -> StagedAgent:
 
 
 def void(agent: StagedAgent) -> list[str]:
-    """Return why commands are void."""
-    return [one.why for one in agent.decision.void]
+    """Return why commands are void, for those that the next decision finds to be so."""
+    return [one.why for one in agent.step().void]
+
+
+def give(agent: StagedAgent, **commands: str) -> StagedAgent:
+    """Let commands stand that no decision has seen yet."""
+    given = {verb: Command(*text.split("/"), by="ada", is_vouched=True) for verb, text in commands.items()}
+    agent.commands = replace(RolloutCommands(), **given)
+    return agent
 
 
 # pause
@@ -69,9 +83,27 @@ def test_a_pause_holds_what_is_everywhere_before_it_is_good(served: StagedAgent)
 
 
 def test_a_pause_of_an_earlier_revision_is_void(mid_way: StagedAgent) -> None:
-    mid_way.command(pause=name(1, "a")).wait(40)
-    assert "2/everywhere" in mid_way.placements
-    assert void(mid_way) == [f"it names revision {name(1, 'a')}, and the newest revision is {name(2, 'b')}"]
+    assert void(give(mid_way, pause=name(1, "a"))) == [
+        f"it names revision {name(1, 'a')}, and the newest revision is {name(2, 'b')}"
+    ]
+    assert "2/everywhere" in mid_way.wait(40).placements
+    assert mid_way.facts.handled_commands == (f"pause {name(1, 'a')}",)
+
+
+def test_a_pause_before_an_unknown_stage_is_void_and_holds_once_there_is_one(mid_way: StagedAgent) -> None:
+    assert void(give(mid_way, pause=f"{name(2, 'b')}/moon")) == ["there is no stage moon"]
+    mid_way.stages = (*STAGES[:2], *stages(a_stage("moon", "production")))
+    assert mid_way.wait(40).state is RolloutState.PAUSED
+
+
+@pytest.mark.parametrize("verb", ["pause", "promote"])
+@pytest.mark.parametrize("value", [name(1, "a"), f"{name(2, 'b')}/moon"])
+def test_a_void_pause_or_promote_is_said_once(mid_way: StagedAgent, verb: str, value: str) -> None:
+    mid_way.step()
+    mid_way.events.clear()
+    give(mid_way, **{verb: value}).settle().wait(1)
+    assert mid_way.events == [(RolloutEventType.COMMAND_VOID, name(2, "b"))]
+    assert mid_way.facts.handled_commands == (f"{verb} {value}",)
 
 
 # promote
@@ -137,15 +169,36 @@ def test_a_promote_whose_author_is_not_certain_is_no_approval(mid_way: StagedAge
 
 def test_a_promote_of_another_revision_is_void(mid_way: StagedAgent) -> None:
     mid_way.rules = APPROVED
-    mid_way.command(promote=f"{name(1, 'a')}/everywhere").wait(40)
-    assert (mid_way.state, len(void(mid_way))) == (RolloutState.APPROVAL, 1)
+    assert len(void(give(mid_way, promote=f"{name(1, 'a')}/everywhere"))) == 1
+    assert mid_way.wait(40).state is RolloutState.APPROVAL
 
 
-def test_a_promote_of_an_unknown_stage_is_void(mid_way: StagedAgent) -> None:
-    assert void(mid_way.command(promote=f"{name(2, 'b')}/moon")) == ["there is no stage moon"]
-    assert void(mid_way.command(promote=name(2, "b"))) == [
+def test_a_promote_of_an_unknown_stage_is_void_also_once_there_is_one(mid_way: StagedAgent) -> None:
+    assert void(give(mid_way, promote=f"{name(2, 'b')}/moon")) == ["there is no stage moon"]
+    mid_way.stages = (*STAGES[:2], *stages(a_stage("moon", "production")))
+    mid_way.rules = rules(approvals=frozenset({"moon"}))
+    assert mid_way.wait(40).state is RolloutState.APPROVAL, "nothing is approved before it exists"
+    mid_way.command(promote=None).command(promote=f"{name(2, 'b')}/moon")
+    assert "2/moon" in mid_way.placements
+
+
+def test_a_promote_without_a_stage_is_void_before_the_last_one_and_stays_so(mid_way: StagedAgent) -> None:
+    mid_way.rules = rules(gated=frozenset({"everywhere"}))
+    assert void(give(mid_way, promote=name(2, "b"))) == [
         "it names no stage to enter, and the current one is not the last"
     ]
+    mid_way.wait(40).start_pods().wait(50)
+    assert (mid_way.state, mid_way.good) == (RolloutState.NO_VERDICT, name(1, "a"))
+    assert mid_way.command(promote=None).command(promote=name(2, "b")).good == name(2, "b")
+
+
+def test_a_promote_that_stands_gets_the_right_to_override_gates_later(mid_way: StagedAgent) -> None:
+    mid_way.rules = GATED
+    mid_way.judge(GateVerdict.BREACHED).command(promote=f"{name(2, 'b')}/everywhere").wait(40)
+    assert mid_way.state is RolloutState.BREACHED
+    promote = Command(name(2, "b"), "everywhere", "ada", is_vouched=True, may_override_gates=True)
+    mid_way.commands = replace(mid_way.commands, promote=promote)
+    assert mid_way.step().progress.state is RolloutState.ENTERED
 
 
 def test_an_approval_is_of_one_run_only(mid_way: StagedAgent) -> None:
