@@ -78,6 +78,12 @@ class AgentDecider:
         Raises:
             ApiError: The API server gives no answer about a revision.
         """
+        try:
+            return await self._decide(key, now, secret_created_at)
+        finally:
+            self._limiter.took_turn(key)
+
+    async def _decide(self, key: Key, now: datetime, secret_created_at: datetime | None) -> Decided | None:
         agent = self._reader.agent(key)
         if agent is None:
             self._reader.forget(key)

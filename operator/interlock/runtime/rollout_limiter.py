@@ -1,8 +1,13 @@
 """The bound on rollouts under way at the same time: a policy that loosens must not start those of all its agents.
 
 What it counts is in memory, and comes from the statuses of Agents: after a restart it is read from them.
+
+A rollout that ends makes room for one, so one Agent of those that wait is woken, and not all: 1 000 of them would be
+reconciled 1 000 times each. An Agent that was woken and did not start, such as because it could not be read, passes the
+place on to the next one.
 """
 
+import heapq
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from typing import Final
@@ -13,6 +18,7 @@ from interlock_kube.resource_types import Key
 
 _PERCENT: Final = 100
 _WITHOUT_PLACE: Final = (AgentReason.WAITING_TO_START, AgentReason.NOT_RUNNING)
+_ALL: Final = "100%"
 
 
 class RolloutLimiter:
@@ -37,10 +43,17 @@ class RolloutLimiter:
         self._waiting: defaultdict[Key, set[Key]] = defaultdict(set)
         self._policy_of: dict[Key, Key] = {}
         """The policy under which an Agent was seen last. Under another one by now, it holds no place here."""
+        self._written: dict[Key, str] = {}
+        """`spec.rollout.maxConcurrent` of each policy, as an Agent has seen it last."""
+        self._woken: defaultdict[Key, set[Key]] = defaultdict(set)
+        """The Agents of a policy that were woken to start, and have not had their turn."""
+        self._tried: defaultdict[Key, set[Key]] = defaultdict(set)
+        """The Agents of a policy that were woken since a rollout ended last, and had their turn."""
 
     def may_start(self, key: Key, policy: AgentPolicy) -> str:
         """Return why a rollout that the policy or a binding begins must wait; empty if it need not."""
         named = key[0], policy.metadata.name
+        self._written[named] = policy.spec.rollout.max_concurrent
         others = self._of(named) - {key}
         if not others:
             return ""
@@ -68,12 +81,23 @@ class RolloutLimiter:
         else:
             self._end(key, named)
 
+    def took_turn(self, key: Key) -> None:
+        """Handle that the turn of an Agent is over, be it that it was seen or that its turn failed."""
+        named = self._policy_of.get(key)
+        if named is not None and key in self._woken[named]:
+            self._woken[named].discard(key)
+            self._tried[named].add(key)
+            self._wake(named)
+
     def gone(self, key: Key) -> None:
         """Handle that an Agent exists no longer, or has another policy."""
         named = self._policy_of.pop(key, None)
         if named is not None:
             self._waiting[named].discard(key)
             self._end(key, named)
+            if key in self._woken[named]:
+                self._woken[named].discard(key)
+                self._wake(named)
 
     def _of(self, policy: Key) -> set[Key]:
         known = self._under_way.get(policy)
@@ -88,8 +112,19 @@ class RolloutLimiter:
         known = self._of(policy)
         if key in known:
             known.discard(key)
-            for waiting in sorted(self._waiting[policy]):
-                self._enqueue(waiting)
+            self._tried[policy].clear()
+            self._wake(policy)
+
+    def _wake(self, policy: Key) -> None:
+        """Wake as many Agents that wait as there are places."""
+        woken = self._woken[policy]
+        limit = most_rollouts(self._written.get(policy, _ALL), len(self._agents_under(policy)))
+        places = limit - len(self._of(policy)) - len(woken)
+        if places <= 0:
+            return
+        for key in heapq.nsmallest(places, self._waiting[policy] - woken - self._tried[policy]):
+            woken.add(key)
+            self._enqueue(key)
 
 
 def most_rollouts(written: str, agents: int) -> int:

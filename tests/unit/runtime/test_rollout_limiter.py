@@ -38,6 +38,18 @@ class Agents:
     def saw(self, name: str, status: AgentStatus) -> None:
         self.limiter.saw(("agents", name), "support", status)
 
+    def wait(self, *names: str) -> None:
+        """Let agents have a turn in which they must wait for others."""
+        for name in names:
+            assert self.may_start(name) != ""
+            self.saw(name, WAITING)
+
+    def woken(self) -> list[str]:
+        """Return the agents that were enqueued since the last call."""
+        names = [name for _, name in self.enqueued]
+        self.enqueued.clear()
+        return names
+
 
 def limited(written: str) -> AgentPolicy:
     return a_policy().requiring(maxConcurrent=written).build()
@@ -65,6 +77,51 @@ def test_an_agent_that_waits_is_enqueued_once_a_rollout_ends() -> None:
 
     assert agents.enqueued == [("agents", "a2")]
     assert agents.may_start("a2") == ""
+
+
+@pytest.mark.parametrize("turn", ["starts", "fails", "waits for another reason", "is deleted"])
+def test_a_rollout_that_ends_wakes_one_agent_and_the_next_one_if_that_does_not_start(turn: str) -> None:
+    agents = Agents(a0=UNDER_WAY, a1=UNDER_WAY)
+    agents.wait("a2", "a3", "a4")
+    agents.saw("a0", COMPLETE)
+    assert agents.woken() == ["a2"]
+
+    if turn == "starts":
+        agents.saw("a2", UNDER_WAY)
+    elif turn == "waits for another reason":
+        agents.saw("a2", WAITING)
+    if turn == "is deleted":
+        agents.limiter.gone(("agents", "a2"))
+    else:
+        agents.limiter.took_turn(("agents", "a2"))
+
+    assert agents.woken() == ([] if turn == "starts" else ["a3"])
+
+
+def test_agents_that_cannot_start_are_tried_once_for_each_rollout_that_ends() -> None:
+    agents = Agents(a0=UNDER_WAY, a1=UNDER_WAY)
+    agents.wait("a2", "a3", "a4")
+    for ended in ("a0", "a1"):
+        agents.saw(ended, COMPLETE)
+        tried = []
+        while woken := agents.woken():
+            tried += woken
+            for name in woken:
+                agents.limiter.took_turn(("agents", name))
+        assert tried == ["a2", "a3", "a4"]
+
+
+def test_a_place_that_another_agent_has_taken_wakes_none() -> None:
+    agents = Agents(a0=UNDER_WAY, a1=UNDER_WAY)
+    agents.wait("a2", "a3")
+    agents.saw("a0", COMPLETE)
+    agents.saw("a9", UNDER_WAY)  # a change of its own began it
+    assert agents.woken() == ["a2"]
+    agents.wait("a2")
+    agents.limiter.took_turn(("agents", "a2"))
+    assert agents.woken() == []
+    agents.saw("a9", COMPLETE)
+    assert agents.woken() == ["a2"]
 
 
 def test_an_agent_that_waits_is_none_of_those_under_way() -> None:
