@@ -118,6 +118,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "rollout.partition": Requirement(
         "placements serve nothing twice, and all of production once a revision has passed all stages"
     ),
+    "rollout.gate-prometheus": Requirement(
+        "a metric gate is judged by what a real Prometheus answers, and holds without a number", "api"
+    ),
     "rollout.kills": Requirement("a kill at any step of a rollout ends all its pods, and a release goes on with it"),
     "rollout.soak-on-a-cluster": Requirement("an agent that keeps ending is not promoted on real pods", "kind"),
     "rollout.service-on-a-cluster": Requirement(

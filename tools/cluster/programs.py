@@ -144,6 +144,21 @@ def all_programs() -> tuple[Program, ...]:
             GoPackage("local-path-provisioner", "github.com/rancher/local-path-provisioner"),
         ),
         *_release_programs(),
+        _prometheus(),
+    )
+
+
+def _prometheus() -> Program:
+    """Return the Prometheus of the tests. Built, it discovers no services, which halves the build."""
+    major, minor = divmod(int(versions.PROMETHEUS.split(".")[1]), 100)
+    version = f"{major}.{minor}.{versions.PROMETHEUS.split('.')[2]}"
+    folder = f"prometheus-{version}.linux-{architecture()}"
+    return Program(
+        "prometheus",
+        versions.PROMETHEUS,
+        GoPackage("prometheus", "github.com/prometheus/prometheus/cmd/prometheus", tags=("remove_all_sd",)),
+        _github("prometheus/prometheus", f"v{version}", f"{folder}.tar.gz", f"{folder}/prometheus"),
+        150,
     )
 
 

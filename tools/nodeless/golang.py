@@ -23,6 +23,10 @@ WHEEL = Path(__file__).parents[2] / "requirements" / "go.txt"
 WANTED = ".".join(map(str, versions.GO_MINIMUM))
 
 
+CGO_TAGS = frozenset({"seccomp"})
+"""Build tags of code that is written in C."""
+
+
 @dataclass(frozen=True)
 class GoPackage:
     """A main package and how it is built.
@@ -31,13 +35,18 @@ class GoPackage:
         module: the folder below MODULES.
         package: import path.
         ldflags: the linker's -X values.
-        tags: build tags; any tag here also means cgo, linked statically.
+        tags: build tags; one of `CGO_TAGS` also means cgo, linked statically.
     """
 
     module: str
     package: str
     ldflags: str = ""
     tags: Sequence[str] = ()
+
+    @property
+    def needs_cgo(self) -> bool:
+        """True if a C compiler takes part."""
+        return not CGO_TAGS.isdisjoint(self.tags)
 
     @property
     def sources(self) -> tuple[Path, Path]:
@@ -132,9 +141,9 @@ def build(go: Path, targets: Mapping[Path, GoPackage], log: Path, *, lanes: int 
         CommandFailedError: go's own words.
     """
     source = next(iter(targets.values()))
-    static = " -extldflags -static" if source.tags else ""
+    static = " -extldflags -static" if source.needs_cgo else ""
     env = {
-        "CGO_ENABLED": "1" if source.tags else "0",
+        "CGO_ENABLED": "1" if source.needs_cgo else "0",
         "GOFLAGS": "-mod=readonly",  # a module whose hash is not in go.sum ends the build
         "GOTOOLCHAIN": "local",
         "GOWORK": "off",

@@ -36,6 +36,7 @@ WHERE = {
     "syft": ("github.com/anchore/syft", versions.SYFT),
     "cosign": ("github.com/sigstore/cosign/v3", versions.COSIGN),
     "distribution": ("github.com/distribution/distribution/v3", versions.DISTRIBUTION),
+    "prometheus": ("github.com/prometheus/prometheus", versions.PROMETHEUS),
     "local-path-provisioner": ("github.com/rancher/local-path-provisioner", versions.LOCAL_PATH_PROVISIONER),
 }
 
