@@ -10,14 +10,14 @@ from interlock.api.binding import CaSource
 from interlock.api.policy import AgentPolicy, NotifyTarget
 from interlock.deployment.children.identity import build_account
 from interlock.deployment.children.network import notifier_egress, notifier_ingress
-from interlock.deployment.children.upstreams import SECRETS_VOLUME, Reference, authorities_of, file_of, project
-from interlock.deployment.children.workload import (
+from interlock.deployment.children.pod_parts import (
     LAST_LINES,
     TOKEN_VOLUME,
     build_token_volume,
     container_security,
     pod_security,
 )
+from interlock.deployment.children.upstreams import SECRETS_VOLUME, Reference, authorities_of, file_of, project
 from interlock.deployment.names import (
     Manifest,
     build_child,

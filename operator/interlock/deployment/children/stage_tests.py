@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from interlock.api.gates import StageTest
 from interlock.api.shared_types import parse_duration
-from interlock.deployment.children.resources import build_resources
-from interlock.deployment.children.workload import (
+from interlock.deployment.children.pod_parts import (
     LAST_LINES,
     build_tmp_volume,
     container_security,
     pod_security,
 )
+from interlock.deployment.children.resources import build_resources
 from interlock.deployment.names import (
     AGENT_POD,
     GUARD_POD,

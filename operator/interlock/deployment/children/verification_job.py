@@ -16,20 +16,19 @@ from interlock.api.verification import parse_arguments
 from interlock.deployment.children.config import build_grant, compile_source
 from interlock.deployment.children.identity import build_account
 from interlock.deployment.children.network import verification_egress
-from interlock.deployment.children.upstreams import mount_secrets, project_secrets, proxy_for
-from interlock.deployment.children.workload import (
+from interlock.deployment.children.pod_parts import (
     LAST_LINES,
     PIPES_VOLUME,
     TOKEN_VOLUME,
-    build_launcher,
     build_launcher_volume,
     build_pipes_volume,
-    build_server,
     build_tmp_volume,
     build_token_volume,
     container_security,
     pod_security,
 )
+from interlock.deployment.children.server_containers import build_launcher, build_server
+from interlock.deployment.children.upstreams import mount_secrets, project_secrets, proxy_for
 from interlock.deployment.names import (
     Manifest,
     build_child,

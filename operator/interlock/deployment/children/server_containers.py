@@ -1,0 +1,93 @@
+"""The sidecars of stdio MCP servers, and the init container that copies their launcher."""
+
+from typing import Any
+
+from interlock.api.binding import StdioServer
+from interlock.api.policy import ContainerDefaults
+from interlock.deployment.children.pod_parts import (
+    LAST_LINES,
+    LAUNCHER_VOLUME,
+    PIPES_VOLUME,
+    container_security,
+    observe_probe,
+)
+from interlock.deployment.children.resources import build_resources
+from interlock.deployment.names import mcp_container, mcp_volume
+from interlock.deployment.placement import Placement
+from interlock_contract.pod import (
+    FIRST_SERVER_UID,
+    GUARD_GID,
+    LAUNCHER_CONTAINER,
+    LAUNCHER_IN_IMAGE,
+    LAUNCHER_PATH,
+    LAUNCHER_UID,
+    PIPES_PATH,
+)
+
+
+def build_servers(placement: Placement) -> list[dict[str, Any]]:
+    """Return the sidecars of the stdio sources, in the order of the spec."""
+    return [
+        {
+            **build_server(
+                bound.source,
+                bound.binding.spec.server.stdio,
+                FIRST_SERVER_UID + index,
+                placement.policy.spec.resources,
+            ),
+            # The agent's container starts after this: once the guard has initialized the server.
+            "startupProbe": observe_probe(f"/ready/{bound.source}", period=1, failures=60),
+            # A server that neither answers nor ends after its input has ended would block its source for ever.
+            "livenessProbe": observe_probe(f"/ready/{bound.source}", period=10, failures=6),
+        }
+        for index, bound in enumerate(placement.sources)
+        if bound.binding.spec.server.stdio is not None
+    ]
+
+
+def build_server(source: str, stdio: StdioServer, uid: int, defaults: ContainerDefaults) -> dict[str, Any]:
+    """Return the sidecar of one stdio server, without probes."""
+    variables: list[dict[str, Any]] = []
+    for variable in stdio.env:
+        if variable.value_from is None:
+            variables.append({"name": variable.name, "value": variable.value or ""})
+        else:
+            key = variable.value_from.secret_key_ref
+            variables.append({"name": variable.name, "valueFrom": {"secretKeyRef": {"name": key.name, "key": key.key}}})
+    return {
+        "name": mcp_container(source),
+        "image": stdio.image,
+        "imagePullPolicy": "IfNotPresent",
+        "restartPolicy": "Always",
+        # The launcher opens the pipes and becomes the server: no shell in the image, no port around the guard.
+        "command": [f"{LAUNCHER_PATH}/launch", f"{PIPES_PATH}/{source}", *stdio.command],
+        **({"args": list(stdio.args)} if stdio.args else {}),
+        **({"env": variables} if variables else {}),
+        "resources": build_resources(stdio.resources, defaults),
+        "terminationMessagePolicy": LAST_LINES,
+        "securityContext": container_security(uid, GUARD_GID),
+        "volumeMounts": [
+            {"name": LAUNCHER_VOLUME, "mountPath": LAUNCHER_PATH, "readOnly": True},
+            {"name": PIPES_VOLUME, "mountPath": PIPES_PATH},
+            {"name": mcp_volume(source), "mountPath": "/tmp"},  # noqa: S108 - a path in the container
+        ],
+    }
+
+
+def build_launcher(guard_image: str) -> dict[str, Any]:
+    """Return the init container that copies the launcher of stdio servers, whose images need no shell.
+
+    Args:
+        guard_image: Image of the guards, which contains the launcher.
+    """
+    return {
+        "name": LAUNCHER_CONTAINER,
+        "image": guard_image,
+        "imagePullPolicy": "IfNotPresent",
+        # A pod may repeat its init containers, so an earlier copy is replaced.
+        "command": ["cp", "--remove-destination", LAUNCHER_IN_IMAGE, f"{LAUNCHER_PATH}/launch"],
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "32Mi"}},
+        "terminationMessagePolicy": LAST_LINES,
+        "securityContext": container_security(LAUNCHER_UID, LAUNCHER_UID),
+        "volumeMounts": [{"name": LAUNCHER_VOLUME, "mountPath": LAUNCHER_PATH}],
+    }
