@@ -553,6 +553,7 @@ SELECTORS: list[Json] = [
     {"app.kubernetes.io/component": "verification", "app.kubernetes.io/name": "interlock-verification"},
     {"app.kubernetes.io/component": "notifier", "app.kubernetes.io/name": "interlock-notifier"},
     {"pod-template-hash": "x"},
+    {"example.com/team": "x"},
     {"controller-uid": "x"},
     {"batch.kubernetes.io/job-name": "crm-verify-0"},
     {"job-name": "crm-verify-0"},

@@ -55,6 +55,8 @@ SELECTING: dict[str, Json] = {
     "pods of several tools": expression(MANAGED, "In", "helm", "interlock"),
     "pods of any tool": expression(MANAGED, "Exists"),
     "pods not of another tool": expression(MANAGED, "NotIn", "helm"),
+    "pods with a label of a template": {"matchLabels": {"example.com/team": "x"}},
+    "pods with any value of a label of a template": expression("example.com/team", "Exists"),
     "pods by more requirements than are read": {
         "matchExpressions": [{"key": "app", "operator": "In", "values": ["own"]}] * 33
     },
@@ -68,6 +70,8 @@ OTHERS: dict[str, Json] = {
     "pods with a label of a user's": expression("app", "Exists"),
     "pods with a value of a user's": expression("app", "In", "own"),
     "pods by more labels than ours have": {"matchLabels": {f"interlock.dev/{number}": "x" for number in range(33)}},
+    "pods with a label of Kubernetes": {"matchLabels": {"apps.kubernetes.io/pod-index": "0"}},
+    "pods with any value of a label of Kubernetes": expression("k8s.io/cluster", "Exists"),
     "pods not of Interlock": expression(MANAGED, "NotIn", "interlock"),
     "pods of no tool": expression(MANAGED, "DoesNotExist"),
     "pods of tools by name": expression(MANAGED, "In", "helm"),

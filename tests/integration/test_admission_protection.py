@@ -606,6 +606,7 @@ def test_a_service_of_ones_own_is_no_way_to_the_pods(protected: Protected, selec
         {"app.kubernetes.io/managed-by": "helm"},
         {"app.kubernetes.io/name": "shop"},
         {"app.kubernetes.io/component": "database"},
+        {"apps.kubernetes.io/pod-index": "0"},
         {f"interlock.dev/{number}": "x" for number in range(33)},
     ],
     ids=lambda selector: str(selector)[:60],

@@ -3,14 +3,16 @@
 NetworkPolicies add up: the operator's policy closes nothing that another one opens for the same pods.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from interlock.deployment.names import Manifest
-from interlock_contract.names import GROUP
 
-_ANY_VALUE: Final = (f"{GROUP}/", "topology.kubernetes.io/", "pod-template-hash")
+_ANY_VALUE: Final = ("topology.kubernetes.io/", "pod-template-hash")
 """Beginnings of the other keys of labels that pods of ours have, with values that differ by pod."""
+_OF_TEMPLATES: Final = re.compile(r"(?!([^/]*\.)?(kubernetes|k8s)\.io/)[^/]+/")
+"""The beginning of a key that the template of an agent may set now or later, and of those of Interlock."""
 
 
 def gives_egress(found: Manifest, closed: Manifest) -> bool:
@@ -36,7 +38,7 @@ def _can_select(selector: Mapping[str, Any], pods: Mapping[str, str]) -> bool:
 def _meets(pods: Mapping[str, str], key: str, operator: str, values: Any) -> bool:
     """Return True if a pod of ours can meet one requirement."""
     if key not in pods:
-        return operator in ("NotIn", "DoesNotExist") or key.startswith(_ANY_VALUE)
+        return operator in ("NotIn", "DoesNotExist") or key.startswith(_ANY_VALUE) or bool(_OF_TEMPLATES.match(key))
     if operator in ("In", "NotIn"):
         return (pods[key] in values) == (operator == "In")
     return operator == "Exists"
