@@ -13,6 +13,8 @@ TASK_PORT: Final = 7412
 """Port on every interface, for tasks."""
 FIRST_RESERVED_PORT, LAST_RESERVED_PORT = 7410, 7419
 """Ports that no agent may listen on."""
+PORT_NAMES: Final = ("mcp", "observe", "tasks")
+"""Names of the guard's ports. Services and monitors that find ports by name must not find one of the agent's."""
 AUDIT_PORT: Final = 7420
 """Port of the audit collector, for guards and readers."""
 AUDIT_TELEMETRY_PORT: Final = 7421
@@ -64,6 +66,8 @@ EGRESS_CHECK_UID: Final = 10003
 LAUNCHER_UID: Final = 10004
 NOTIFIER_UID: Final = 10005
 FIRST_SERVER_UID: Final = 10010
+FIRST_RESERVED_ID, LAST_RESERVED_ID = 10000, 10099
+"""Users and groups that no template may ask for, as `GUARD_GID`: those of the containers above."""
 
 RESERVED_PREFIX: Final = "INTERLOCK_"
 """Beginning of every variable that Interlock sets. No agent and no server may set such a variable itself."""

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from interlock.api import messages
+from interlock.api import messages, template_messages
 from interlock.api.environments import DEFAULT_ENVIRONMENTS
+from interlock.api.pod_policy import DEFAULT_FEATURES
 from interlock.deployment.names import (
     agent_account,
     guard_account,
@@ -19,6 +20,7 @@ from interlock.deployment.names import (
     verification_labels,
     verification_name,
 )
+from interlock.governance.pod_features import FEATURES
 from interlock_contract.names import (
     AGENT_LABEL,
     BINDING_LABEL,
@@ -35,7 +37,7 @@ from interlock_contract.names import (
 from interlock_kube.resource_types import CHILDREN, JOB, REPLICA_SET
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_separate_placement
-from tools.crds.__main__ import build_crd, find_drift, find_mistakes, render_files
+from tools.crds.__main__ import build_crd, find_drift, find_mistakes, measure_crds
 from tools.crds.kinds import KINDS, CrdKind
 from tools.crds.lint import MAX_CRD_BYTES
 
@@ -68,7 +70,7 @@ def test_the_crds_keep_the_api_conventions() -> None:
 
 
 def test_every_crd_is_far_smaller_than_what_an_annotation_holds() -> None:
-    sizes = {name: len(text.encode()) for name, text in render_files().items() if name.endswith("s.yaml")}
+    sizes = measure_crds()
     assert len(sizes) >= 3
     assert max(sizes.values()) < MAX_CRD_BYTES < 256 * 1024, sizes
 
@@ -240,13 +242,16 @@ def test_a_relabelled_pod_is_known_by_the_account_of_its_placement(policy: str) 
 
 MOST_LABELS_OF_OTHERS = 8
 """Labels that the scheduler and the controllers of Kubernetes add to a pod, with room for more."""
+MOST_LABELS_OF_TEMPLATES = 8
+"""Labels of `spec.template.metadata`."""
 
 
 def test_a_service_that_can_select_a_pod_of_ours_is_known_by_its_selector() -> None:
     (rule,) = (one["expression"] for one in policies()["services-debug"]["variables"] if one["name"] == "selectsOurs")
     pods = (pod_labels(a_separate_placement(), part) for part in ("agent", "guard"))
     for labels in (*pods, verification_labels(a_binding().build())):
-        assert len(labels) + MOST_LABELS_OF_OTHERS < 32  # more labels than these are not compared
+        # More labels than these are not compared.
+        assert len(labels) + MOST_LABELS_OF_TEMPLATES + MOST_LABELS_OF_OTHERS < 32
         for label, value in labels.items():
             is_named = label.startswith(f"{GROUP}/") or f"'{label}'" in rule
             assert is_named, label
@@ -283,6 +288,21 @@ def test_admission_uses_the_words_of_the_reconciler(name: str) -> None:
     assert [piece for piece in pieces if piece not in words] == []
 
 
+@pytest.mark.parametrize("name", ["TEMPLATE_NOT_ALLOWED", "GRACE_NOT_ALLOWED", "DIGEST_REQUIRED"])
+def test_admission_uses_the_words_of_the_reconciler_on_templates(name: str) -> None:
+    variables = " ".join(variable["expression"] for variable in policies()["agents-create"]["variables"])
+    words = re.sub(r"'\s*\+\s*'", "", variables)
+    pieces = re.split(r"\{[a-z]+\}", getattr(template_messages, name))
+    assert [piece for piece in pieces if piece not in words] == []
+
+
+def test_admission_knows_the_features_of_a_template() -> None:
+    variables = {one["name"]: one["expression"] for one in policies()["agents-create"]["variables"]}
+    rows = {f"{member} {feature}" for feature, members in FEATURES.items() for member in members}
+    assert set(re.findall(r"'([^' ]+ [A-Z][A-Za-z]+)'", variables["used"])) == rows
+    assert re.findall(r"'([A-Za-z]+)'", variables["features"]) == list(DEFAULT_FEATURES)
+
+
 def test_the_kustomization_lists_every_file_of_its_folder() -> None:
     listed = yaml.safe_load((ADMISSION / "kustomization.yaml").read_text(encoding="utf-8"))["resources"]
     assert listed == sorted(file.name for file in ADMISSION.glob("*.yaml") if file.name != "kustomization.yaml")
@@ -315,7 +335,20 @@ def field_paths(node: dict[str, Any], path: str) -> list[str]:
 def test_the_page_of_a_kind_has_exactly_its_fields(kind: CrdKind) -> None:
     schema = build_crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     documented = re.findall(r"^\| `(spec\.[^`]+)` \|", page(kind.name), flags=re.MULTILINE)
-    assert documented == field_paths(schema["properties"]["spec"], "spec")
+    # The fields of a template are on a page of their own, which is generated.
+    assert documented == [one for one in field_paths(schema["properties"]["spec"], "spec") if not is_of_template(one)]
+
+
+def is_of_template(path: str) -> bool:
+    return path.startswith("spec.template.")
+
+
+def test_the_page_of_templates_has_exactly_their_fields() -> None:
+    (agent,) = (kind for kind in KINDS if kind.name == "Agent")
+    schema = build_crd(agent)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    text = (ROOT / "docs" / "reference" / "pod-template.md").read_text(encoding="utf-8")
+    documented = re.findall(r"^\| `(spec\.[^`]+)` \|", text, flags=re.MULTILINE)
+    assert documented == [one for one in field_paths(schema["properties"]["spec"], "spec") if is_of_template(one)]
 
 
 def test_every_message_is_in_the_pages() -> None:

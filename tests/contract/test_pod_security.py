@@ -10,6 +10,7 @@ from interlock.deployment.children.workload import build_workloads
 from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, BindingBuilder, a_binding, a_placement, a_policy, an_agent
 from tests.support.pod_security import restricted_violations
+from tests.support.pod_templates import EVERY_FIELD
 
 ROOT = Path(__file__).parents[2]
 SECRET_HEADER = {"name": "X-Key", "valueFrom": {"secretKeyRef": {"name": "mail", "key": "key"}}}
@@ -21,6 +22,7 @@ PLACEMENTS = {
         policy=a_policy().giving("triage", "mail", read=["inbox"]),
         bindings=(a_binding(), a_binding("mail").serving("mail", "development")),
     ),
+    "everything that a template may ask for": a_placement(an_agent().with_template(**EVERY_FIELD)),
     "a server over HTTP": a_placement(
         bindings=(
             a_binding().over_http(

@@ -23,6 +23,7 @@ from interlock.api.refusals import (
 from interlock.orchestration.gate_limits import gate_refusals
 from tests.integration.kubectl import AGENT, BINDING, POLICY, ROOT, Answer, Api, Cluster, Kubectl, edited, eventually
 from tests.integration.rollout_values import DRAIN_TIMES
+from tests.integration.template_values import JUDGED, refusals_of_template
 from tests.requirements import requirement
 from tests.support.admission import is_unsettled
 from tests.support.gate_values import GATES, WEAKER_GATES
@@ -120,6 +121,7 @@ def python_refusals(agent_manifest: dict[str, Any], policy_manifest: dict[str, A
         *row_refusals(read.metadata, read.spec, name, required.spec),
         *model_refusals(read.spec, name, required.spec),
         *budget_refusals(read.spec, name, required.spec),
+        *refusals_of_template(read, required),
     ]
 
 
@@ -302,6 +304,7 @@ BOTH_ANSWER = {
             {"environment": "moon", "dailyBudget": "1"},
         ),
     ),
+    **JUDGED,
     "everything together": (policy(), agent(stage("all", "production"), sources=("mail",))),
 }
 

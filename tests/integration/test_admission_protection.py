@@ -577,11 +577,7 @@ def test_the_verb_debug_can_be_given_for_one_agent(protected: Protected) -> None
     assert EPHEMERAL["an ephemeral container of the guard"][1](at, caller).status == 200
 
 
-@pytest.mark.parametrize(
-    "selector",
-    SELECTORS,
-    ids=" ".join,
-)
+@pytest.mark.parametrize("selector", SELECTORS, ids=" ".join)
 @requirement("protection.debug")
 def test_a_service_of_ones_own_is_no_way_to_the_pods(protected: Protected, selector: Json) -> None:
     at, name = protected, f"own-{uuid4().hex[:8]}"

@@ -200,6 +200,10 @@ class PolicyBuilder(_Builder):
         """Give it defaults for containers."""
         return self._with("spec", resources=defaults)
 
+    def with_pod_template(self, **rules: Any) -> Self:
+        """Say what templates may use and get by default, by the names in YAML."""
+        return self._with("spec", podTemplate=rules)
+
     def build(self) -> AgentPolicy:
         """Return the AgentPolicy."""
         return AgentPolicy.model_validate(self.raw)

@@ -99,12 +99,17 @@ def find_drift(directory: Path) -> list[str]:
     return drift + [f"{path} is not generated" for path in extra]
 
 
+def measure_crds() -> dict[str, int]:
+    """Return the bytes of each CRD as JSON, by its plural name."""
+    return {kind.plural: len(json.dumps(build_crd(kind), separators=(",", ":")).encode()) for kind in KINDS}
+
+
 def find_mistakes() -> list[str]:
     """Return one line for everything in the CRDs that the API conventions forbid."""
     too_large = [
-        f"{name} has more than {MAX_CRD_BYTES} bytes"
-        for name, text in render_files().items()
-        if len(text.encode()) > MAX_CRD_BYTES
+        f"{name} has more than {MAX_CRD_BYTES} bytes of JSON"
+        for name, size in measure_crds().items()
+        if size > MAX_CRD_BYTES
     ]
     return lint_crds([build_crd(kind) for kind in KINDS]) + too_large
 

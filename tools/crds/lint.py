@@ -10,6 +10,7 @@ from typing import Any
 BOOLEANS: Mapping[str, str] = {
     "MCPBinding.spec.prompts[].scope[].inject": "as of tools",
     "MCPBinding.spec.tools[].scope[].inject": "a value that is there is never replaced",
+    "Agent.spec.template.volumeMounts[].readOnly": "as in a PodSpec",
     "AgentPolicy.spec.rollout.requireLimitedScope": "a requirement exists or not; the durations hold the degrees",
     "Agent.status.rollout.wasReady": "it was Ready or was not; since when it is, has a field of its own",
     "Agent.status.rollout.approved[].isVouched": "the API server wrote the name or did not",
@@ -17,8 +18,8 @@ BOOLEANS: Mapping[str, str] = {
 }
 """Fields that may be boolean, each with the reason why it can never need a third value."""
 
-MAX_CRD_BYTES = 128 * 1024
-"""A client-side apply copies a CRD into an annotation, of which there are 256 KiB."""
+MAX_CRD_BYTES = 160 * 1024
+"""Of JSON: a client-side apply copies a CRD into an annotation, and all annotations have 256 KiB."""
 
 _FIELD_NAME = re.compile(r"[a-z][a-zA-Z0-9]*")
 _COLUMN_NAME = re.compile(r"[A-Z][A-Za-z]*(-[A-Z][A-Za-z]*)*")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from interlock.deployment.field_classes import table_faults
 from tools.reference.pages import metrics_page, reasons_page, settings_page
+from tools.reference.pod_template import pod_template_page
 from tools.reference.revisions import revisions_page
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
@@ -15,6 +16,7 @@ PAGES: dict[str, Callable[[str], str]] = {
     "settings.md": lambda _: settings_page(),
     "metrics.md": metrics_page,
     "revisions.md": lambda _: revisions_page(),
+    "pod-template.md": lambda _: pod_template_page(),
 }
 """Each page by its name: the function that returns it, of the page as it is."""
 

@@ -18,6 +18,11 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "DataAccessMissing": "add a row to `spec.dataAccess` of the policy",
         "ModelNotAllowed": "add it to `spec.models` of the policy",
         "PriceMissing": "add the [price](../explanation/prices.md) to `spec.models.prices` of the policy",
+        "TemplateNotAllowed": (
+            "remove the field that the message names, or allow its [switch](pod-template.md) in `spec.podTemplate` of "
+            "the policy"
+        ),
+        "DigestRequired": "name the image as `name@sha256:...`, or change `spec.podTemplate.imageReferences`",
         "EnvironmentInvalid": "keep one of them",
         "EnvironmentUnknown": "add the environment to `spec.environments` of the policy, or name one that it has",
         "StagesInvalid": "correct what the message names",

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from interlock.deployment.field_classes import FIELDS, KINDS, FieldClass, field_paths
+from interlock.deployment.field_classes import FIELDS, KINDS, field_paths
+from interlock.deployment.field_groups import FieldClass
 from tools.reference.pages import GENERATED
 
 _INTRODUCTION: Final = (

@@ -34,30 +34,26 @@ from interlock.api.messages import (
     format_message,
     plain,
 )
+from interlock.api.pod_template import Template
 from interlock.api.shared_types import (
     ApiModel,
     EnvironmentClass,
     EnvSource,
     ObjectMeta,
     Permissions,
-    Resources,
     ScopeDimension,
 )
 from interlock.api.status import NEW_AGENT, AgentStatus
 from interlock.api.text import (
-    COMMAND_FITS,
     SELF,
-    Argument,
     Duration,
     EnvironmentName,
     FilePath,
-    Image,
     ModelName,
     Name,
     ObjectName,
     Pointer,
     TaskHeader,
-    VariableName,
 )
 from interlock_contract.bundle import MAX_CONCURRENT_TASKS, MAX_DIMENSIONS
 from interlock_contract.names import API_VERSION
@@ -299,37 +295,6 @@ class File(ApiModel):
     """Content of the file."""
 
 
-class EnvVar(ApiModel):
-    """An environment variable of the agent."""
-
-    name: VariableName
-    """Name of the variable. Names that start with INTERLOCK_ are refused."""
-
-    value: str = Field(default="", max_length=4096)
-    """Value of the variable. An agent holds no secrets, so a value cannot come from one."""
-
-
-class Template(ApiModel):
-    """The agent's container."""
-
-    model_config = ConfigDict(json_schema_extra=kube(COMMAND_FITS))
-
-    image: Image
-    """Image of the agent."""
-
-    command: tuple[Argument, ...] = Field(default=(), max_length=64)
-    """Replaces the image's entry point."""
-
-    args: tuple[Argument, ...] = Field(default=(), max_length=64)
-    """Replaces the image's arguments."""
-
-    env: tuple[EnvVar, ...] = Field(default=(), max_length=64, json_schema_extra=kube(keys=("name",)))
-    """Environment variables."""
-
-    resources: Resources | None = None
-    """CPU and memory."""
-
-
 _TAKEN = f"v.name in {list(MODEL_VARIABLES)}"
 _FILES_SIZE = "self.map(f, has(f.content) ? size(f.content) : 0).sum()"
 _FILE_AND_FOLDER = "self.exists(g, g.path.startsWith(f.path + '/'))"
@@ -432,7 +397,7 @@ class AgentSpec(ApiModel):
     """Prompts and configuration, read-only below INTERLOCK_FILES and part of the revision."""
 
     template: Template
-    """The agent's container."""
+    """The agent's container, and what its pods may choose. The policy's podTemplate says what is allowed."""
 
     replicas: int = Field(default=1, ge=0, le=100, json_schema_extra=kube(format="int32"))
     """Number of pods of a stage that has no number of its own. With 0 the agent is Ready with reason ScaledToZero."""

@@ -47,6 +47,17 @@ def kube(*rules: Rule, keys: tuple[str, ...] = (), **keywords: Any) -> JsonDict:
     return extra
 
 
+def one_of(*members: str, message: str) -> Rule:
+    """Return a rule on an object: exactly one of its members is set.
+
+    Args:
+        members: Their names in Kubernetes.
+        message: What is refused, and what to write.
+    """
+    given = ", ".join(f"has(self.{member})" for member in members)
+    return Rule(rule=f"[{given}].filter(is_set, is_set).size() == 1", message=message)
+
+
 def cel_text(text: str) -> str:
     """Return `text` as a CEL string literal."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")

@@ -30,6 +30,7 @@ from interlock.api.messages import (
     SELECTOR_EMPTY,
     plain,
 )
+from interlock.api.pod_policy import PodTemplatePolicy
 from interlock.api.rollout_rules import RolloutMinimums
 from interlock.api.shared_types import (
     ApiModel,
@@ -177,6 +178,8 @@ VIOLATIONS = (
     AgentReason.ENVIRONMENT_UNKNOWN,
     AgentReason.NARROWING_INVALID,
     AgentReason.PRICE_MISSING,
+    AgentReason.TEMPLATE_NOT_ALLOWED,
+    AgentReason.DIGEST_REQUIRED,
 )
 """Reasons for which an AgentPolicy, and nothing else, refuses an Agent."""
 
@@ -442,6 +445,9 @@ class AgentPolicySpec(ApiModel):
 
     resources: ContainerDefaults = ContainerDefaults()
     """What containers of agents and stdio MCP servers get where their own specs state nothing."""
+
+    pod_template: PodTemplatePolicy = PodTemplatePolicy()
+    """What templates of agents and stdio servers may use, and what their pods get by default."""
 
     loops: LoopPolicy | None = None
     """When identical calls are a loop. Without it any call may be repeated."""

@@ -30,6 +30,21 @@ class ApiModel(BaseModel):
         return self.model_dump(by_alias=True, exclude_none=True, mode="json")
 
 
+def check_one_of(value: ApiModel, *members: str, message: str) -> None:
+    """Hold an object to `markers.one_of`.
+
+    Args:
+        value: The object.
+        members: The names of its members in Python.
+        message: What is refused, and what to write.
+
+    Raises:
+        ValueError: None of the members, or several of them, are set.
+    """
+    if sum(getattr(value, member) is not None for member in members) != 1:
+        raise ValueError(message)
+
+
 def _in_utc(moment: datetime) -> datetime:
     try:
         return moment.astimezone(UTC)

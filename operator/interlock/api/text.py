@@ -82,6 +82,11 @@ def _holds(check: Callable[[str], bool], template: str) -> AfterValidator:
     return AfterValidator(validate)
 
 
+def checked(pattern: str, template: str) -> AfterValidator:
+    """Return a check in Python that the whole text matches a pattern which begins with ^ and ends with $."""
+    return _holds(lambda text: re.fullmatch(pattern[1:-1], text) is not None, template)
+
+
 def is_file_path(text: str) -> bool:
     """Whether `text` is a relative path that does not leave its folder."""
     return bool(re.fullmatch(RELATIVE_PATH[1:-1], text)) and not re.search(DOTS_IN_PATH, text)

@@ -18,7 +18,8 @@ from interlock.api.refusals import model_matches
 from interlock.api.shared_types import ApiModel
 from interlock.api.verification import BindingCondition, PinnedDefinition
 from interlock.deployment.children.upstreams import DEFAULT_UPSTREAMS
-from interlock.deployment.field_classes import FieldClass, child_path, classes_at
+from interlock.deployment.field_classes import child_path, classes_at
+from interlock.deployment.field_groups import FieldClass
 from interlock.governance.access_matrix import matrix_cell
 from interlock_contract.canonical_json import canonicalize, digest_of
 

@@ -25,7 +25,8 @@ from interlock.api.refusals import model_matches
 from interlock.api.shared_types import ApiModel
 from interlock.api.verification import PinnedDefinition, PinState
 from interlock.deployment.content import Content, Pins, ReviewedBinding, find_upstream, pins_of_binding
-from interlock.deployment.field_classes import FieldClass, child_path, classes_at
+from interlock.deployment.field_classes import child_path, classes_at
+from interlock.deployment.field_groups import FieldClass
 from interlock.deployment.narrowing import covers_domain, covers_prefix, longer, meet_lists, meet_names, meet_order
 from interlock.deployment.tool_maps import MapContext, meet_prompts, meet_resources, meet_tools
 from interlock.governance.access_matrix import Granted, matrix_cell, selected_label_keys

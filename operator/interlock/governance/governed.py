@@ -16,6 +16,7 @@ from interlock.api.refusals import (
 )
 from interlock.api.status import AgentReason
 from interlock.governance.budgets import ModelPrices, price_violation
+from interlock.governance.pod_features import digest_refusals, template_refusals
 
 _OWNER_MISSING = (OWNER_MISSING, OWNER_NAME_MISSING, OWNER_EMAIL_MISSING)
 
@@ -36,6 +37,8 @@ def check_governance(agent: Agent, policy: AgentPolicy | None, prices: ModelPric
         or _check_matrix(agent, policy)  # which gives it data, source by source
         or _check_models(agent, policy)  # and allows its models, one by one
         or _check_prices(agent, policy, prices or ModelPrices())  # each of which has a price
+        or _check_template(agent, policy)  # and what its pods ask for
+        or _check_images(agent, policy)  # and its images
     )
 
 
@@ -99,3 +102,23 @@ def _check_models(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
 def _check_prices(agent: Agent, policy: AgentPolicy | None, prices: ModelPrices) -> Refusal | None:
     sentence = None if policy is None else price_violation(agent, policy, prices)
     return None if sentence is None else Refusal(AgentReason.PRICE_MISSING, sentence)
+
+
+def _check_template(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
+    if policy is None:
+        return None
+    wrong = template_refusals(agent.spec.template, policy.metadata.name, policy.spec.pod_template)
+    return Refusal(AgentReason.TEMPLATE_NOT_ALLOWED, "; ".join(wrong)) if wrong else None
+
+
+def _check_images(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
+    if policy is None:
+        return None
+    images = {"spec.template.image": agent.spec.template.image}
+    images |= {
+        f"spec.rollout.stages: stage {stage.name}: image of test {test.name}": test.image
+        for stage in agent.spec.stages
+        for test in stage.tests
+    }
+    wrong = digest_refusals(images, policy.metadata.name, policy.spec.pod_template)
+    return Refusal(AgentReason.DIGEST_REQUIRED, "; ".join(wrong)) if wrong else None

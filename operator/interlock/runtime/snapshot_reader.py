@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from interlock.api.agent import Agent, AgentSpec, Template
+from interlock.api.agent import Agent, AgentSpec
 from interlock.api.binding import MCPBinding
 from interlock.api.gates import MetricGate
+from interlock.api.pod_template import Template
 from interlock.api.policy import AgentPolicy
 from interlock.api.shared_types import ObjectMeta
 from interlock.api.status import AgentStatus

@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from interlock.api.agent import Agent, EnvVar, File, Stage, Tasks
+from interlock.api.agent import Agent, File, Stage, Tasks
 from interlock.api.binding import MCPBinding
+from interlock.api.container_env import EnvVar
 from interlock.api.policy import AgentPolicy
 from interlock.api.shared_types import EnvironmentClass, ResourceAmounts, ScopeDimension
 from interlock.api.status import AgentReason, AgentStatus, Condition, ConditionType, StageStatus

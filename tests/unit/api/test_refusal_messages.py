@@ -2,7 +2,8 @@ from datetime import timedelta
 
 import pytest
 
-from interlock.api.agent import AgentSpec, BindingUse, Owner, PolicyRef, Rollout, Stage, Template
+from interlock.api.agent import AgentSpec, BindingUse, Owner, PolicyRef, Rollout, Stage
+from interlock.api.pod_template import Template
 from interlock.api.policy import AgentPolicySpec, AgentSelector, DataAccessRow, RolloutMinimums
 from interlock.api.refusals import (
     duration_refusal,

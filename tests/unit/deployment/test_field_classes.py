@@ -13,9 +13,11 @@ from interlock.api.shared_types import ApiModel, EnvironmentClass
 from interlock.deployment import field_classes
 from interlock.deployment.content import content_of
 from interlock.deployment.effective import effective, needs_revision
-from interlock.deployment.field_classes import FIELDS, FieldClass, table_faults
+from interlock.deployment.field_classes import FIELDS, table_faults
+from interlock.deployment.field_groups import GROUPS, FieldClass
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_policy, a_stage, an_agent
+from tests.support.pod_templates import CASES
 
 KEY = {"secretKeyRef": {"name": "provider", "key": "key"}}
 CA = ({"configMapKeyRef": {"name": "ca", "key": "pem"}}, {"secretKeyRef": {"name": "ca", "key": "pem"}})
@@ -78,6 +80,28 @@ TEST = {
 }
 
 
+TEMPLATE = {
+    **{name: value for case in CASES.values() for name, value in case.members.items()},
+    "metadata": {"labels": {"example.com/team": "a"}, "annotations": {"example.com/ticket": "42"}},
+    "env": [{"name": "A", "value": "b"}, {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+    "volumes": [
+        *CASES["volumes[].emptyDir"].members["volumes"],
+        *CASES["volumes[].projected.sources[].downwardAPI"].members["volumes"],
+    ],
+    "volumeMounts": [{"name": "data", "mountPath": "/data", "subPath": "a", "readOnly": True}],
+    "terminationGracePeriodSeconds": 30,
+}
+POD_TEMPLATE = {
+    "allow": ["Scheduling"],
+    "metadataKeys": ["example.com/*"],
+    "default": {
+        "imagePullSecrets": [{"name": "mirror"}],
+        "nodeSelector": {"pool": "agents"},
+        "tolerations": [{"key": "a", "operator": "Exists"}],
+    },
+}
+
+
 def everything(*, ca: int) -> Objects:
     """Return objects in which every field has a value that concerns the agent. `ca` chooses the source of CAs."""
     agent = (
@@ -86,7 +110,7 @@ def everything(*, ca: int) -> Objects:
         .calling("corp/x", key="provider")
         .taking_tasks(8080, scope=TASK_SCOPE)
         .with_files({"a.md": "text"})
-        .with_template(command=["run"], args=["x"], env=[{"name": "A", "value": "b"}], resources=AMOUNTS)
+        .with_template(command=["run"], args=["x"], resources=AMOUNTS, **TEMPLATE)
         .with_stages(
             a_stage("eu", scope={"region": ["eu"]}, lasting="1h")
             | {"replicas": 2, "approval": "Required", "gates": GATES | METRICS, "tests": [TEST]},
@@ -118,6 +142,7 @@ def everything(*, ca: int) -> Objects:
         .allowing_models("corp/*", "other/*", urls=[url], secrets=["provider", "other"], prices=[PRICE])
         .through_proxy("https://proxy.example.com:3128", caFrom=CA[ca], noProxy=["a.example.com", "b.example.com"])
         .with_resources(default={"cpu": "1", "memory": "1Gi"}, defaultRequest={"cpu": "1m", "memory": "1Mi"})
+        .with_pod_template(**POD_TEMPLATE)
         .breaking_loops(identicalCalls=20, window="60s", action="Block")
         .recording("Redacted", "/secret")
         .notifying("ops", signingKeyFrom=KEY, caFrom=CA[ca])
@@ -186,8 +211,26 @@ def everything(*, ca: int) -> Objects:
 BASES = (everything(ca=0), everything(ca=1))
 
 
+def first_leaf(model: Any) -> list[str]:
+    """Return the path of the first leaf of a model that is set."""
+    for name, field in type(model).model_fields.items():
+        value, alias = getattr(model, name), field.alias or name
+        if isinstance(value, ApiModel):
+            return [alias, *first_leaf(value)]
+        if isinstance(value, tuple) and value and isinstance(value[0], ApiModel):
+            return [f"{alias}[]", *first_leaf(value[0])]
+        if value:
+            return [alias]
+    raise ValueError("nothing is set")
+
+
 def changed(model: Any, path: list[str], change: Change) -> Iterator[Any]:
-    """Yield the model with one leaf changed, for each list item and part that has the leaf."""
+    """Yield the model with one leaf changed, for each list item and part that has the leaf.
+
+    Below a field that the table names as a whole, the first leaf that is set stands for all of them.
+    """
+    if path == ["*"]:
+        path = first_leaf(model)
     name = next(
         field for field, info in type(model).model_fields.items() if (info.alias or field) == path[0].removesuffix("[]")
     )
@@ -223,7 +266,7 @@ def another(value: Any) -> Any:
         return value + 1
     if isinstance(value, str):
         return {"Digest": "Redacted", "1h": "2h", "60s": "10s"}.get(value, f"{value}1")
-    return (*value, *value)
+    return {**value, "example.com/other": "x"} if isinstance(value, dict) else (*value, *value)
 
 
 ENVIRONMENT = "Agent.spec.environment"
@@ -251,7 +294,7 @@ def test_a_field_without_a_class_and_a_class_without_a_field_are_faults(monkeypa
 @requirement("revision.field-classes")
 def test_a_field_in_two_groups_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     again = (FieldClass.STAGED, "Again.", "Agent.spec purpose")
-    monkeypatch.setattr(field_classes, "_GROUPS", [*field_classes._GROUPS, again])  # noqa: SLF001 - a fault in it
+    monkeypatch.setattr(field_classes, "GROUPS", [*GROUPS, again])
     assert table_faults() == ("Agent.spec.purpose has two classes",)
 
 

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from interlock.api.pod_template import ContainerPort, ContainerUser
 from interlock.api.shared_types import SecretKeyRef
 from interlock.deployment.children.config import (
     AGENT_KEY,
@@ -16,6 +17,7 @@ from interlock.deployment.children.pod_parts import LAST_LINES, build_tmp_volume
 from interlock.deployment.children.resources import build_resources
 from interlock.deployment.children.services import guard_url
 from interlock.deployment.children.upstreams import model_variables
+from interlock.deployment.children.user_volumes import build_env, build_user_mounts, build_user_volumes, dump_part
 from interlock.deployment.placement import Placement
 from interlock_contract.pod import AGENT_CONTAINER, AGENT_UID, AGENT_VARIABLE, CONFIG_PATH
 
@@ -25,7 +27,7 @@ CONFIG_VOLUME = "config"
 
 def build_agent(placement: Placement) -> dict[str, Any]:
     """Return the agent's container: it alone gets the agent's key, and no secret of a server, no token, no pipe."""
-    template, tasks = placement.agent.spec.template, placement.agent.spec.tasks
+    template = placement.agent.spec.template
     scope = [limit.model_dump(mode="json") for limit in placement.scope]
     own = {
         AGENT_VARIABLE: placement.agent.metadata.name,
@@ -37,32 +39,55 @@ def build_agent(placement: Placement) -> dict[str, Any]:
         "INTERLOCK_FILES": f"{CONFIG_PATH}/{FILES_PATH}",
     }
     key = SecretKeyRef(name=name_of_secret(placement), key=AGENT_KEY)
-    readiness: dict[str, Any] = {}
-    if tasks is not None:  # no task is sent to a pod before its agent listens
-        probe = {"tcpSocket": {"port": tasks.port}, "periodSeconds": 2, "failureThreshold": 3}
-        readiness = {"readinessProbe": probe}
+    user = template.security_context or ContainerUser()
     return {
         "name": AGENT_CONTAINER,
         "image": template.image,
-        "imagePullPolicy": "IfNotPresent",
+        "imagePullPolicy": template.image_pull_policy or "IfNotPresent",
         **({"command": list(template.command)} if template.command else {}),
         **({"args": list(template.args)} if template.args else {}),
+        **({"workingDir": template.working_dir} if template.working_dir else {}),
+        **({"ports": [_port(port) for port in template.ports]} if template.ports else {}),
         "env": [
-            *({"name": variable.name, "value": variable.value} for variable in template.env),
+            *(build_env(variable) for variable in template.env),
             *({"name": name, "value": value} for name, value in own.items()),
             *model_variables(placement, guard_url(placement), key),
         ],
-        **readiness,
+        **_probes(placement),
         "resources": build_resources(template.resources, placement.policy.spec.resources),
         "terminationMessagePolicy": LAST_LINES,
-        "securityContext": container_security(AGENT_UID, AGENT_UID),
+        "securityContext": container_security(user.run_as_user or AGENT_UID, user.run_as_group or AGENT_UID),
         "volumeMounts": [
             {"name": CONFIG_VOLUME, "mountPath": CONFIG_PATH, "readOnly": True},
             {"name": TMP_VOLUME, "mountPath": "/tmp"},  # noqa: S108 - a path in the container
+            *build_user_mounts(template.volume_mounts),
         ],
     }
 
 
+def _probes(placement: Placement) -> dict[str, Any]:
+    """Return the probes of the template. By default no task is sent to a pod before its agent listens."""
+    template, tasks = placement.agent.spec.template, placement.agent.spec.tasks
+    found: dict[str, Any] = {}
+    if tasks is not None:
+        found["readinessProbe"] = {"tcpSocket": {"port": tasks.port}, "periodSeconds": 2, "failureThreshold": 3}
+    stated = {
+        "startupProbe": template.startup_probe,
+        "livenessProbe": template.liveness_probe,
+        "readinessProbe": template.readiness_probe,
+    }
+    return found | {name: dump_part(probe) for name, probe in stated.items() if probe is not None}
+
+
+def _port(port: ContainerPort) -> dict[str, Any]:
+    return {**dump_part(port), "protocol": port.protocol}
+
+
 def build_agent_volumes(placement: Placement) -> list[dict[str, Any]]:
     """Return the volumes of the agent's container."""
-    return [build_config_volume(placement), build_tmp_volume(TMP_VOLUME, placement.policy.spec.resources)]
+    defaults = placement.policy.spec.resources
+    return [
+        build_config_volume(placement),
+        build_tmp_volume(TMP_VOLUME, defaults),
+        *build_user_volumes(placement.agent.spec.template.volumes, defaults),
+    ]

@@ -17,6 +17,7 @@ from interlock.deployment.children.pod_parts import (
     pod_security,
 )
 from interlock.deployment.children.resources import build_resources
+from interlock.deployment.children.scheduling import build_node_choice, build_pull_secrets
 from interlock.deployment.names import (
     AGENT_POD,
     GUARD_POD,
@@ -124,6 +125,11 @@ def _pod(placement: Placement, test: StageTest, seconds: int, service: StageServ
         "restartPolicy": "Never",
         "activeDeadlineSeconds": seconds,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
+        **build_node_choice(placement),
+        **build_pull_secrets(
+            placement.policy.spec.pod_template.default,
+            *(one.name for one in placement.agent.spec.template.image_pull_secrets),
+        ),
         "securityContext": pod_security(),
         "dnsPolicy": "None",
         "dnsConfig": {"nameservers": ["127.0.0.1"]},  # no server listens there, so a look-up fails immediately

@@ -7,10 +7,12 @@ import hashlib
 import json
 from typing import Any
 
+from interlock.api.pod_template import PodMetadata
 from interlock.deployment.children.agent_container import build_agent, build_agent_volumes
 from interlock.deployment.children.config import user_files
 from interlock.deployment.children.guard_container import build_egress_check, build_guard, build_guard_volumes
 from interlock.deployment.children.pod_parts import pod_defaults
+from interlock.deployment.children.scheduling import build_pull_secrets, build_scheduling
 from interlock.deployment.children.server_containers import build_launcher, build_servers
 from interlock.deployment.names import (
     AGENT_POD,
@@ -46,13 +48,15 @@ def build_workloads(placement: Placement) -> tuple[Manifest, ...]:
 
 
 def _deployment(placement: Placement, name: str, component: str, pod: dict[str, Any]) -> Manifest:
-    annotations = {DEFAULT_CONTAINER: GUARD_CONTAINER}
+    labels, annotations = pod_labels(placement, component), {DEFAULT_CONTAINER: GUARD_CONTAINER}
     if component == AGENT_POD:
         # The kubelet updates a mounted file too late for a running agent, so a change of the user's files rolls pods.
         # One of the scope does not: the guard enforces it at once, and the agent may read it late.
         files = json.dumps(user_files(placement), sort_keys=True)
         digest = hashlib.sha256(files.encode()).hexdigest()
-        annotations = {DEFAULT_CONTAINER: AGENT_CONTAINER, CONFIG_DIGEST: digest}
+        stated = placement.agent.spec.template.metadata or PodMetadata()
+        annotations = {**stated.annotations, DEFAULT_CONTAINER: AGENT_CONTAINER, CONFIG_DIGEST: digest}
+        labels = {**stated.labels, **labels}  # those of Interlock last: kills and NetworkPolicies find pods by them
     return build_placement_child(
         placement,
         "apps/v1",
@@ -64,7 +68,7 @@ def _deployment(placement: Placement, name: str, component: str, pod: dict[str, 
             "revisionHistoryLimit": 1,
             "selector": {"matchLabels": selector(placement, component)},
             "template": {
-                "metadata": {"labels": pod_labels(placement, component), "annotations": annotations},
+                "metadata": {"labels": labels, "annotations": annotations},
                 "spec": pod,
             },
         },
@@ -78,6 +82,7 @@ def _shared_pod(placement: Placement) -> dict[str, Any]:
     return {
         "serviceAccountName": guard_account(placement),
         **pod_defaults(),
+        **_chosen_by_agent(placement),
         "initContainers": [build_guard(placement), *launcher, *servers],
         "containers": [build_agent(placement)],
         "volumes": [*build_guard_volumes(placement), *build_agent_volumes(placement)],
@@ -93,6 +98,7 @@ def _agent_pod(placement: Placement) -> dict[str, Any]:
     return {
         "serviceAccountName": agent_account(placement),
         **pod_defaults(),
+        **_chosen_by_agent(placement),
         "dnsPolicy": "None",
         "dnsConfig": {"nameservers": ["127.0.0.1"]},  # no server listens there, so a look-up fails immediately
         "hostAliases": [{"ip": address, "hostnames": [GUARD_HOST]} for address in placement.guard_addresses],
@@ -122,6 +128,20 @@ def _guard_pod(placement: Placement) -> dict[str, Any]:
     return {
         "serviceAccountName": guard_account(placement),
         **pod_defaults(),
+        **build_scheduling(placement, GUARD_POD),
+        **build_pull_secrets(placement.policy.spec.pod_template.default),
         **containers,
         "volumes": build_guard_volumes(placement),
+    }
+
+
+def _chosen_by_agent(placement: Placement) -> dict[str, Any]:
+    """Return what the agent's template says about the agent's pod, besides its container and volumes."""
+    template, defaults = placement.agent.spec.template, placement.policy.spec.pod_template.default
+    grace, runtime = template.termination_grace_period_seconds, template.runtime_class_name
+    return {
+        **build_scheduling(placement, AGENT_POD),
+        **build_pull_secrets(defaults, *(one.name for one in template.image_pull_secrets)),
+        **({"runtimeClassName": runtime} if runtime else {}),
+        **({"terminationGracePeriodSeconds": grace} if grace else {}),
     }

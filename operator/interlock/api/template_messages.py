@@ -1,0 +1,79 @@
+"""Messages of refusals of pod templates, as those of `messages`."""
+
+from interlock_contract.pod import (
+    FIRST_RESERVED_ID,
+    FIRST_RESERVED_PORT,
+    GUARD_GID,
+    LAST_RESERVED_ID,
+    LAST_RESERVED_PORT,
+    PORT_NAMES,
+)
+
+ENV_SOURCE = "valueFrom needs fieldRef: write it, or value instead of valueFrom"
+FIELD_INVALID = (
+    "{text} is not a field of a pod for a variable: write metadata.name, metadata.namespace, metadata.uid, "
+    "metadata.labels['key'], metadata.annotations['key'], spec.nodeName, spec.serviceAccountName or status.podIP"
+)
+FILE_FIELD_INVALID = (
+    "{text} is not a field of a pod for a file: write metadata.name, metadata.namespace, metadata.uid, "
+    "metadata.labels or metadata.annotations, or one key such as metadata.labels['example.com/team']"
+)
+VOLUME_SOURCE = "a volume needs exactly one of emptyDir and projected: write one of them"
+PROJECTED_SOURCE = "a source of a projected volume needs downwardAPI: write it"
+MOUNT_PATH_INVALID = (
+    "{text} is not an absolute path: write it without .., // and a / at its end, such as /var/cache/app"
+)
+MOUNT_PATH_RESERVED = (
+    "{text} is a path of Interlock or of the kubelet, or above one: mount the volume elsewhere, such as at /data"
+)
+MOUNT_WITHOUT_VOLUME = "spec.template.volumeMounts: no volume is named {name}: add it to spec.template.volumes"
+WORKING_DIR_INVALID = "{text} is not an absolute path of a folder: write it without .., such as /app"
+PORT_NAME_INVALID = "{text} is not the name of a port: write at most 15 lower case letters, digits and dashes"
+PORT_NAME_RESERVED = f"{', '.join(PORT_NAMES)} are names of the guard's ports: give the port another name"
+PORT_NAME_TWICE = "spec.template.ports: two ports have the same name: rename one of them"
+PROBE_ACTION = "a probe needs exactly one of exec, httpGet, tcpSocket and grpc: write one of them"
+PROBE_PORT_INVALID = (
+    f"not a port of the container: write its number, which is none of {FIRST_RESERVED_PORT} to {LAST_RESERVED_PORT}, "
+    f"or its name, which is none of {', '.join(PORT_NAMES)}"
+)
+PROBE_PATH_INVALID = "{text} is not the path of a request: write it with a / at its beginning, such as /healthz"
+PROBE_HEADER_INVALID = "{text} is not the name of a header: write letters, digits and dashes"
+METADATA_KEY_INVALID = (
+    "keys of labels and annotations need a prefix, such as example.com/team: selectors of others rarely have one"
+)
+METADATA_KEY_RESERVED = (
+    "keys of kubernetes.io, k8s.io and interlock.dev are reserved: write a prefix of your own, such as example.com/"
+)
+TOLERATION_INVALID = (
+    "a toleration without a key needs operator Exists, one with operator Exists has no value, and tolerationSeconds "
+    "needs effect NoExecute"
+)
+REQUIREMENT_INVALID = "In and NotIn need values, Exists and DoesNotExist have none, and Gt and Lt need one number"
+CLASS_NAME_INVALID = "{text} is not the name of a class: write lower case letters, digits, dashes and dots"
+PRIORITY_RESERVED = (
+    "{text} is reserved for Kubernetes or for the kill controller: name another PriorityClass, or leave it out"
+)
+ID_RESERVED = (
+    f"{GUARD_GID} and {FIRST_RESERVED_ID} to {LAST_RESERVED_ID} are users and groups of Interlock's containers: "
+    "write another number, such as 20000"
+)
+TEMPLATE_NOT_ALLOWED = (
+    "{field}: AgentPolicy {policy} does not allow {feature}: add {feature} to spec.podTemplate.allow there, or remove "
+    "the field"
+)
+GRACE_NOT_ALLOWED = (
+    "spec.template.terminationGracePeriodSeconds: {seconds} is above the {limit} of AgentPolicy {policy}: lower it, or "
+    "raise spec.podTemplate.maxTerminationGracePeriodSeconds there"
+)
+METADATA_KEY_NOT_ALLOWED = (
+    "spec.template.metadata: AgentPolicy {policy} does not allow the key {key}: add it to "
+    "spec.podTemplate.metadataKeys there, or remove it"
+)
+NODE_SELECTOR_CONTRADICTS = (
+    "{field}: {key}={value} contradicts {other}, which is {where}: write the same value, or leave it out"
+)
+DIGEST_REQUIRED = (
+    "{field}: AgentPolicy {policy} requires images by digest, and {image} has none: write it as name@sha256: and 64 "
+    "hexadecimal digits"
+)
+METADATA_GLOB_INVALID = "{text} is not a key or the keys of a prefix: write example.com/team, or example.com/*"

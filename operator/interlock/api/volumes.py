@@ -1,0 +1,149 @@
+"""Volumes of a pod template and where containers mount them."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from interlock.api.container_env import FileFieldRef
+from interlock.api.markers import cel_pattern, kube, one_of
+from interlock.api.messages import DOTS_IN_PATH, NAME, NAME_INVALID, format_message, quoted
+from interlock.api.shared_types import ApiModel, Quantity, check_one_of
+from interlock.api.template_messages import (
+    MOUNT_PATH_INVALID,
+    MOUNT_PATH_RESERVED,
+    PROJECTED_SOURCE,
+    VOLUME_SOURCE,
+)
+from interlock.api.text import FilePath, checked, text_rule
+
+MOUNT_PATH = r"^(/[A-Za-z0-9_.@+\-]+)+$"
+RESERVED_MOUNT = (
+    r"^/(tmp|etc|run|var|var/run|var/lib"
+    r"|etc/(hosts|hostname|resolv\.conf)(/.*)?"
+    r"|(etc|run|var/run|var/lib)/interlock(/.*)?"
+    r"|(run|var/run)/secrets(/.*)?"
+    r"|(proc|sys|dev)(/.*)?)$"
+)
+"""Paths that Interlock or the kubelet mounts, what is below them, and the folders above them."""
+
+
+def is_mount_path(text: str) -> bool:
+    """Return True if a path is absolute, as the kernel would write it."""
+    return bool(re.fullmatch(MOUNT_PATH[1:-1], text)) and not re.search(DOTS_IN_PATH, text)
+
+
+def _check_mount(text: str) -> str:
+    if not is_mount_path(text):
+        raise ValueError(format_message(MOUNT_PATH_INVALID, text=quoted(text)))
+    if re.fullmatch(RESERVED_MOUNT[1:-1], text):
+        raise ValueError(format_message(MOUNT_PATH_RESERVED, text=quoted(text)))
+    return text
+
+
+MountPath = Annotated[
+    str,
+    Field(
+        max_length=255,
+        json_schema_extra=kube(
+            text_rule(
+                f"self.matches({cel_pattern(MOUNT_PATH)}) && !self.matches({cel_pattern(DOTS_IN_PATH)})",
+                MOUNT_PATH_INVALID,
+            ),
+            text_rule(f"!self.matches({cel_pattern(RESERVED_MOUNT)})", MOUNT_PATH_RESERVED),
+        ),
+    ),
+    AfterValidator(_check_mount),
+]
+"""Where a volume is mounted."""
+
+VolumeName = Annotated[
+    str,
+    Field(max_length=58, json_schema_extra=kube(text_rule(f"self.matches({cel_pattern(NAME)})", NAME_INVALID))),
+    checked(NAME, NAME_INVALID),
+]
+"""The name of a volume. In the pod it has a prefix, so that it is never one of Interlock's."""
+
+
+class EmptyDirVolume(ApiModel):
+    """A folder that begins empty and ends with its pod."""
+
+    medium: Literal["Memory"] | None = None
+    """Memory: the files are in memory and count as the container's. Absent: on the node's disk."""
+
+    size_limit: Quantity | None = None
+    """Largest size. A pod that writes more is evicted. Absent: spec.resources.tmpSizeLimit of the AgentPolicy."""
+
+
+class DownwardApiItem(ApiModel):
+    """A file with a field of the pod."""
+
+    path: FilePath
+    """Path of the file in the volume."""
+
+    field_ref: FileFieldRef
+    """The field."""
+
+
+class DownwardApiSource(ApiModel):
+    """Files with fields of the pod."""
+
+    items: tuple[DownwardApiItem, ...] = Field(min_length=1, max_length=16, json_schema_extra=kube(keys=("path",)))
+    """The files."""
+
+
+class ProjectedSource(ApiModel):
+    """One source of a projected volume."""
+
+    model_config = ConfigDict(json_schema_extra=kube(one_of("downwardAPI", message=PROJECTED_SOURCE)))
+
+    downward_api: DownwardApiSource | None = Field(default=None, alias="downwardAPI")
+    """Files with fields of the pod."""
+
+    @model_validator(mode="after")
+    def _refuse(self) -> Self:
+        check_one_of(self, "downward_api", message=PROJECTED_SOURCE)
+        return self
+
+
+class ProjectedVolume(ApiModel):
+    """Several sources in one folder. A token of a ServiceAccount and a Secret can be none of them."""
+
+    sources: tuple[ProjectedSource, ...] = Field(min_length=1, max_length=8)
+    """The sources."""
+
+
+class PodVolume(ApiModel):
+    """A volume; exactly one of its kinds is set."""
+
+    model_config = ConfigDict(json_schema_extra=kube(one_of("emptyDir", "projected", message=VOLUME_SOURCE)))
+
+    name: VolumeName
+    """Its name, by which volumeMounts name it."""
+
+    empty_dir: EmptyDirVolume | None = None
+    """A folder that begins empty and ends with its pod."""
+
+    projected: ProjectedVolume | None = None
+    """Several sources in one folder."""
+
+    @model_validator(mode="after")
+    def _refuse(self) -> Self:
+        check_one_of(self, "empty_dir", "projected", message=VOLUME_SOURCE)
+        return self
+
+
+class VolumeMount(ApiModel):
+    """Where the container finds a volume."""
+
+    name: VolumeName
+    """Name of one of the volumes."""
+
+    mount_path: MountPath
+    """Absolute path. The folders of Interlock, of tokens, /tmp itself, /proc, /sys and /dev are refused."""
+
+    sub_path: FilePath | None = None
+    """Path in the volume; absent for all of it."""
+
+    read_only: bool | None = None
+    """Whether the container may only read it."""

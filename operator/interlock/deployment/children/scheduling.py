@@ -1,0 +1,72 @@
+"""Where a placement's pods run, and with which Secrets the kubelet pulls their images."""
+
+from typing import Any
+
+from interlock.api.pod_policy import PodDefaults
+from interlock.api.scheduling import Affinity, TopologySpreadConstraint
+from interlock.deployment.children.user_volumes import dump_part
+from interlock.deployment.names import selector
+from interlock.deployment.placement import Placement
+from interlock_contract.names import AGENT_LABEL, APP_COMPONENT_LABEL
+
+
+def build_scheduling(placement: Placement, component: str) -> dict[str, Any]:
+    """Return where the pods of a component run: as the agent's template says, and the policy's defaults.
+
+    A separate guard runs where its agent may run: both are useless without the other one.
+
+    Args:
+        placement: The placement.
+        component: Its pods.
+    """
+    template = placement.agent.spec.template
+    found: dict[str, Any] = {
+        "affinity": None if template.affinity is None else _build_affinity(placement, component, template.affinity),
+        "topologySpreadConstraints": [
+            _build_spread(placement, component, one) for one in template.topology_spread_constraints
+        ],
+        "priorityClassName": template.priority_class_name,
+    }
+    return build_node_choice(placement) | {name: value for name, value in found.items() if value}
+
+
+def build_node_choice(placement: Placement) -> dict[str, Any]:
+    """Return the nodes on which a placement's pods may run, those of its stage's tests too."""
+    template, defaults = placement.agent.spec.template, placement.policy.spec.pod_template.default
+    found = {
+        "nodeSelector": {**template.node_selector, **defaults.node_selector},
+        "tolerations": [dump_part(one) for one in dict.fromkeys((*defaults.tolerations, *template.tolerations))],
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def build_pull_secrets(defaults: PodDefaults, *names: str) -> dict[str, Any]:
+    """Return the Secrets with which the kubelet pulls a pod's images, none where there are none.
+
+    Args:
+        defaults: The policy's, which each pod gets.
+        names: Names of further Secrets.
+    """
+    found = dict.fromkeys((*(one.name for one in defaults.image_pull_secrets), *names))
+    return {"imagePullSecrets": [{"name": name} for name in found]} if found else {}
+
+
+def _build_affinity(placement: Placement, component: str, affinity: Affinity) -> dict[str, Any]:
+    """Return an affinity in which required anti-affinity is that to the agent's own pods of the same component.
+
+    Kubernetes applies it both ways: pods that a required term selects are kept away from these pods too. So an agent
+    could otherwise keep the pods of others off its nodes.
+    """
+    found = dump_part(affinity)
+    required = "requiredDuringSchedulingIgnoredDuringExecution"
+    own = {AGENT_LABEL: placement.agent.metadata.name, APP_COMPONENT_LABEL: component}
+    for term in found.get("podAntiAffinity", {}).get(required, ()):
+        selected = term.get("labelSelector", {})
+        term["labelSelector"] = {**selected, "matchLabels": {**selected.get("matchLabels", {}), **own}}
+    return found
+
+
+def _build_spread(placement: Placement, component: str, constraint: TopologySpreadConstraint) -> dict[str, Any]:
+    found = dump_part(constraint)
+    found.setdefault("labelSelector", {"matchLabels": selector(placement, component)})
+    return found

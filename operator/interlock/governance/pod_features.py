@@ -1,0 +1,237 @@
+"""What an AgentPolicy allows of pod templates: the table of features, and the refusals.
+
+Each field of a template is in `FEATURES` or in `ALWAYS`, which a test compares with the type. So a new field is allowed
+to all agents only if someone has written that down.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from interlock.api.pod_policy import PodFeature, PodTemplatePolicy
+from interlock.api.pod_template import Template
+from interlock.api.template_messages import (
+    DIGEST_REQUIRED,
+    GRACE_NOT_ALLOWED,
+    METADATA_KEY_NOT_ALLOWED,
+    NODE_SELECTOR_CONTRADICTS,
+    TEMPLATE_NOT_ALLOWED,
+)
+
+FEATURES: Final[Mapping[PodFeature, tuple[str, ...]]] = {
+    PodFeature.IMAGE_PULL_SECRETS: ("imagePullSecrets", "imagePullPolicy"),
+    PodFeature.METADATA: ("metadata.labels", "metadata.annotations"),
+    PodFeature.SCHEDULING: ("nodeSelector", "tolerations", "affinity", "topologySpreadConstraints"),
+    PodFeature.PROBES: ("startupProbe", "livenessProbe", "readinessProbe"),
+    PodFeature.DOWNWARD_API: ("env[].valueFrom.fieldRef", "volumes[].projected.sources[].downwardAPI"),
+    PodFeature.EMPTY_DIRS: ("volumes[].emptyDir",),
+    PodFeature.CONTAINER: ("workingDir", "ports"),
+    PodFeature.RUNTIME_CLASSES: ("runtimeClassName",),
+    PodFeature.PRIORITY: ("priorityClassName",),
+    PodFeature.USERS: ("securityContext",),
+}
+"""The fields that each feature allows, by their paths in a template, with all that is below them."""
+
+ALWAYS: Final = (
+    "image",
+    "command",
+    "args",
+    "env[].name",
+    "env[].value",
+    "resources",
+    "terminationGracePeriodSeconds",  # by its own maximum in the policy
+    "volumes[].name",
+    "volumeMounts",  # of volumes, whose kinds have features
+)
+"""The fields that no policy withholds."""
+
+COMPONENT_PREFIXES: Final = (
+    # Service meshes and injectors, which add containers, volumes or Secrets to a pod.
+    "istio.io",
+    "linkerd.io",
+    "kuma.io",
+    "consul.hashicorp.com",
+    "vault.hashicorp.com",
+    "dapr.io",
+    "datadoghq.com",
+    "instrumentation.opentelemetry.io",
+    "sidecar.opentelemetry.io",
+    "sidecar.jaegertracing.io",
+    "newrelic.com",
+    "dynatrace.com",
+    "elastic.co",
+    "external-secrets.io",
+    "secrets-store.csi.x-k8s.io",
+    "1password.com",
+    "onepassword.com",
+    "doppler.com",
+    "infisical.com",
+    "akeyless.io",
+    "conjur.org",
+    "spiffe.io",
+    "cert-manager.io",
+    # Networks, which give a pod other addresses, interfaces or rules.
+    "cni.cncf.io",
+    "multus-cni.io",
+    "projectcalico.org",
+    "cilium.io",
+    "antrea.io",
+    "ovn.org",
+    "kube-ovn.io",
+    "kubeovn.io",
+    "kube-router.io",
+    "weave.works",
+    "openshift.io",
+    "gke.io",
+    "cloud.google.com",
+    "amazonaws.com",
+    "azure.com",
+    "azure.workload.identity",
+    "azure.microsoft.com",
+    "aliyun.com",
+    "huawei.com",
+    "submariner.io",
+    # Runtimes and nodes.
+    "crio.io",
+    "cri-o.io",
+    "containerd.io",
+    "gvisor.dev",
+    "kubevirt.io",
+    "nvidia.com",
+    "intel.com",
+    "katacontainers.io",
+    "opencontainers.org",
+    "oci.dev",
+    # Policy engines and reloaders, which could be told to leave a pod alone.
+    "kyverno.io",
+    "gatekeeper.sh",
+    "openpolicyagent.org",
+    "stakater.com",
+    "falco.org",
+    "aquasec.com",
+)
+"""Ends of prefixes of labels and annotations that components of clusters obey. A policy may allow single keys."""
+
+COMPONENT_BEGINNINGS: Final = ("io.kubernetes.", "io.containerd.", "io.katacontainers.", "io.cilium.", "dev.gvisor.")
+"""Beginnings of prefixes of the same kind, by components that write them the other way round."""
+
+_DIGEST: Final = re.compile(r"[!-~]+@sha256:[0-9a-f]{64}")
+
+
+def feature_of(path: str) -> PodFeature | None:
+    """Return the feature that allows a field of a template, None if the field is always allowed.
+
+    Args:
+        path: Its path, such as `env[].valueFrom.fieldRef`.
+
+    Raises:
+        KeyError: The table does not have the field.
+    """
+    for feature, members in FEATURES.items():
+        if any(_is_below(path, member) for member in members):
+            return feature
+    if any(_is_below(path, member) for member in ALWAYS):
+        return None
+    raise KeyError(path)
+
+
+def _is_below(path: str, member: str) -> bool:
+    return path == member or path.startswith((f"{member}.", f"{member}["))
+
+
+def used_fields(template: Mapping[str, Any]) -> Iterator[tuple[str, PodFeature]]:
+    """Yield the fields of a template that need a feature, each once.
+
+    Args:
+        template: The template as JSON, without members that have their defaults.
+    """
+    for feature, members in FEATURES.items():
+        for member in members:
+            if _has(template, member.split(".")):
+                yield member, feature
+
+
+def _has(value: Any, parts: list[str]) -> bool:
+    name = parts[0].removesuffix("[]")
+    if not isinstance(value, Mapping) or name not in value:
+        return False
+    if len(parts) == 1:
+        return True
+    below = value[name] if parts[0].endswith("[]") else [value[name]]
+    return any(_has(one, parts[1:]) for one in below)
+
+
+def template_refusals(template: Template, policy: str, rules: PodTemplatePolicy) -> list[str]:
+    """Return what AgentPolicy `policy` refuses of the template of an agent.
+
+    Args:
+        template: The template.
+        policy: The policy's name.
+        rules: Its podTemplate.
+    """
+    written = template.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True, mode="json")
+    found = [
+        TEMPLATE_NOT_ALLOWED.format(field=f"spec.template.{field}", policy=policy, feature=feature)
+        for field, feature in used_fields(written)
+        if feature not in rules.allowed
+    ]
+    grace, most = template.termination_grace_period_seconds, rules.max_termination_grace_period_seconds
+    if grace is not None and grace > most:
+        found.append(GRACE_NOT_ALLOWED.format(seconds=grace, limit=most, policy=policy))
+    metadata = template.metadata
+    if metadata is not None:
+        found += [
+            METADATA_KEY_NOT_ALLOWED.format(policy=policy, key=key)
+            for key in dict.fromkeys((*metadata.labels, *metadata.annotations))
+            if not is_key_allowed(key, rules)
+        ]
+    return found + node_selector_refusals("spec.template.nodeSelector", template.node_selector, policy, rules)
+
+
+def is_key_allowed(key: str, rules: PodTemplatePolicy) -> bool:
+    """Return True if a policy lets templates set a key of labels and annotations.
+
+    Args:
+        key: The key, which has a prefix.
+        rules: The policy's podTemplate.
+    """
+    prefix = key.partition("/")[0]
+    if rules.metadata_keys is not None:
+        return key in rules.metadata_keys or f"{prefix}/*" in rules.metadata_keys
+    is_components = any(prefix == one or prefix.endswith(f".{one}") for one in COMPONENT_PREFIXES)
+    return not is_components and not prefix.startswith(COMPONENT_BEGINNINGS)
+
+
+def node_selector_refusals(field: str, selector: Mapping[str, str], policy: str, rules: PodTemplatePolicy) -> list[str]:
+    """Return which labels of a node selector contradict those that every pod of a policy has.
+
+    Args:
+        field: The selector's field.
+        selector: The selector.
+        policy: The policy's name.
+        rules: Its podTemplate.
+    """
+    fixed = rules.default.node_selector
+    where = f"in spec.podTemplate.default.nodeSelector of AgentPolicy {policy}"
+    return [
+        NODE_SELECTOR_CONTRADICTS.format(field=field, key=key, value=value, other=f"{key}={fixed[key]}", where=where)
+        for key, value in selector.items()
+        if fixed.get(key, value) != value
+    ]
+
+
+def digest_refusals(images: Mapping[str, str], policy: str, rules: PodTemplatePolicy) -> list[str]:
+    """Return which images have no digest, if AgentPolicy `policy` requires one.
+
+    Args:
+        images: The images by their fields.
+        policy: The policy's name.
+        rules: Its podTemplate.
+    """
+    if rules.image_references != "Digest":
+        return []
+    return [
+        DIGEST_REQUIRED.format(field=field, policy=policy, image=image)
+        for field, image in images.items()
+        if not _DIGEST.fullmatch(image)
+    ]

@@ -1,0 +1,157 @@
+"""A value of each field of a pod template that has a switch, and where it arrives in the agent's pod."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from interlock.api.pod_policy import PodFeature
+from interlock.governance.pod_features import FEATURES
+
+ALL_FEATURES = [feature.value for feature in PodFeature]
+
+
+@dataclass(frozen=True)
+class FieldCase:
+    """One field.
+
+    Attributes:
+        members: Members of the template that use the field.
+        found: Returns what arrives of it.
+        wanted: What must arrive.
+    """
+
+    members: dict[str, Any]
+    found: Callable[[dict[str, Any]], Any]
+    wanted: Any
+
+
+def _in_pod(name: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda template: template["spec"].get(name)
+
+
+def agent_of(template: dict[str, Any]) -> dict[str, Any]:
+    """Return the agent's container of a pod template."""
+    found: dict[str, Any] = next(one for one in template["spec"]["containers"] if one["name"] == "agent")
+    return found
+
+
+def _in_container(name: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda template: agent_of(template).get(name)
+
+
+def _volume(name: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda template: next((one for one in template["spec"]["volumes"] if one["name"] == name), None)
+
+
+def _whole(name: str, value: Any, *, of_container: bool = False, wanted: Any = None) -> FieldCase:
+    found = _in_container(name) if of_container else _in_pod(name)
+    return FieldCase({name: value}, found, value if wanted is None else wanted)
+
+
+_HTTP = {"httpGet": {"path": "/healthz", "port": 9000, "httpHeaders": [{"name": "X-A", "value": "b"}]}}
+_TERM = {"labelSelector": {"matchLabels": {"example.com/team": "a"}}, "topologyKey": "kubernetes.io/hostname"}
+_AFFINITY = {
+    "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 5, "podAffinityTerm": _TERM}]},
+    "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{"matchExpressions": [{"key": "pool", "operator": "In", "values": ["agents"]}]}]
+        }
+    },
+}
+_INFO = {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}}
+
+CASES: dict[str, FieldCase] = {
+    "imagePullSecrets": _whole("imagePullSecrets", [{"name": "registry"}]),
+    "imagePullPolicy": _whole("imagePullPolicy", "Always", of_container=True),
+    "metadata.labels": FieldCase(
+        {"metadata": {"labels": {"example.com/team": "a"}}},
+        lambda template: template["metadata"]["labels"].get("example.com/team"),
+        "a",
+    ),
+    "metadata.annotations": FieldCase(
+        {"metadata": {"annotations": {"example.com/ticket": "42 and more"}}},
+        lambda template: template["metadata"]["annotations"].get("example.com/ticket"),
+        "42 and more",
+    ),
+    "nodeSelector": _whole("nodeSelector", {"pool": "agents"}),
+    "tolerations": _whole("tolerations", [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]),
+    "affinity": _whole("affinity", _AFFINITY),
+    "topologySpreadConstraints": _whole(
+        "topologySpreadConstraints",
+        [
+            {
+                "maxSkew": 1,
+                "topologyKey": "topology.kubernetes.io/zone",
+                "whenUnsatisfiable": "DoNotSchedule",
+                "labelSelector": {"matchLabels": {"example.com/team": "a"}},
+            }
+        ],
+    ),
+    "startupProbe": _whole("startupProbe", {**_HTTP, "failureThreshold": 30}, of_container=True),
+    "livenessProbe": _whole("livenessProbe", {"exec": {"command": ["alive"]}, "periodSeconds": 5}, of_container=True),
+    "readinessProbe": _whole(
+        "readinessProbe", {"grpc": {"port": 9000, "service": "x"}, "successThreshold": 2}, of_container=True
+    ),
+    "env[].valueFrom.fieldRef": FieldCase(
+        {"env": [{"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]},
+        lambda template: next((one for one in agent_of(template)["env"] if one["name"] == "NODE"), None),
+        {"name": "NODE", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "spec.nodeName"}}},
+    ),
+    "volumes[].projected.sources[].downwardAPI": FieldCase(
+        {"volumes": [{"name": "info", "projected": {"sources": [_INFO]}}]},
+        _volume("user-info"),
+        {
+            "name": "user-info",
+            "projected": {
+                "sources": [
+                    {
+                        "downwardAPI": {
+                            "items": [
+                                {
+                                    "path": "labels",
+                                    "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.labels"},
+                                }
+                            ]
+                        }
+                    }
+                ]
+            },
+        },
+    ),
+    "volumes[].emptyDir": FieldCase(
+        {"volumes": [{"name": "data", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}]},
+        _volume("user-data"),
+        {"name": "user-data", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+    ),
+    "workingDir": _whole("workingDir", "/app", of_container=True),
+    "ports": FieldCase(
+        {"ports": [{"name": "http", "containerPort": 8080}]},
+        _in_container("ports"),
+        [{"name": "http", "containerPort": 8080, "protocol": "TCP"}],
+    ),
+    "runtimeClassName": _whole("runtimeClassName", "gvisor"),
+    "priorityClassName": _whole("priorityClassName", "agents"),
+    "securityContext": FieldCase(
+        {"securityContext": {"runAsUser": 20000, "runAsGroup": 20001}},
+        lambda template: [agent_of(template)["securityContext"][name] for name in ("runAsUser", "runAsGroup")],
+        [20000, 20001],
+    ),
+}
+"""The cases by the paths of `FEATURES`."""
+
+
+EVERY_FIELD: dict[str, Any] = {
+    **{name: value for case in CASES.values() for name, value in case.members.items()},
+    "metadata": {"labels": {"example.com/team": "a"}, "annotations": {"example.com/ticket": "42"}},
+    "volumes": [
+        *CASES["volumes[].projected.sources[].downwardAPI"].members["volumes"],
+        *CASES["volumes[].emptyDir"].members["volumes"],
+    ],
+    "terminationGracePeriodSeconds": 30,
+}
+"""Members of a template that use every field with a switch."""
+
+
+def switched_fields() -> list[tuple[PodFeature, str]]:
+    """Return each field that a policy can withhold, with its feature."""
+    return [(feature, member) for feature, members in FEATURES.items() for member in members]

@@ -1,0 +1,104 @@
+"""The reference page of pod templates: each field with the switch that allows it, its bounds, and the refusals."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from interlock.api import template_messages
+from interlock.api.pod_policy import DEFAULT_FEATURES, PodFeature
+from interlock.governance.pod_features import COMPONENT_BEGINNINGS, COMPONENT_PREFIXES, feature_of
+from tools.crds.__main__ import build_crd
+from tools.crds.kinds import AGENT
+from tools.reference.pages import GENERATED, described
+
+ROOT: Final = "spec.template"
+_INTRODUCTION: Final = """
+The fields of `spec.template` of an Agent, with the names of a PodSpec. The *switch* is the entry of
+[`spec.podTemplate.allow`](../spec/v1alpha1/agentpolicy.md) of the AgentPolicy that allows a field. Without a switch the
+field is always allowed. An agent that uses what its policy does not allow has no pods: `Governed` is `False` with
+reason `TemplateNotAllowed`. What is not in this table does not exist for an agent: host namespaces and ports,
+privileges, init containers, Secrets, tokens of ServiceAccounts, hooks, mount propagation.
+
+If agent and guard have separate pods, `nodeSelector`, `tolerations`, `affinity`, `topologySpreadConstraints` and
+`priorityClassName` apply to both pods, and everything else to the agent's pod. Pods of tests of a stage get
+`nodeSelector`, `tolerations` and `imagePullSecrets`. The policy's `spec.podTemplate.default` is added in each pod.
+
+[Fields of a revision](revisions.md) says which changes go through the stages.
+"""
+_KEYS: Final = """
+A key of a label or annotation has a prefix, such as `example.com/team`. Services and NetworkPolicies of others usually
+select by keys without a prefix, or by `app.kubernetes.io/name`, so they do not select pods of agents. Keys of
+`kubernetes.io`, `k8s.io` and `interlock.dev` are refused, with one exception: the annotation
+`cluster-autoscaler.kubernetes.io/safe-to-evict`.
+
+Components of a cluster obey some keys: they add containers or Secrets to a pod, or connect it to another network. Keys
+with these prefixes, and with prefixes that end in them after a dot, need an entry in `spec.podTemplate.metadataKeys` of
+the AgentPolicy:
+"""
+_LIMITS: Final = {
+    "maxLength": "{} characters",
+    "maxItems": "{} entries",
+    "maxProperties": "{} keys",
+    "minimum": "from {}",
+    "maximum": "to {}",
+}
+
+
+def pod_template_page() -> str:
+    """Return docs/reference/pod-template.md."""
+    lines = ["# Pod template", "", GENERATED, "", *_INTRODUCTION.strip().splitlines()]
+    lines += ["", "## Switches", "", "| switch | allows | default |", "|---|---|---|"]
+    for name, meaning in described(PodFeature):
+        is_default = "on" if PodFeature(name) in DEFAULT_FEATURES else "off"
+        lines.append(f"| `{name}` | {meaning.removesuffix('.')} | {is_default} |")
+    lines += ["", "## Fields", "", "| field | switch | bounds | meaning |", "|---|---|---|---|"]
+    for path, field in template_fields():
+        feature = _switch(path.removeprefix(f"{ROOT}."))
+        lines.append(f"| `{path}` | {feature} | {_bounds(field)} | {_cell(field.get('description', ''))} |")
+    prefixes = ", ".join(f"`{one}`" for one in COMPONENT_PREFIXES)
+    beginnings = ", ".join(f"`{one}`" for one in COMPONENT_BEGINNINGS)
+    lines += ["", "## Keys of labels and annotations", "", *_KEYS.strip().splitlines(), ""]
+    lines += [f"{prefixes}.", "", f"So do keys that begin with {beginnings}."]
+    lines += ["", "## Refusals", ""]
+    lines += [f"* `{text}`" for text in _messages()]
+    return "\n".join(lines) + "\n"
+
+
+def template_fields() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each field below `spec.template` with its schema, in the order of the types."""
+    (version,) = build_crd(AGENT)["spec"]["versions"]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    yield from _below(spec["properties"]["template"], ROOT)
+
+
+def _below(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, member in node.get("properties", {}).items():
+        below = f"{path}.{name}" + ("[]" if member.get("type") == "array" else "")
+        yield below, member
+        yield from _below(member, below)
+        yield from _below(member.get("items", {}), below)
+
+
+def _switch(path: str) -> str:
+    """Return the switch of a field; nothing for one whose members have several."""
+    try:
+        feature = feature_of(path.removesuffix("[]"))
+    except KeyError:
+        return ""
+    return "" if feature is None else f"`{feature}`"
+
+
+def _bounds(field: Mapping[str, Any]) -> str:
+    found = [", ".join(f"`{one}`" for one in field["enum"])] if "enum" in field else []
+    found += [text.format(field[key]) for key, text in _LIMITS.items() if key in field]
+    return ", ".join(found)
+
+
+def _messages() -> Iterator[str]:
+    for name, text in vars(template_messages).items():
+        if name.isupper() and isinstance(text, str):
+            yield re.sub(r"\{([a-z]+)\}", r"<\1>", text)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
