@@ -3,7 +3,7 @@
 A placement's name is `<number>/<stage>`, so that a test reads as the rollout goes: `2/region` is revision 2 there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Self
@@ -20,6 +20,7 @@ from interlock.orchestration.rollout_state import (
     Command,
     GateReport,
     GateVerdict,
+    HeldClaims,
     PlacementKey,
     PlacementSeen,
     RolloutCommands,
@@ -32,6 +33,14 @@ from tests.support.builders import NOW, seconds
 
 Values = Mapping[str, tuple[str, ...]]
 """What a call names in each dimension."""
+
+CLAIMS: dict[str, dict[tuple[str, str], str]] = {
+    "none": {},
+    "same": {(content, stage): stage for content in "abc" for stage in ("staging", "production")},
+    "production": {(content, "production"): "x" for content in "abcd"},
+    "crossed": {("a", "production"): "x", ("b", "production"): "y", ("c", "staging"): "x", ("d", "production"): "x"},
+}
+"""Names of claims by content and environment. Where they are crossed, one of production is used in staging, too."""
 
 MOST_STEPS = 20
 """Decisions after which nothing changes any more, unless time passes."""
@@ -86,6 +95,8 @@ class StagedAgent:
         unstored: Why no run of a revision can be stored.
         blocked: Why no stage may be entered.
         pods: The pods by placement.
+        asking: The placements whose Deployments ask for pods, so that they have some, with the claims of these.
+        ending: The placements whose pods end and are there still, with the claims of these.
         decision: The last decision.
         events: All that has happened.
     """
@@ -104,6 +115,8 @@ class StagedAgent:
     blocked: str = ""
     commands: RolloutCommands = field(default_factory=RolloutCommands)
     pods: dict[PlacementKey, Pods] = field(default_factory=dict)
+    asking: dict[PlacementKey, frozenset[str]] = field(default_factory=dict)
+    ending: dict[PlacementKey, frozenset[str]] = field(default_factory=dict)
     decision: RolloutDecision = field(default_factory=lambda: RolloutDecision(RolloutFacts()))
     events: list[tuple[RolloutEventType, str]] = field(default_factory=list)
 
@@ -129,8 +142,13 @@ class StagedAgent:
         """Let all pods that must run become Ready, but those that are broken, and reconcile."""
         for placement in self.decision.placements:
             pods = self.pods[placement.key]
-            if placement.replicas != 0 and placement.ref.digest not in self.broken and pods.ready_since is None:
+            if placement.key in self.asking and placement.ref.digest not in self.broken and pods.ready_since is None:
                 pods.ready_since = self.now
+        return self.settle()
+
+    def let_pods_end(self) -> Self:
+        """Let the pods that end be gone, and reconcile."""
+        self.ending = {}
         return self.settle()
 
     def end_pods(self, name: str) -> Self:
@@ -153,8 +171,15 @@ class StagedAgent:
         """Engage the kill switch, or release it."""
         self.is_running = not is_killed
         if is_killed:
-            self.pods = {key: Pods() for key in self.pods}
+            self.stop_pods(self.asking)
         return self.settle()
+
+    def stop_pods(self, keys: Iterable[PlacementKey]) -> None:
+        """Let the pods of placements begin to end."""
+        stopped = set(keys)
+        self.ending = {**self.ending, **{key: claims for key, claims in self.asking.items() if key in stopped}}
+        self.asking = {key: claims for key, claims in self.asking.items() if key not in stopped}
+        self.pods = {key: Pods() if key in stopped else pods for key, pods in self.pods.items()}
 
     def wait(self, span: float) -> Self:
         """Let seconds pass, and reconcile at the end."""
@@ -206,18 +231,31 @@ class StagedAgent:
             may_number=self.unstored,
             may_enter=self.blocked,
             allowed=frozenset(known - self.forbidden),
+            holders={
+                key: HeldClaims(
+                    self.asking.get(key, frozenset()) | self.ending.get(key, frozenset()), key in self.asking
+                )
+                for key in (*self.asking, *self.ending)
+            },
         )
 
     def apply(self, decision: RolloutDecision) -> None:
         """Record the facts, create the placements that are missing and delete the others."""
         self.decision, self.facts = decision, decision.facts
         self.events += [(event.type, event.ref.name if event.ref else "") for event in decision.events]
+        asking = {one.key: self.claims_of(one) for one in decision.placements if one.replicas != 0}
+        self.stop_pods(self.asking.keys() - asking.keys())
+        self.asking = asking
         self.pods = {one.key: self.pods.get(one.key, Pods()) for one in decision.placements}
         for one in decision.placements:
             self.pods[one.key].broken_at = None
             self.pods[one.key].is_told = one.is_draining
 
     # What one sees
+
+    def claims_of(self, one: DesiredPlacement) -> frozenset[str]:
+        """Return the names of the claims that a placement uses."""
+        return self.rules.claims_of(one.ref.digest, one.stage.environment)
 
     @property
     def state(self) -> RolloutState:
@@ -237,7 +275,7 @@ class StagedAgent:
 
     @property
     def placements(self) -> dict[str, str]:
-        """What each placement does: serving, starting or draining."""
+        """What each placement does: serving, starting or draining, and `no pods` where a claim is the reason."""
         return {name_of(one): _role(one) for one in self.decision.placements}
 
     @property
@@ -296,9 +334,8 @@ def name(number: int, content: str) -> str:
 
 
 def _role(placement: DesiredPlacement) -> str:
-    if placement.is_draining:
-        return "draining"
-    return "serving" if placement.is_serving else "starting"
+    role = "draining" if placement.is_draining else "serving" if placement.is_serving else "starting"
+    return f"{role}, no pods" if placement.is_without_pods else role
 
 
 def _read(text: str) -> Command:

@@ -23,6 +23,9 @@ def hand_over(facts: RolloutFacts, context: Context) -> RolloutFacts:
 
     Before a revision is good, what serves production goes on when another revision follows. It leaves to that one what
     it serves, once it is Ready in a stage of production, and drains when nothing is left.
+
+    Of two that use the same claim, the old one goes first: it drains immediately, and its successor has no pod before
+    (`interlock.orchestration.claims`).
     """
     handed = _serve_good(_serve_newest(facts, context), context)
     servers = _servers_of(handed, context)
@@ -50,8 +53,17 @@ def _servers_before(facts: RolloutFacts, context: Context) -> Iterator[bool]:
     if is_shared and good is not None and not context.is_complete(facts):
         yield context.runs_good(facts) and context.is_shared(good.stage)
     yield is_shared and bool(_keepers(facts, context))
+    # Where nothing serves production until its pod is Ready, the public address must not lead to one of staging.
+    is_gap = is_shared and _displaces(facts, context)
     for one in facts.leaving:
-        yield _is_predecessor(one, facts, context) or (is_shared and _holds_rest(one, facts, context))
+        if not is_gap or context.is_shared(one.stage):
+            yield _is_predecessor(one, facts, context) or (is_shared and _holds_rest(one, facts, context))
+
+
+def _displaces(facts: RolloutFacts, context: Context) -> bool:
+    """Return True if others go first, since the newest one uses their claim."""
+    others = (*facts.leaving, *((facts.good,) if facts.good is not None else ()))
+    return any(context.is_displaced(one, facts) for one in others)
 
 
 def _serve_good(facts: RolloutFacts, context: Context) -> RolloutFacts:
@@ -78,6 +90,7 @@ def _is_predecessor(one: LeavingPlacement, facts: RolloutFacts, context: Context
         and one.ref == facts.newest
         and facts.serving_since is None
         and context.runs(facts)
+        and not context.is_displaced(one, facts)
         and context.seen.is_running
     )
 
@@ -94,6 +107,7 @@ def _holds_rest(one: LeavingPlacement, facts: RolloutFacts, context: Context) ->
         and context.is_allowed(one.ref.digest)
         and context.is_shared(one.stage)
         and covers(scope_of(one.stage), scope_of(good.stage))
+        and not context.shares_claim(one, good)
         and context.seen.is_running
     )
 
@@ -115,6 +129,7 @@ def _keepers(facts: RolloutFacts, context: Context) -> tuple[LeavingPlacement, .
             and context.is_shared(one.stage)
             and context.is_allowed(one.ref.digest)
             and context.is_entered_by_right(one, facts)
+            and not context.is_displaced(one, facts)
             and not any(
                 context.is_shared(stage) and key != one.key and covers(scope_of(stage), scope)
                 for key, stage in context.newest_placements(facts)

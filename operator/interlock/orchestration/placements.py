@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from interlock.orchestration.claims import hold_for_claims
 from interlock.orchestration.rollout_context import Context
 from interlock.orchestration.rollout_decision import DesiredPlacement, RolloutInvariantError
 from interlock.orchestration.rollout_state import PlacementKey, RolloutFacts
@@ -11,6 +12,8 @@ from interlock.orchestration.scopes import EVERYTHING, partition_violations
 def placements_of(facts: RolloutFacts, context: Context) -> tuple[DesiredPlacement, ...]:
     """Return the placements that must exist: the newest one, the good one, and those on their way out.
 
+    Of those that use the same claim, one alone has pods.
+
     Raises:
         RolloutInvariantError: They do not share the work without overlaps and gaps.
     """
@@ -19,7 +22,7 @@ def placements_of(facts: RolloutFacts, context: Context) -> tuple[DesiredPlaceme
     violations = partition_violations(placements, class_of(context.last.environment), class_of)
     if violations:
         raise RolloutInvariantError("; ".join(violations))
-    return placements
+    return hold_for_claims(placements, context)
 
 
 def public_placement(placements: Sequence[DesiredPlacement], context: Context) -> PlacementKey | None:

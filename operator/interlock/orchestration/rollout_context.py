@@ -9,6 +9,7 @@ from interlock.orchestration.rollout_state import (
     GoodRevision,
     LeavingPlacement,
     PassedRevision,
+    PlacedRevision,
     PlacementKey,
     PlacementSeen,
     RolloutCommands,
@@ -108,16 +109,35 @@ class Context:
         )
 
     def is_good_covered(self, facts: RolloutFacts) -> bool:
-        """Return True if the newest revision serves all that the last good one would serve."""
+        """Return True if the newest revision serves all that the last good one would serve, or uses its claim."""
         good = facts.good
-        return (
-            good is not None
-            and self.is_shared(good.stage)
+        if good is None:
+            return False
+        return self.is_displaced(good, facts) or (
+            self.is_shared(good.stage)
             and any(
                 key != good.key and self.is_shared(stage) and covers(scope_of(stage), scope_of(good.stage))
                 for key, stage in self._servers(facts)
             )
         )
+
+    def claims_of(self, one: PlacedRevision) -> frozenset[str]:
+        """Return the names of the claims that a revision uses in a stage."""
+        return self.rules.claims_of(one.ref.digest, one.stage.environment)
+
+    def shares_claim(self, one: PlacedRevision, other: PlacedRevision) -> bool:
+        """Return True if two placements of one environment use the same claim, so that one alone has pods."""
+        return (
+            one.key != other.key
+            and one.stage.environment == other.stage.environment
+            and not self.claims_of(one).isdisjoint(self.claims_of(other))
+        )
+
+    def is_displaced(self, one: PlacedRevision, facts: RolloutFacts) -> bool:
+        """Return True if the newest revision's placement uses the claim of another one, which must go first."""
+        if facts.newest is None or facts.stage is None or not self.runs(facts):
+            return False
+        return self.shares_claim(LeavingPlacement(facts.newest, facts.stage.stage), one)
 
     def _servers(self, facts: RolloutFacts) -> Iterator[tuple[PlacementKey, Stage]]:
         if not self.runs(facts) or facts.stage is None or facts.key is None:

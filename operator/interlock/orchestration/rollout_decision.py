@@ -18,7 +18,10 @@ class DesiredPlacement:
         is_serving: It takes new work: all of its scope but what is excluded.
         excluded: The parts of the work that others serve. One empty scope excludes everything.
         is_draining: It takes no new work, and ends what is under way.
-        replicas: The number of pods if it is not that of stage and spec: 0 while the agent does not run.
+        replicas: The number of pods if it is not that of stage and spec: 0 while the agent does not run, or for a
+            claim.
+        is_without_pods: It has no pods for a claim: it waits for those of others that use it, or drains and has none.
+        waits_for: The placements that it waits for. One of them is itself while its own earlier pods end.
     """
 
     ref: RevisionRef
@@ -27,6 +30,8 @@ class DesiredPlacement:
     excluded: tuple[Scope, ...] = ()
     is_draining: bool = False
     replicas: int | None = None
+    is_without_pods: bool = False
+    waits_for: tuple[PlacementKey, ...] = ()
 
     @property
     def key(self) -> PlacementKey:

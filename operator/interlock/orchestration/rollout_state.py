@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Protocol
 
 from interlock.api.agent import Stage
 from interlock.api.environments import ClassOf, class_of_name
@@ -54,6 +55,22 @@ class PlacementKey:
 
     stage: str
     revision: str
+
+
+class PlacedRevision(Protocol):
+    """A revision in a stage."""
+
+    @property
+    def ref(self) -> RevisionRef:
+        """The revision."""
+
+    @property
+    def stage(self) -> Stage:
+        """The stage."""
+
+    @property
+    def key(self) -> PlacementKey:
+        """The key of the placement."""
 
 
 # Facts
@@ -234,6 +251,19 @@ class PlacementSeen:
     counts: WorkCounts = NO_COUNTS
 
 
+@dataclass(frozen=True)
+class HeldClaims:
+    """The claims that a placement holds: that its pods use, or will use.
+
+    Attributes:
+        claims: The names of the claims.
+        is_asking: Its Deployment asks for pods. If it does not, its pods are ending.
+    """
+
+    claims: frozenset[str]
+    is_asking: bool
+
+
 class GateVerdict(StrEnum):
     """What the gates of a stage say."""
 
@@ -278,6 +308,7 @@ class RolloutObservation:
         may_enter: Why no stage may be entered now, such as a kill controller that is away. Empty if one may.
         allowed: Digests of the revisions that today's policy and bindings allow to run, besides the wanted one. A
             revision that is not among them does not run, and cannot be rolled back to.
+        holders: The placements that hold claims, also those that no facts name any more.
     """
 
     wanted: str | None
@@ -289,6 +320,7 @@ class RolloutObservation:
     may_number: str = ""
     may_enter: str = ""
     allowed: frozenset[str] = frozenset()
+    holders: Mapping[PlacementKey, HeldClaims] = field(default_factory=lambda: MappingProxyType({}))
 
 
 # Rules that hold for the rollout today
@@ -308,6 +340,14 @@ HoldBefore = Callable[[int, PassedTime], tuple[int, str] | None]
 stage's index and the time in the stages that were passed."""
 
 
+ClaimsOf = Callable[[str, str], frozenset[str]]
+"""Returns the names of the claims that a revision, given by its digest, uses in an environment."""
+
+
+def _no_claims(_digest: str, _environment: str) -> frozenset[str]:
+    return frozenset()
+
+
 def _hold_nothing(_current: int, _passed: PassedTime) -> tuple[int, str] | None:
     return None
 
@@ -325,6 +365,7 @@ class RolloutRules:
         history: How many revisions can be rolled back to, at least one.
         class_of: The classes of environments under the agent's policy.
         hold_before: The policy's minimums, see `interlock.orchestration.orchestrated.hold_before`.
+        claims_of: The claims of revisions, see `interlock.orchestration.claims`.
     """
 
     approvals: frozenset[str] = frozenset()
@@ -335,6 +376,7 @@ class RolloutRules:
     history: int = 10
     class_of: ClassOf = class_of_name
     hold_before: HoldBefore = _hold_nothing
+    claims_of: ClaimsOf = _no_claims
 
 
 # Commands

@@ -40,7 +40,7 @@ from interlock.orchestration.rollout_state import (
 from interlock.orchestration.soak import identity, position
 from tests.requirements import requirement
 from tests.support.builders import NOW, a_stage, hours, stages
-from tests.support.rollouts import Pods, StagedAgent, digest, rules, servers
+from tests.support.rollouts import CLAIMS, StagedAgent, digest, rules, servers
 
 REGION = a_stage("region", "production", scope={"region": ["eu"]}, lasting="20h")
 WIDE = a_stage("wide", "production", scope={"region": ["eu", "us"]}, lasting="10h")
@@ -107,6 +107,7 @@ class History:
         self.clock = self._operator_clock()
         self.is_server_skewed = False
         self.lost: list[RolloutFacts] = []
+        self.claims = "none"
         self.was_edited = False
         self.was_restaged = False
 
@@ -116,6 +117,19 @@ class History:
         self.agent.wanted = digest("a")
         self.reconcile("sees it")
 
+    def use_claims(self, name: str) -> None:
+        """Let contents use claims from the beginning."""
+        agent, self.claims = self.agent, name
+        agent.rules = replace(agent.rules, claims_of=self._claims_of)
+        agent.asking = {key: self._claims_of(key.revision, "staging") for key in agent.asking}
+
+    def end_pods(self, which: int) -> None:
+        """Let pods that end be gone."""
+        keys = sorted(self.agent.ending)
+        if keys:
+            gone = keys[which % len(keys)]
+            self.agent.ending = {key: claims for key, claims in self.agent.ending.items() if key != gone}
+
     def describe(self, content: str) -> None:
         self.agent.wanted = digest(content)
 
@@ -124,8 +138,9 @@ class History:
 
     def start_all(self) -> None:
         if self.agent.is_running:
-            for pods in self.agent.pods.values():
-                pods.ready_since = pods.ready_since or self._node_time()
+            for key, pods in self.agent.pods.items():
+                if self._can_start(key):
+                    pods.ready_since = pods.ready_since or self._node_time()
 
     def change_pods(self, which: int, *, is_ready: bool, is_busy: bool) -> None:
         keys = list(self.agent.pods)
@@ -133,7 +148,7 @@ class History:
             return
         pods = self.agent.pods[keys[which % len(keys)]]
         pods.is_busy = is_busy
-        if is_ready and pods.ready_since is None:
+        if is_ready and pods.ready_since is None and self._can_start(keys[which % len(keys)]):
             pods.ready_since = self._node_time()
         elif not is_ready and pods.ready_since is not None:
             pods.broken_at, pods.ready_since = pods.broken_at or self._node_time(), None
@@ -169,6 +184,7 @@ class History:
             gated=frozenset({gated} - {""}),
             on_breach=on_breach,
             history=3,
+            claims_of=self._claims_of,
             hold_before=lambda _current, _passed: None if holds is None else (holds, "a minimum"),
         )
 
@@ -182,7 +198,7 @@ class History:
 
     def kill(self) -> None:
         self.agent.is_running = False
-        self.agent.pods = {key: Pods() for key in self.agent.pods}
+        self.agent.stop_pods({*self.agent.asking, *self.agent.pods})
         self._see_loss()
 
     def release(self) -> None:
@@ -228,12 +244,13 @@ class History:
         if operator == "writes nothing":
             return
         self.lost = [*self.lost[-3:], before]
-        pods = agent.pods
+        objects = agent.pods, agent.asking, agent.ending
         agent.apply(decision)
         if operator == "loses it":
             agent.facts = before
         elif operator == "writes facts alone":
-            agent.pods = pods
+            agent.pods, agent.asking, agent.ending = objects
+        self._check_claims()
         self._after(before, decision)
 
     def pass_time(self, span: float) -> None:
@@ -246,7 +263,27 @@ class History:
                 self.truth.periods[one] += 1
         self.real += hours(span)
 
+    def finish(self) -> None:
+        """Let nothing hold the agent any longer, and all that ends be gone."""
+        self.agent.is_running = True
+        for _ in range(4):
+            self.pass_time(1)
+            self.start_all()
+            self.reconcile("sees it")
+            self.agent.ending = {}
+        if self.claims != "crossed":
+            waiting = [one.key for one in self.agent.decision.placements if one.is_without_pods and not one.is_draining]
+            assert not waiting, "no placement waits for ever"
+
     # The truth
+
+    def _claims_of(self, revision: str, environment: str) -> frozenset[str]:
+        found = CLAIMS[self.claims].get((revision[0], environment))
+        return frozenset() if found is None else frozenset({found})
+
+    def _can_start(self, key: PlacementKey) -> bool:
+        """Return True unless pods of a placement must not be there, for one of its claims."""
+        return self.claims == "none" or key in self.agent.asking
 
     def _now(self) -> datetime:
         """Return the operator's time, after an answer of the API server."""
@@ -414,6 +451,22 @@ class History:
             is_single = all(len(values) <= 1 for values in call.values())
             assert found or not has_rest or not is_single, "each call has a placement once there is one for the rest"
 
+    def _check_claims(self) -> None:
+        """No two placements have pods that use the same claim, and none has pods of before and after a kill."""
+        users: dict[str, list[PlacementKey]] = defaultdict(list)
+        for key, claims in (*self.agent.asking.items(), *self.agent.ending.items()):
+            for claim in claims:
+                users[claim].append(key)
+        assert all(len(keys) <= 1 for keys in users.values()), "the old pod goes first"
+
+    def _goes_first(self, one: DesiredPlacement, decision: RolloutDecision) -> bool:
+        """Return True if another placement uses the claim of one, which ends before that has any pod."""
+        others = (other for other in decision.placements if not other.is_draining and other.key != one.key)
+        return any(
+            other.stage.environment == one.stage.environment and self.agent.claims_of(other) & self.agent.claims_of(one)
+            for other in others
+        )
+
     def _check_service(self, decision: RolloutDecision) -> None:
         """What is Ready and serves the rest gives it to nothing that is not, and to none that has not passed."""
         agent = self.agent
@@ -427,6 +480,8 @@ class History:
         for one in was:
             pods = agent.pods.get(one.key)
             if pods is None or pods.ready_since is None or one.ref.digest in agent.forbidden:
+                continue
+            if self._goes_first(one, decision):
                 continue
             if decision.facts.good is None or decision.facts.good.ref.digest in agent.forbidden:
                 assert now or self._is_stopped(one, decision), "production is served, also before anything has passed"
@@ -558,11 +613,14 @@ def course_of(seed: int) -> list[Step]:
         (2, "change_clock", lambda: {"whose": "operator", "skew": random.choice(SKEWS)}),
         (2 if has_wrong_nodes else 0, "change_clock", lambda: {"whose": "node", "skew": random.choice(SKEWS)}),
         (1 if seed % 4 == 1 else 0, "change_clock", lambda: {"whose": "server", "skew": random.choice(SKEWS)}),
+        (6 if seed % 2 else 0, "end_pods", lambda: {"which": random.randrange(4)}),
         (1 if seed % 3 else 0, "lose_writes", lambda: {"which": random.randrange(4)}),
         (2 if seed % 3 == 1 else 0, "edit", lambda: {"kind": random.choice(EDITS)}),
     ]
     weights = [weight for weight, _, _ in choices]
     course: list[Step] = []
+    if seed % 2:
+        course.append(("use_claims", {"name": random.choice([name for name in CLAIMS if name != "none"])}))
     for _ in range(LENGTH):
         _, name, draw = random.choices(choices, weights)[0]
         course.append((name, draw()))
@@ -577,6 +635,7 @@ def play(course: list[Step]) -> History:
     history.begin()
     for name, arguments in course:
         getattr(history, name)(**arguments)
+    history.finish()
     return history
 
 
