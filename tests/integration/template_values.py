@@ -43,7 +43,7 @@ _BAD: list[tuple[dict[str, Any], str]] = [
     (volume(projected={"sources": [{}]}), "a source of a projected volume needs downwardAPI"),
     (volume(secret={"secretName": "x"}), "a volume needs exactly one of emptyDir and projected"),
     (volume(hostPath={"path": "/"}), "a volume needs exactly one of emptyDir and projected"),
-    ({"volumeMounts": [{"name": "gone", "mountPath": "/data"}]}, "no volume is named gone"),
+    ({"volumeMounts": [{"name": "gone", "mountPath": "/data"}]}, "a mount names no volume"),
     ({"securityContext": {"runAsUser": 0}}, "should be greater than or equal to 1"),
     ({"securityContext": {"runAsUser": 10001}}, ID_RESERVED),
     ({"securityContext": {"runAsGroup": 2000}}, ID_RESERVED),

@@ -11,13 +11,12 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from interlock.api.container_env import EnvVar
 from interlock.api.container_probes import PORT_NAME, ContainerProbe, PortNumber, ReadinessProbe, check_port
-from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
+from interlock.api.markers import Rule, cel_pattern, kube
 from interlock.api.messages import (
     DOTS_IN_PATH,
     LABEL_VALUE,
     LABELS_INVALID,
     format_message,
-    plain,
 )
 from interlock.api.scheduling import Affinity, NodeLabels, Toleration, TopologySpreadConstraint
 from interlock.api.shared_types import ApiModel, Resources
@@ -26,6 +25,7 @@ from interlock.api.template_messages import (
     ID_RESERVED,
     METADATA_KEY_INVALID,
     METADATA_KEY_RESERVED,
+    MOUNT_UNKNOWN,
     MOUNT_WITHOUT_VOLUME,
     PORT_NAME_INVALID,
     PORT_NAME_RESERVED,
@@ -244,10 +244,7 @@ class Template(ApiModel):
             COMMAND_FITS,
             Rule(
                 rule=f"!has(self.volumeMounts) || self.volumeMounts.all(m, !({_UNKNOWN_MOUNT}))",
-                message=plain(MOUNT_WITHOUT_VOLUME),
-                message_expression=cel_sentence(
-                    MOUNT_WITHOUT_VOLUME, name=f"self.volumeMounts.filter(m, {_UNKNOWN_MOUNT})[0].name"
-                ),
+                message=MOUNT_UNKNOWN,
                 field_path=".volumeMounts",
             ),
             Rule(

@@ -26,6 +26,7 @@ MOUNT_PATH_INVALID = (
 MOUNT_PATH_RESERVED = (
     "{text} is a path of Interlock or of the kubelet, or above one: mount the volume elsewhere, such as at /data"
 )
+MOUNT_UNKNOWN = "spec.template.volumeMounts: a mount names no volume: add it to spec.template.volumes"
 MOUNT_WITHOUT_VOLUME = "spec.template.volumeMounts: no volume is named {name}: add it to spec.template.volumes"
 WORKING_DIR_INVALID = "{text} is not an absolute path of a folder: write it without .., such as /app"
 PORT_NAME_INVALID = "{text} is not the name of a port: write at most 15 lower case letters, digits and dashes"

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from interlock.api.container_env import FileFieldRef
 from interlock.api.markers import cel_pattern, kube, one_of
-from interlock.api.messages import DOTS_IN_PATH, NAME, NAME_INVALID, format_message, quoted
+from interlock.api.messages import DOTS_IN_PATH, NAME, NAME_INVALID, PATH_INVALID, format_message, quoted
 from interlock.api.shared_types import ApiModel, Quantity, check_one_of
 from interlock.api.template_messages import (
     MOUNT_PATH_INVALID,
@@ -15,7 +15,7 @@ from interlock.api.template_messages import (
     PROJECTED_SOURCE,
     VOLUME_SOURCE,
 )
-from interlock.api.text import FilePath, checked, text_rule
+from interlock.api.text import FilePath, checked, is_file_path, text_rule
 
 MOUNT_PATH = r"^(/[A-Za-z0-9_.@+\-]+)+$"
 RESERVED_MOUNT = (
@@ -65,6 +65,12 @@ VolumeName = Annotated[
 """The name of a volume. In the pod it has a prefix, so that it is never one of Interlock's."""
 
 
+def _check_file_path(text: str) -> str:
+    if not is_file_path(text):
+        raise ValueError(format_message(PATH_INVALID, text=quoted(text)))
+    return text
+
+
 class EmptyDirVolume(ApiModel):
     """A folder that begins empty and ends with its pod."""
 
@@ -78,7 +84,7 @@ class EmptyDirVolume(ApiModel):
 class DownwardApiItem(ApiModel):
     """A file with a field of the pod."""
 
-    path: FilePath
+    path: Annotated[str, Field(max_length=255), AfterValidator(_check_file_path)]
     """Path of the file in the volume."""
 
     field_ref: FileFieldRef
