@@ -22,6 +22,7 @@ from typing import Final
 
 from interlock_contract.audit_chain import (
     DECISION,
+    FORWARDED,
     GENESIS,
     ORIGIN,
     OUTCOME,
@@ -108,7 +109,7 @@ class Chain:
         """Add a line at the end or after it. Lines in between are missing."""
         if not self.runs or line.seq != self.head.next:
             self.runs.append(_Run(line.seq))
-        is_allowed = line.kind == DECISION and line.fields.get("decision") == "Allow"
+        is_allowed = line.kind == DECISION and line.fields.get("decision") in FORWARDED
         self.runs[-1].hashes += bytes.fromhex(line.hash)
         self.runs[-1].kinds += _DECIDED if is_allowed else _OTHER
         self.head = line.head

@@ -35,6 +35,14 @@ TASK: Final = "task"
 """Kind of the line that says how a task for the agent ended; it is written at its end."""
 DENIALS: Final = "denials"
 """Kind of the line that stands for denials of one rule beyond the first ones of a minute: their number and digest."""
+ALLOW: Final = "Allow"
+"""The decision on a request that the policy permits."""
+DENY: Final = "Deny"
+"""The decision on a request that is refused."""
+WOULD_DENY: Final = "WouldDeny"
+"""The decision on a request that the policy does not permit, and that passed because its source is in mode `Audit`."""
+FORWARDED: Final = frozenset({ALLOW, WOULD_DENY})
+"""The decisions on requests that were forwarded, so that an outcome follows."""
 KINDS: Final = frozenset({GENESIS, BUNDLE, DECISION, OUTCOME, TASK, DENIALS})
 
 _HASH_LENGTH: Final = len(',"hash":""}') + 64

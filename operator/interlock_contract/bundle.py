@@ -71,6 +71,7 @@ Transport = Literal["stdio", "http"]
 ServerRequest = Literal["Sampling", "Elicitation", "Roots"]
 ResourceDescriptions = Literal["Withheld", "Unreviewed"]
 RecordedArguments = Literal["Digest", "Redacted"]
+EnforcementMode = Literal["Enforce", "Audit"]
 Texts = Annotated[tuple[Text, ...], Meta(min_length=1)]
 Pointer = Annotated[Text, like(POINTER, "a JSON pointer such as /customer/email")]
 
@@ -252,6 +253,8 @@ class BundleSource(StrictStruct, frozen=True):
     `prompt_pins` are the same of prompts, and `instructions_pin` is the digest of the only instructions that pass.
     `resource_descriptions` says whether lists of resources show the texts that the server wrote. `protocol` is the
     version of MCP that the server spoke when it was verified. A guard begins with it and decides nothing by it.
+    In mode `Audit` tools that are not mapped, and calls without a grant, are recorded and pass. The field is written in
+    that mode alone, and a guard that does not know it refuses the whole bundle.
     """
 
     name: Name
@@ -269,6 +272,7 @@ class BundleSource(StrictStruct, frozen=True):
     prompt_pins: tuple[Pin, ...] = ()
     instructions_pin: Digest | None = None
     protocol: Annotated[str, Meta(max_length=MAX_PROTOCOL)] = ""
+    mode: EnforcementMode = "Enforce"
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""
@@ -357,7 +361,8 @@ class Bundle(StrictStruct, frozen=True):
     `peers` are the agent's other placements in environments of the same class.
     `agent_key_digest` is the SHA-256 in hex of the key that the agent shows. Without it every request is refused.
     `budget` bounds what calls of models and of tools that cost may spend. Without `loops` any call may be repeated.
-    `is_counted` says that the stage has gates, so that the guard writes its counts into the placement's Lease.
+    `is_counted` says that the stage has gates or a source in mode `Audit`, so that the guard writes its counts into the
+    placement's Lease.
     """
 
     schema_version: Literal[4]

@@ -24,6 +24,7 @@ were dropped. No binding has such a name."""
 _MAX_FLAW: Final = 512
 _MAX_RULE: Final = 512
 _MAX_DIGITS: Final = 9
+_AUDIT: Final = " Audit"
 _WORD: Final = re.compile(r"[A-Za-z0-9][-A-Za-z0-9]{0,62}|-")
 _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_VALUE: Final = 16 * 1024
@@ -103,7 +104,7 @@ def read_drifts(annotations: Mapping[str, str], now: datetime) -> dict[str, date
 
 @dataclass(frozen=True, slots=True)
 class RepeatedDenials:
-    """Many denials of one rule within a minute.
+    """Many denials of one rule within a minute, or requests that it would have denied.
 
     Attributes:
         reason: The reason of the denials.
@@ -111,6 +112,7 @@ class RepeatedDenials:
         rule: What would have to change; empty where nothing would help.
         count: How many there were.
         at: When the last of them was, by the guard's clock.
+        is_audit: Whether they passed, since the source is in mode `Audit`.
     """
 
     reason: str
@@ -118,12 +120,18 @@ class RepeatedDenials:
     rule: str
     count: int
     at: datetime
+    is_audit: bool = False
 
 
 def dump_denials(denials: Iterable[RepeatedDenials]) -> str:
-    """Return the annotation's value for repeated denials: `{"<reason> <source or -> <rule>": "<time> <count>"}`."""
+    """Return the annotation's value for repeated denials: `{"<reason> <source or -> <rule>": "<time> <count>"}`.
+
+    For requests that passed in mode `Audit`, ` Audit` stands at the end. An earlier operator takes that for no report.
+    """
     said = {
-        f"{one.reason} {one.source or '-'} {one.rule[:_MAX_RULE]}": f"{_moment(one.at)} {one.count}" for one in denials
+        f"{one.reason} {one.source or '-'} {one.rule[:_MAX_RULE]}": f"{_moment(one.at)} {one.count}"
+        + (_AUDIT if one.is_audit else "")
+        for one in denials
     }
     return json.dumps(said, separators=(",", ":"), sort_keys=True)
 
@@ -140,11 +148,12 @@ def _read_denial(key: str, value: Any) -> RepeatedDenials | None:
     source, _, rule = rest.partition(" ")
     if not isinstance(value, str) or not all(_WORD.fullmatch(one) for one in (reason, source)):
         return None
-    time, _, count = value.partition(" ")
+    time, _, count = value.removesuffix(_AUDIT).partition(" ")
     at = read_time(time, _NEVER)
     if at.tzinfo is None or at == _NEVER or not (count.isascii() and count.isdecimal() and len(count) <= _MAX_DIGITS):
         return None
-    return RepeatedDenials(reason, "" if source == "-" else source, rule[:_MAX_RULE], int(count), at)
+    source = "" if source == "-" else source
+    return RepeatedDenials(reason, source, rule[:_MAX_RULE], int(count), at, is_audit=value.endswith(_AUDIT))
 
 
 def find_surplus(annotations: Mapping[str, str], own: str, prefix: str = SELFTEST_PREFIX) -> list[str]:

@@ -51,6 +51,8 @@ class WorkCounts(StrictStruct, frozen=True):
         calls_denied: Calls that a rule of the policy, a binding, the agent or the stage's scope denied. None of them
             ended, and none is one that another placement serves.
         cost: What calls have cost, in nano-dollars.
+        unmapped_passed: Calls of tools that are not mapped, which passed because their source is in mode `Audit`.
+        ungranted_passed: Requests without a grant, which passed for the same reason.
     """
 
     task_buckets: Buckets = ()
@@ -59,6 +61,8 @@ class WorkCounts(StrictStruct, frozen=True):
     calls_failed: Count = 0
     calls_denied: Count = 0
     cost: Annotated[int, Meta(ge=0, le=MAX_MONEY)] = 0
+    unmapped_passed: Count = 0
+    ungranted_passed: Count = 0
 
     @property
     def tasks(self) -> int:
@@ -79,6 +83,8 @@ class WorkCounts(StrictStruct, frozen=True):
             calls_failed=_sum(self.calls_failed, other.calls_failed),
             calls_denied=_sum(self.calls_denied, other.calls_denied),
             cost=add_money(self.cost, other.cost),
+            unmapped_passed=_sum(self.unmapped_passed, other.unmapped_passed),
+            ungranted_passed=_sum(self.ungranted_passed, other.ungranted_passed),
         )
 
     def grow(self, earlier: "WorkCounts", later: "WorkCounts") -> "WorkCounts":
@@ -106,6 +112,8 @@ class WorkCounts(StrictStruct, frozen=True):
             calls_failed=min(sum(call_buckets), max(0, self.calls_failed - baseline.calls_failed)),
             calls_denied=max(0, self.calls_denied - baseline.calls_denied),
             cost=max(0, self.cost - baseline.cost),
+            unmapped_passed=max(0, self.unmapped_passed - baseline.unmapped_passed),
+            ungranted_passed=max(0, self.ungranted_passed - baseline.ungranted_passed),
         )
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from interlock_contract.budget.money import add_money
 from interlock_contract.work_counts import BOUNDS, WorkCounts, bucket_of, strip_buckets
-from interlock_guard.decision.decide import TOOLS_CALL, Decision, DecisionInput, Deny, DenyReason
+from interlock_guard.decision.decide import TOOLS_CALL, Allow, Decision, DecisionInput, Deny, DenyReason
 
 NOT_BY_RULE: Final = frozenset(
     {
@@ -38,6 +38,7 @@ class WorkCounter:
     def __init__(self) -> None:
         self._task_buckets, self._call_buckets = [0] * (len(BOUNDS) + 1), [0] * (len(BOUNDS) + 1)
         self._tasks_failed = self._calls_failed = self._calls_denied = self._cost = 0
+        self._unmapped_passed = self._ungranted_passed = 0
 
     def end_task(self, seconds: float, *, is_failure: bool) -> None:
         """Count a task that has ended.
@@ -64,8 +65,15 @@ class WorkCounter:
         self._calls_failed += is_failure
 
     def decide(self, request: DecisionInput, decision: Decision) -> bool:
-        """Count the call if a rule denied it; return whether the request is a call, whose end is to be counted."""
+        """Count the call if a rule denied it; return whether the request is a call, whose end is to be counted.
+
+        A request that passes in mode `Audit` alone is counted too, as what it is: one that would have been denied.
+        """
         is_call = request.method == TOOLS_CALL or request.model is not None
+        if isinstance(decision, Allow) and decision.would_deny is not None:
+            is_unmapped = decision.would_deny.reason is DenyReason.TOOL_NOT_MAPPED
+            self._unmapped_passed += is_unmapped
+            self._ungranted_passed += not is_unmapped
         if is_call and isinstance(decision, Deny) and decision.reason not in NOT_BY_RULE:
             self._calls_denied += 1
         return is_call
@@ -84,4 +92,6 @@ class WorkCounter:
             calls_failed=self._calls_failed,
             calls_denied=self._calls_denied,
             cost=self._cost,
+            unmapped_passed=self._unmapped_passed,
+            ungranted_passed=self._ungranted_passed,
         )

@@ -101,6 +101,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (environment(**{"class": None}), "environment qa has no class: write class: development, staging or production"),
     (environment(**{"class": "qa"}), 'supported values: "development", "staging", "production"'),
     (environment(name="production"), "environment production is of the class of its own name: remove class"),
+    *(
+        (environment(mode="Audit", **of), "is not of class development, so its mode is Enforce")
+        for of in ({"name": "staging", "class": None}, {"name": "qa", "class": "production"})
+    ),
+    (environment(mode="Off"), 'supported values: "Enforce", "Audit"'),
     (environment(isolation="None"), 'supported values: "Shared", "Separate"'),
     (policy(environments=[{"name": "staging"}] * 2), 'Duplicate value: {"name":"staging"}'),
     (policy(environments=[{"name": f"e{i}", "class": "staging"} for i in range(17)]), "must have at most 16 items"),

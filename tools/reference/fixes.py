@@ -63,6 +63,7 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "EgressCheckPending": "wait",
         "SelfTestPending": "wait",
         "SelfTestFailed": "report it",
+        "Audit": "[adopt what was seen](../how-to/adopt.md), then set `mode: Enforce` of the environment in the policy",
         "WaitingForOperator": "if this stays, no operator runs",
         "WaitingForGovernance": "what the condition `Governed` says",
         "WaitingForOrchestration": "what the condition `Orchestrated` says",
@@ -94,6 +95,7 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "WaitingForOperator": "if this stays, no operator runs",
         "WebhookFailing": "what the [table of reasons](../how-to/alerts.md#if-no-alert-arrives) says",
         "NotifierNotReady": "what the command in the message shows of the notifier's pod",
+        "Audit": "[adopt what was seen](../how-to/adopt.md), then set `mode: Enforce`",
         "AgentsRefused": "change the Agents or the policy, as the condition `Ready` of each Agent says",
     },
     "Events alone": {
@@ -105,6 +107,8 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "SoakRestarted": "read why the container ended: `kubectl logs --previous`, container `agent`",
         "TestEnded": "if it did not pass, read its log in `status.rollout.tests`",
         "RequestsDenied": "what its [reason](../explanation/guard.md#reasons-for-a-denial) and rule say",
+        "RequestsWouldBeDenied": "permit the calls, or keep the agent from them: "
+        "[adopt in an existing namespace](../how-to/adopt.md)",
         "VelocityAlert": "find the call that repeats in the [audit records](../explanation/audit.md), and "
         "[kill the agent](../explanation/kill.md) if it is in a loop",
         "TokensPerByteAlert": "compare what the agent sends with what the provider counts: "

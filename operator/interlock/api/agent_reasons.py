@@ -98,6 +98,9 @@ class AgentReason(StrEnum):
 
     EGRESS_CLOSED = "EgressClosed"
     """EgressEnforced: every agent pod can reach only its guard."""
+    AUDIT = "Audit"
+    """PolicyEnforced, PromotionPending: in the mode Audit of its environment calls that the policy does not permit pass
+    and are recorded, so the agent is not promoted."""
     EGRESS_CHECK_PENDING = "EgressCheckPending"
     """The egress check of at least one agent pod has no result."""
     NETWORK_OPEN = "NetworkOpen"

@@ -8,9 +8,17 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
 from interlock.api.markers import Rule, cel_sentence, kube
-from interlock.api.messages import ENVIRONMENT_CLASS_FIXED, ENVIRONMENT_CLASS_MISSING, format_message, plain, quoted
+from interlock.api.messages import (
+    AUDIT_OUTSIDE_DEVELOPMENT,
+    ENVIRONMENT_CLASS_FIXED,
+    ENVIRONMENT_CLASS_MISSING,
+    format_message,
+    plain,
+    quoted,
+)
 from interlock.api.shared_types import ApiModel, EnvironmentClass
 from interlock.api.text import EnvironmentName, Money
+from interlock_contract.bundle import EnforcementMode
 
 Isolation = Literal["Shared", "Separate"]
 
@@ -29,6 +37,7 @@ class Environment:
         isolation: Whether agent and guard share a pod.
         daily_budget: Most US dollars that one agent spends in a day, as a decimal string.
         monthly_budget: The same in a month; None for no limit of the month.
+        mode: Whether guards deny what is not mapped and not granted. `Audit` in class development alone.
     """
 
     name: str
@@ -36,6 +45,7 @@ class Environment:
     isolation: Isolation
     daily_budget: str
     monthly_budget: str | None = None
+    mode: EnforcementMode = "Enforce"
 
 
 DEFAULT_ENVIRONMENTS = {
@@ -66,6 +76,13 @@ class EnvironmentRules(ApiModel):
                 message_expression=cel_sentence(ENVIRONMENT_CLASS_FIXED, name="self.name"),
                 field_path=".class",
             ),
+            Rule(
+                rule="!has(self.mode) || self.mode == 'Enforce' || self.name == 'development'"
+                " || (has(self.class) && self.class == 'development')",
+                message=plain(AUDIT_OUTSIDE_DEVELOPMENT),
+                message_expression=cel_sentence(AUDIT_OUTSIDE_DEVELOPMENT, name="self.name"),
+                field_path=".mode",
+            ),
         ),
     )
 
@@ -85,6 +102,10 @@ class EnvironmentRules(ApiModel):
     monthly_budget: Money | None = None
     """Most US dollars that one agent spends in a month. Absent: no limit of the month."""
 
+    mode: EnforcementMode = Field(default="Enforce", json_schema_extra=kube(default="Enforce"))
+    """Audit: guards record calls of tools that are not mapped, and calls without a grant, and let them pass. Only in
+    class development, and only for MCPBindings whose environments are all of class development."""
+
     @model_validator(mode="after")
     def _refuse(self) -> "EnvironmentRules":
         is_class = self.name in _CLASSES
@@ -92,6 +113,8 @@ class EnvironmentRules(ApiModel):
             raise ValueError(format_message(ENVIRONMENT_CLASS_MISSING, name=quoted(self.name)))
         if is_class and self.environment_class not in {None, self.name}:
             raise ValueError(format_message(ENVIRONMENT_CLASS_FIXED, name=quoted(self.name)))
+        if self.mode == "Audit" and self.resolved.environment_class is not EnvironmentClass.DEVELOPMENT:
+            raise ValueError(format_message(AUDIT_OUTSIDE_DEVELOPMENT, name=quoted(self.name)))
         return self
 
     @property
@@ -105,6 +128,7 @@ class EnvironmentRules(ApiModel):
             isolation=self.isolation or default.isolation,
             daily_budget=default.daily_budget if self.daily_budget is None else self.daily_budget,
             monthly_budget=self.monthly_budget,
+            mode=self.mode,
         )
 
 

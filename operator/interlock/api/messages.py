@@ -64,6 +64,9 @@ ENVIRONMENT_CLASS_MISSING = (
     "environment {name} has no class: write class: development, staging or production, by which its rules apply"
 )
 ENVIRONMENT_CLASS_FIXED = "environment {name} is of the class of its own name: remove class, or rename the environment"
+AUDIT_OUTSIDE_DEVELOPMENT = (
+    "environment {name} is not of class development, so its mode is Enforce: remove mode, or audit in development"
+)
 ENVIRONMENT_UNKNOWN = (
     "{field}: AgentPolicy {policy} has no environment {environment}: add it to spec.environments there with its class, "
     "or write development, staging or production"

@@ -65,7 +65,7 @@ from interlock_contract.budget.bundle_budget import (
     MAX_HANG_UP_SECONDS,
     MAX_OUTPUT_TOKENS,
 )
-from interlock_contract.bundle import Operation, RecordedArguments
+from interlock_contract.bundle import EnforcementMode, Operation, RecordedArguments
 from interlock_contract.model_access import LEAST_REQUEST_BYTES, MAX_REQUEST_BYTES
 from interlock_contract.names import API_VERSION
 from interlock_contract.webhooks import MAX_WEBHOOKS, WebhookFormat
@@ -96,8 +96,9 @@ class AccessRow(ApiModel):
     resources: tuple[Annotated[str, Field(max_length=63)], ...] = Field(min_length=1, max_length=MAX_ROW_RESOURCES)
     """The resources that the decision applies to."""
 
-    decision: Literal["Allow", "Deny"]
-    """The guard's decision. A stage's scope and argument rules can still deny single calls."""
+    decision: Literal["Allow", "Deny", "WouldDeny"]
+    """The guard's decision. A stage's scope and argument rules can still deny single calls. WouldDeny: the call passes
+    in mode Audit of the environment, and is recorded."""
 
     reason: str = Field(default="", max_length=63)
     """Reason of a denial in one stable word; see the guard's reasons."""
@@ -127,7 +128,8 @@ class AgentPolicyStatus(ApiModel):
     """Number of agents of the policy that access has no room for. It lists the first ones by name."""
 
     conditions: tuple[Condition, ...] = Field(default=(), max_length=8, json_schema_extra=kube(keys=("type",)))
-    """Ready and Violated, and Notifying with notify; ReconcileFailed while the operator fails on this policy."""
+    """Ready and Violated, Notifying with notify, and Enforced with an environment in mode Audit; ReconcileFailed while
+    the operator fails on this policy."""
 
     managed_objects: tuple[ManagedObject, ...] = Field(
         default=(), max_length=16, json_schema_extra=kube(keys=("kind", "name"))
@@ -144,6 +146,8 @@ class PolicyCondition(StrEnum):
     """At least one Agent is refused because of the policy."""
     NOTIFYING = "Notifying"
     """The notifier runs, which posts alerts to the webhooks of notify."""
+    ENFORCED = "Enforced"
+    """Guards deny what the policy does not permit in all environments. Only there with an environment in mode Audit."""
 
 
 class PolicyReason(StrEnum):
@@ -155,6 +159,8 @@ class PolicyReason(StrEnum):
     """The policy refuses Agents that name it."""
     NO_VIOLATION = "NoViolation"
     """The policy refuses none of its Agents."""
+    AUDIT = "Audit"
+    """In at least one environment calls that the policy does not permit are recorded, and pass."""
     NOTIFIER_READY = "NotifierReady"
     """The notifier watches the ledgers of the policy."""
     WEBHOOK_FAILING = "WebhookFailing"
@@ -468,6 +474,12 @@ class AgentPolicySpec(ApiModel):
         """Return the class of an environment. An unknown one is held to the rules of production."""
         found = self.environment(environment)
         return EnvironmentClass.PRODUCTION if found is None else found.environment_class
+
+    def mode_in(self, environment: str) -> EnforcementMode:
+        """Return whether guards deny, or only record, what is not mapped and not granted in an environment."""
+        found = self.environment(environment)
+        is_development = found is not None and found.environment_class is EnvironmentClass.DEVELOPMENT
+        return found.mode if found is not None and is_development else "Enforce"
 
     def isolation_in(self, environment: str) -> Isolation:
         """Return whether agent and guard share a pod in an environment. In an unknown one they do not."""

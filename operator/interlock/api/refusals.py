@@ -280,12 +280,14 @@ def minimum_refusals(stages: Sequence[Stage], policy: str, requirements: AgentPo
 
 def row_refusals(agent: ObjectMeta, spec: AgentSpec, policy: str, requirements: AgentPolicySpec) -> list[str]:
     """Say for which sources of the agent AgentPolicy `policy` has no row in its matrix."""
+    missing = sources_without_row(agent, spec, requirements)
+    return [ROW_MISSING.format(policy=policy, agent=agent.name, source=source) for source in missing]
+
+
+def sources_without_row(agent: ObjectMeta, spec: AgentSpec, requirements: AgentPolicySpec) -> tuple[str, ...]:
+    """Return the sources of the agent for which the access matrix has no row."""
     granted = {row.source for row in requirements.data_access if row.applies_to(agent)}
-    return [
-        ROW_MISSING.format(policy=policy, agent=agent.name, source=binding.source)
-        for binding in spec.bindings
-        if binding.source not in granted
-    ]
+    return tuple(binding.source for binding in spec.bindings if binding.source not in granted)
 
 
 def short_duration(duration: timedelta) -> str:

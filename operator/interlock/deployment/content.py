@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydantic import Field, ValidationError
 
 from interlock.action.actions_bound import binding_for
+from interlock.action.audit_mode import audited_by_environment
 from interlock.api.agent import Agent, AgentSpec
 from interlock.api.binding import MCPBinding, MCPBindingSpec
 from interlock.api.environments import Isolation
@@ -70,6 +71,10 @@ class Content(ApiModel):
 
     isolation: dict[str, Isolation]
     """Whether agent and guard share a pod, by the environments of the agent's stages."""
+
+    audited: dict[str, tuple[str, ...]] | None = None
+    """The sources in mode Audit, by the environments of the agent's stages. None without any, as in contents of
+    versions that did not know the mode."""
 
     bindings: dict[str, ReviewedBinding]
     """The MCPBindings of its sources in the environments of its stages, by their names."""
@@ -149,6 +154,7 @@ def content_of(agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ..
         agent=reviewed_part(agent.spec, "Agent.spec"),
         policy=AgentPolicySpec(),
         isolation={name: policy.spec.isolation_in(name) for name in sorted(environments)},
+        audited=audited_by_environment(agent, policy, bindings) or None,
         bindings=reviewed,
     )
     return content.model_copy(update={"policy": _policy_of(content, agent, policy)})

@@ -14,8 +14,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
+from interlock.action.audit_mode import audited_by_environment, audited_sources
 from interlock.api.agent import Agent, Stage
 from interlock.api.binding import HttpServer, MCPBinding, MCPBindingSpec, Server, StdioServer
 from interlock.api.environments import EnvironmentRules
@@ -46,11 +48,15 @@ ReviewedNames = defaultdict[str, tuple[dict[str, None], dict[str, None], dict[st
 
 
 class Effective(NamedTuple):
-    """Agent, policy and bindings as they hold for one revision. Builders of placements take them like today's."""
+    """Agent, policy and bindings as they hold for one revision. Builders of placements take them like today's.
+
+    `audited` has the sources in mode Audit by environment.
+    """
 
     agent: Agent
     policy: AgentPolicy
     bindings: tuple[MCPBinding, ...]
+    audited: Mapping[str, frozenset[str]] = MappingProxyType({})
 
 
 def effective(
@@ -77,7 +83,9 @@ def effective(
 def needs_revision(content: Content, agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ...]) -> bool:
     """Return True if today's objects say more than, or something else than, what a revision was reviewed with.
 
-    The first revision needs one in any case. Tightening, and a return within what was reviewed, need none.
+    The first revision needs one in any case. Tightening, and a return within what was reviewed, need none. The end of
+    mode Audit is an exception: what a revision did until then says nothing about what the policy permits, so another
+    one has to pass the stages.
 
     Args:
         content: What the newest revision was reviewed with.
@@ -87,6 +95,10 @@ def needs_revision(content: Content, agent: Agent, policy: AgentPolicy, bindings
     """
     labels = agent.metadata.labels
     if any(labels.get(key) != content.labels.get(key) for key in selected_label_keys(policy)):
+        return True
+    environments = {stage.environment for stage in agent.spec.stages}
+    reviewed = {name: sources for name, sources in (content.audited or {}).items() if name in environments}
+    if reviewed != audited_by_environment(agent, policy, bindings):
         return True
     found = effective(content, agent, policy, bindings)
     return (
@@ -166,7 +178,16 @@ class _Merge:
         agent = self.agent.model_copy(update={"spec": spec, "metadata": metadata})
         policy = self.policy.model_copy(update={"spec": self._policy_spec(agent)})
         merged = (self._binding(one, agent, policy) for one in self.bindings)
-        return Effective(agent, policy, tuple(one for one in merged if one is not None))
+        return Effective(agent, policy, tuple(one for one in merged if one is not None), self._audited())
+
+    def _audited(self) -> dict[str, frozenset[str]]:
+        """Return the sources that are in mode Audit today and were when the revision began, by environment."""
+        reviewed = self.content.audited or {}
+        return {
+            name: audited_sources(self.agent, self.policy, self.bindings, name).intersection(reviewed[name])
+            for name in self._relevant_environments()
+            if name in reviewed
+        }
 
     def _policy_spec(self, agent: Agent) -> AgentPolicySpec:
         reviewed = self._reviewed_names()

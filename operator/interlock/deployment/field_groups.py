@@ -177,6 +177,16 @@ GROUPS: Final[tuple[tuple[FieldClass, str, str], ...]] = (
         """,
     ),
     (
+        FieldClass.NARROWER,
+        (
+            "Enforce takes effect immediately. Each change starts a new revision, since a revision that ran in Audit "
+            "is not promoted."
+        ),
+        """AgentPolicy.spec
+        environments[].mode
+        """,
+    ),
+    (
         FieldClass.IMMEDIATE,
         _IMMEDIATE,
         """AgentPolicy.spec

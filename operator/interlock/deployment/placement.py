@@ -76,7 +76,8 @@ class Peer:
 class Placement:
     """The input of everything in `children`.
 
-    The last seven attributes say what it serves at the moment. They reach running pods, and change no pod template.
+    The last eight attributes say what it serves at the moment, and how. They reach running pods, and change no pod
+    template.
 
     Attributes:
         agent: The Agent, as applied.
@@ -100,7 +101,8 @@ class Placement:
         draining_pods: Names of pods with a guard that are on their way out, so that no Service leads to them.
         peers: The other placements of the agent that take tasks of environments of the same class.
         draining_addresses: Addresses of a separate agent's pods that get no new tasks, since they are on their way out.
-        is_counted: Whether its guards count what they do, since its stage has gates.
+        is_counted: Whether its guards count what they do, since its stage has gates, or a source is in mode Audit.
+        audited: The sources in mode Audit, whose guards record what the policy does not permit, and let it pass.
     """
 
     agent: Agent
@@ -125,6 +127,7 @@ class Placement:
     peers: tuple[Peer, ...] = ()
     is_counted: bool = False
     draining_addresses: tuple[str, ...] = ()
+    audited: frozenset[str] = frozenset()
 
     @property
     def isolation(self) -> Isolation:

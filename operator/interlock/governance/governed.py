@@ -21,20 +21,23 @@ from interlock.governance.pod_features import digest_refusals, template_refusals
 _OWNER_MISSING = (OWNER_MISSING, OWNER_NAME_MISSING, OWNER_EMAIL_MISSING)
 
 
-def check_governance(agent: Agent, policy: AgentPolicy | None, prices: ModelPrices | None = None) -> Refusal | None:
+def check_governance(
+    agent: Agent, policy: AgentPolicy | None, prices: ModelPrices | None = None, current: int | None = None
+) -> Refusal | None:
     """Return why governance refuses the agent, or None.
 
     Args:
         agent: The Agent as applied.
         policy: The AgentPolicy that its `policyRef` names, None where there is none.
         prices: The prices of its models, as far as they are known.
+        current: Index of the stage that its revision has entered, None before its first.
     """
     return (
         _check_metadata(agent)  # every child's name fits, and its status has room for the labels
         or _check_owner(agent)  # a person answers for it
         or _check_purpose(agent)  # and says what it is for
         or _check_policy(agent, policy)  # under a policy that exists and stays
-        or _check_matrix(agent, policy)  # which gives it data, source by source
+        or _check_matrix(agent, policy, current or 0)  # which gives it data, source by source
         or _check_models(agent, policy)  # and allows its models, one by one
         or _check_prices(agent, policy, prices or ModelPrices())  # each of which has a price
         or _check_template(agent, policy)  # and what its pods ask for
@@ -85,11 +88,20 @@ def _policy_missing(policy: str, namespace: str) -> str:
     )
 
 
-def _check_matrix(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
-    if policy is None:
+def _check_matrix(agent: Agent, policy: AgentPolicy | None, current: int) -> Refusal | None:
+    if policy is None or is_audited(agent, policy, current):
         return None
     missing = row_refusals(agent.metadata, agent.spec, policy.metadata.name, policy.spec)
     return Refusal(AgentReason.DATA_ACCESS_MISSING, "; ".join(missing)) if missing else None
+
+
+def is_audited(agent: Agent, policy: AgentPolicy, current: int) -> bool:
+    """Return True if a stage of the agent is in an environment in mode Audit, which it does not leave by promotion.
+
+    A missing row keeps no pods away there. Guards let calls without a grant pass, or deny each of them.
+    """
+    stages = agent.spec.stages
+    return current < len(stages) and policy.spec.mode_in(stages[current].environment) == "Audit"
 
 
 def _check_models(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:

@@ -56,6 +56,8 @@ class RolloutState(StrEnum):
     """The current stage is not Ready."""
     BREACHED = auto()
     """A gate is breached, and holds the rollout."""
+    AUDIT = auto()
+    """The environment of the current stage is in mode Audit, so no stage follows."""
     SOAKING = auto()
     """The minimum duration of the current stage is running."""
     GATE_PENDING = auto()

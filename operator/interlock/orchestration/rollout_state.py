@@ -366,6 +366,7 @@ class RolloutRules:
         class_of: The classes of environments under the agent's policy.
         hold_before: The policy's minimums, see `interlock.orchestration.orchestrated.hold_before`.
         claims_of: The claims of revisions, see `interlock.orchestration.claims`.
+        audited: The environments in mode Audit, by policy or for the newest revision. Their stages are never left.
     """
 
     approvals: frozenset[str] = frozenset()
@@ -377,6 +378,7 @@ class RolloutRules:
     class_of: ClassOf = class_of_name
     hold_before: HoldBefore = _hold_nothing
     claims_of: ClaimsOf = _no_claims
+    audited: frozenset[str] = frozenset()
 
 
 # Commands

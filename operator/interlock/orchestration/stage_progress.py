@@ -53,7 +53,8 @@ def advance(facts: RolloutFacts, context: Context) -> tuple[RolloutFacts, Rollou
     if state is RolloutState.BREACHED and context.rules.on_breach is OnBreach.ROLLBACK:
         facts = stop(facts, StopReason.BREACHED, context, message=message)
         return facts, progress_of(facts, context)
-    return facts, _holding(facts, context, state, message, None if soaked.is_over else soaked.due_at)
+    is_timed = not soaked.is_over and state is not RolloutState.AUDIT
+    return facts, _holding(facts, context, state, message, soaked.due_at if is_timed else None)
 
 
 def progress_of(facts: RolloutFacts, context: Context) -> RolloutProgress:
@@ -118,7 +119,9 @@ def _held(facts: RolloutFacts, soaked: Soak, gates: Gates, context: Context) -> 
     return (
         _not_running(facts, context)
         or _breached(facts, gates, context)
-        or _not_soaked(facts, soaked)
+        or _not_ready(facts, soaked)
+        or _audited(facts, context)
+        or _not_soaked(soaked)
         or _not_judged(facts, gates, context)
         or _not_to_enter(facts, context)
     )
@@ -138,9 +141,21 @@ def _breached(facts: RolloutFacts, gates: Gates, context: Context) -> Hold | Non
     return None if is_overridden else (RolloutState.BREACHED, message)
 
 
-def _not_soaked(facts: RolloutFacts, soaked: Soak) -> Hold | None:
-    if soaked.facts.ready_since is None:
-        return (RolloutState.WAITING_FOR_READY if facts.was_ready else RolloutState.STARTING), ""
+def _not_ready(facts: RolloutFacts, soaked: Soak) -> Hold | None:
+    if soaked.facts.ready_since is not None:
+        return None
+    return (RolloutState.WAITING_FOR_READY if facts.was_ready else RolloutState.STARTING), ""
+
+
+def _audited(facts: RolloutFacts, context: Context) -> Hold | None:
+    """In mode Audit nothing shows whether the policy permits what the agent does, so no promote goes past it."""
+    if facts.stage is None or context.following(facts) is None:
+        return None
+    environment = facts.stage.stage.environment
+    return (RolloutState.AUDIT, environment) if environment in context.rules.audited else None
+
+
+def _not_soaked(soaked: Soak) -> Hold | None:
     return None if soaked.is_over else (RolloutState.SOAKING, "")
 
 

@@ -132,7 +132,18 @@ def _rules(snapshot: Snapshot, record: RolloutRecord, revisions: Revisions) -> R
         history=policy.spec.rollout.history.count,
         class_of=policy.spec.class_of,
         hold_before=functools.partial(hold_before, snapshot.agent, policy),
+        audited=_audited_environments(snapshot, record, revisions),
     )
+
+
+def _audited_environments(snapshot: Snapshot, record: RolloutRecord, revisions: Revisions) -> frozenset[str]:
+    """Return the environments in mode Audit: today, or when the newest revision began."""
+    policy, newest = snapshot.policy, record.facts.newest
+    known = None if newest is None else revisions.known.get(newest.digest)
+    began = () if known is None else known.content.audited or ()
+    named = (stage.environment for stage in snapshot.agent.spec.stages)
+    today = () if policy is None else (name for name in named if policy.spec.mode_in(name) == "Audit")
+    return frozenset((*began, *today))
 
 
 def _result(report: AgentReport, new_revisions: tuple[Manifest, ...], now: datetime) -> ReconcileResult:

@@ -40,6 +40,8 @@ class EventReason(StrEnum):
     """The kill switch was set to off."""
     REQUESTS_DENIED = "RequestsDenied"
     """One rule denied ten requests of the agent within a minute."""
+    REQUESTS_WOULD_BE_DENIED = "RequestsWouldBeDenied"
+    """One rule would have denied ten requests of the agent within a minute. They passed in mode Audit."""
     BUDGET_ALERT = "BudgetAlert"
     """The spend of a day or a month has reached a percentage of its budget."""
     VELOCITY_ALERT = "VelocityAlert"

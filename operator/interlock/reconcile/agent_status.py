@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from interlock.api.agent import Agent
 from interlock.api.budget_status import BudgetStatus
-from interlock.api.refusals import Refusal
+from interlock.api.refusals import Refusal, sources_without_row
 from interlock.api.rollout_status import PlacementStatus
 from interlock.api.status import AgentReason, AgentStatus, Condition, ConditionType, EnforcementStatus, StageStatus
 from interlock.deployment.names import ChildKey, agent_workload, selector
@@ -15,8 +15,8 @@ from interlock.orchestration.soak import StageFacts
 from interlock.reconcile.agent_report import AgentReport, killed_message
 from interlock.reconcile.conditions import Finding, build_condition
 from interlock.reconcile.egress import egress_of, open_network
-from interlock.reconcile.layers import Verdict
 from interlock.reconcile.placements import RunningPlacement
+from interlock.reconcile.policy_enforced import WAITING, enforced_finding, waiting_finding
 from interlock.reconcile.promotion import promotion_finding
 from interlock.reconcile.ready_condition import ready_finding
 from interlock.reconcile.rollout_conditions import describe_work, rollout_findings
@@ -25,12 +25,6 @@ from interlock.reconcile.rollout_status import RolloutRecord, write_rollout, wri
 from interlock.reconcile.stage_tests import recorded_tests
 
 _LAYERS = (ConditionType.GOVERNED, ConditionType.ORCHESTRATED, ConditionType.ACTIONS_BOUND, ConditionType.DEPLOYED)
-_WAITING = {
-    ConditionType.GOVERNED: AgentReason.WAITING_FOR_GOVERNANCE,
-    ConditionType.ORCHESTRATED: AgentReason.WAITING_FOR_ORCHESTRATION,
-    ConditionType.ACTIONS_BOUND: AgentReason.WAITING_FOR_ACTIONS,
-    ConditionType.DEPLOYED: AgentReason.WAITING_FOR_DEPLOYMENT,
-}
 _SATISFIED = {
     ConditionType.GOVERNED: (AgentReason.GOVERNANCE_SATISFIED, "owner, purpose, policy and data access are complete"),
     ConditionType.ORCHESTRATED: (AgentReason.ROLLOUT_PLANNED, "the rollout satisfies the policy's minimums"),
@@ -54,9 +48,9 @@ _OF_DEPLOYMENT = (
 def build_status(report: AgentReport, now: datetime) -> AgentStatus:
     """Return the status. It leaves `status.kill` out, which belongs to the kill controller."""
     agent, current = report.agent, report.current
-    enforced = _enforced(report)
+    enforced = enforced_finding(report)
     findings = (
-        *_layers(report.verdict),
+        *_layers(report),
         ready_finding(report),
         _stalled(report, now),
         _killed(report),
@@ -183,18 +177,27 @@ def enforcement_lost_message(lost: Iterable[ChildKey], because: str) -> str:
     )
 
 
-def _layers(verdict: Verdict) -> list[Finding]:
+def _layers(report: AgentReport) -> list[Finding]:
     findings = []
-    refused = False
+    verdict, refused = report.verdict, False
     for layer in _LAYERS:
         if layer == verdict.layer and verdict.refusal is not None:
             findings.append(Finding(layer, "False", verdict.refusal.reason, verdict.refusal.message))
             refused = True
         elif refused and verdict.layer is not None:
-            findings.append(Finding(layer, "Unknown", _WAITING[verdict.layer], f"waiting for {verdict.layer}"))
+            findings.append(Finding(layer, "Unknown", WAITING[verdict.layer], f"waiting for {verdict.layer}"))
         else:
-            findings.append(Finding(layer, "True", *_SATISFIED[layer]))
+            reason, message = _SATISFIED[layer]
+            is_governance = layer is ConditionType.GOVERNED
+            findings.append(Finding(layer, "True", reason, message + (_rows_missing(report) if is_governance else "")))
     return findings
+
+
+def _rows_missing(report: AgentReport) -> str:
+    """Return which sources have no row although governance is satisfied, which only mode Audit allows."""
+    policy = report.snapshot.policy
+    missing = () if policy is None else sources_without_row(report.agent.metadata, report.agent.spec, policy.spec)
+    return f"; in mode Audit: no dataAccess row for {', '.join(missing)}" if missing else ""
 
 
 def _stalled(report: AgentReport, now: datetime) -> Finding:
@@ -230,40 +233,10 @@ def _killed(report: AgentReport) -> Finding:
     return Finding(ConditionType.KILLED, "False", AgentReason.NOT_KILLED, "the kill switch was never engaged")
 
 
-def _enforced(report: AgentReport) -> Finding:
-    """Return whether all guards have passed the self-test of their bundle; guards of unready pods do not count."""
-    kind = ConditionType.POLICY_ENFORCED
-    if report.killed is not None:
-        return Finding(kind, "Unknown", AgentReason.KILL_SWITCH, "killed: no guard runs")
-    if not report.lasting:
-        return _waiting(report, kind)
-    running = [one for one in report.lasting if one.wanted > 0]
-    if not running:
-        return Finding(kind, "Unknown", AgentReason.NO_GUARD, f"{report.lasting[0].why_no_pods}: no guard runs")
-    flaws = (one.enforcement.flaw for one in report.placements if one.enforcement is not None)
-    flaw = next((one for one in flaws if one), "")
-    if flaw:
-        return Finding(kind, "False", AgentReason.SELF_TEST_FAILED, f"{flaw}; this guard refuses every request")
-    wanted = sum(one.wanted for one in running)
-    passed = sum(_passed(report, one) for one in running)
-    if passed < wanted:
-        message = f"{passed} of {wanted} guards have passed the self-test of the current policy"
-        return Finding(kind, "False", AgentReason.SELF_TEST_PENDING, message)
-    bundles = " and ".join(dict.fromkeys(one.enforcement.bundle[:12] for one in running if one.enforcement is not None))
-    message = f"{wanted} of {wanted} guards have passed the self-test of bundle {bundles}"
-    return Finding(kind, "True", AgentReason.SELF_TEST_PASSED, message)
-
-
-def _passed(report: AgentReport, one: RunningPlacement) -> int:
-    """Return how many guards of pods that are ready have passed the self-test."""
-    is_ready = report.is_ready(one) and one.enforcement is not None
-    return min(one.enforcement.guards, one.wanted) if is_ready and one.enforcement is not None else 0
-
-
 def _egress(report: AgentReport) -> Finding:
     kind = ConditionType.EGRESS_ENFORCED
     found = egress_of(report)
-    return _waiting(report, kind) if found is None else Finding(kind, found.status, found.reason, found.message)
+    return waiting_finding(report, kind) if found is None else Finding(kind, found.status, found.reason, found.message)
 
 
 def _enforcement(report: AgentReport) -> EnforcementStatus | None:
@@ -279,7 +252,7 @@ def _enforcement(report: AgentReport) -> EnforcementStatus | None:
 
 def _promotion(report: AgentReport) -> Finding:
     if report.verdict.layer is not None:
-        return _waiting(report, ConditionType.PROMOTION_PENDING)
+        return waiting_finding(report, ConditionType.PROMOTION_PENDING)
     return promotion_finding(report)
 
 
@@ -288,15 +261,7 @@ def _budget(report: AgentReport) -> Finding:
     exhausted = (one.budget.finding for one in report.placements if one.budget.finding.status == "True")
     if report.current is not None:
         return next(exhausted, report.current.budget.finding)
-    return _waiting(report, ConditionType.BUDGET_EXHAUSTED)
-
-
-def _waiting(report: AgentReport, kind: ConditionType) -> Finding:
-    """Return a condition that waits for the layer that refuses, or for a first placement."""
-    layer = report.verdict.layer
-    if layer is None:
-        return Finding(kind, "Unknown", AgentReason.NO_GUARD, "no revision runs")
-    return Finding(kind, "Unknown", _WAITING[layer], f"waiting for {layer}")
+    return waiting_finding(report, ConditionType.BUDGET_EXHAUSTED)
 
 
 def _stage(report: AgentReport) -> StageStatus | None:

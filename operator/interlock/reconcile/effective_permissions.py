@@ -12,6 +12,7 @@ from typing import Any, Final, get_args
 from msgspec.structs import replace
 from pydantic import ValidationError
 
+from interlock.action.audit_mode import audited_sources
 from interlock.api.agent import Agent, Stage
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import MAX_ROW_RESOURCES, MAX_ROWS, AccessRow, AgentPolicy, AgentPolicyStatus
@@ -72,6 +73,7 @@ class AgentAccess:
                 stage=stage,
                 revision="",  # no decision depends on it
                 sources=bound_sources(agent, self.bindings, stage.environment),
+                audited=audited_sources(agent, self.policy, self.bindings, stage.environment),
                 replicas=agent.spec.replicas,
                 guard_image="",
             )
@@ -128,15 +130,16 @@ class AccessTable:
             )
             call = DecisionInput(self.source, TOOLS_CALL, probe.name, {}, definition=_ANY)
             decision = decide(probed, state, call, 0.0)
+            denial = decision if isinstance(decision, Deny) else decision.would_deny
             yield AccessRow(
                 agent=probed.agent.name,
                 source=self.source,
                 environment=self.bundle.environment,
                 operation=operation,
                 resources=(resource,),
-                decision="Deny" if isinstance(decision, Deny) else "Allow",
-                reason=decision.reason.value if isinstance(decision, Deny) else "",
-                rule=decision.rule,
+                decision="Deny" if isinstance(decision, Deny) else "Allow" if denial is None else "WouldDeny",
+                reason="" if denial is None else denial.reason.value,
+                rule=decision.rule if denial is None else denial.rule,
             )
 
 

@@ -44,7 +44,7 @@ def check_layers(snapshot: Snapshot, current: int | None) -> Verdict:
         _being_deleted(snapshot.agent)
         or _unreadable_agent(snapshot)
         or _unreadable_policy(snapshot)
-        or check_governance(snapshot.agent, snapshot.policy, _prices(snapshot))
+        or check_governance(snapshot.agent, snapshot.policy, _prices(snapshot), current)
     )
     if refusal is not None or snapshot.policy is None:
         return Verdict(ConditionType.GOVERNED, refusal)

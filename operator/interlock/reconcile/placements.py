@@ -134,7 +134,8 @@ def build_placements(
             drain_seconds=max(1, rules.drain_timeout // timedelta(seconds=1)),
             draining_pods=tuple(sorted(one.name for one in going(scale_down, guards))),
             draining_addresses=tuple(sorted(one for pod in going(scale_down, agents) for one in pod.addresses)),
-            is_counted=desired.key == counted,
+            is_counted=desired.key == counted or bool(found.audited.get(environment)),
+            audited=found.audited.get(environment, frozenset()),
         )
         built.append((desired, budget, placement))
         scaled.append(scale_down)

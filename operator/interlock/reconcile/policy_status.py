@@ -44,5 +44,19 @@ def build_policy_conditions(
     else:
         message = f"AgentPolicy {name} refuses none of {agents} Agents"
         findings.append(Finding(PolicyCondition.VIOLATED, "False", PolicyReason.NO_VIOLATION, message))
+    findings += _find_audit(policy)
     known = before.conditions if before else ()
     return tuple(build_condition(finding, policy.metadata.generation, known, now) for finding in (*findings, *more))
+
+
+def _find_audit(policy: AgentPolicy) -> list[Finding]:
+    """Return that the policy is not enforced everywhere; nothing for a policy without mode Audit."""
+    audited = [one.name for one in policy.spec.environments if one.mode == "Audit"]
+    if not audited:
+        return []
+    message = (
+        f"mode Audit in {', '.join(audited)}: calls without a grant pass and are recorded as WouldDeny, and so are "
+        "calls of tools that are not mapped, with all rights of their MCP server, deletes included; MCPBindings that "
+        "also serve other classes than development stay enforced; to deny such calls, set mode: Enforce"
+    )
+    return [Finding(PolicyCondition.ENFORCED, "False", PolicyReason.AUDIT, message)]

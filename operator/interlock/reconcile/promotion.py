@@ -39,6 +39,7 @@ def _held(report: AgentReport, progress: RolloutProgress) -> tuple[AgentReason, 
     held: dict[RolloutState, tuple[AgentReason, str]] = {
         RolloutState.MINIMUM: (AgentReason.MINIMUM_NOT_REACHED, message),
         RolloutState.BLOCKED: (AgentReason.KILL_CONTROLLER_AWAY, f"{goal} waits: {message}"),
+        RolloutState.AUDIT: (AgentReason.AUDIT, _audit_message(report, goal, message)),
         RolloutState.APPROVAL: (
             AgentReason.APPROVAL_REQUIRED,
             f"{goal} waits for an approval; {approval_command(report)}",
@@ -58,6 +59,17 @@ def _held(report: AgentReport, progress: RolloutProgress) -> tuple[AgentReason, 
         ),
     }
     return held.get(progress.state)
+
+
+def _audit_message(report: AgentReport, goal: str, environment: str) -> str:
+    policy = report.snapshot.policy
+    if policy is not None and policy.spec.mode_in(environment) != "Audit":
+        return f"{goal} waits for a new revision, since this one began in mode Audit of environment {environment}"
+    name = "" if policy is None else policy.metadata.name
+    return (
+        f"{goal} is not entered, also not by a promote, while environment {environment} is in mode Audit; set its mode "
+        f"to Enforce in spec.environments of AgentPolicy {name}"
+    )
 
 
 def _of_soak(facts: StageFacts, following: str, due_at: datetime | None) -> tuple[AgentReason, str]:

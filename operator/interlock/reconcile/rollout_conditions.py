@@ -18,6 +18,7 @@ _UNDER_WAY = {
     RolloutState.STARTING: AgentReason.NEW_REVISION_STARTING,
     RolloutState.WAITING_FOR_READY: AgentReason.WAITING_FOR_READY,
     RolloutState.ENTERED: AgentReason.WAITING_FOR_READY,
+    RolloutState.AUDIT: AgentReason.AUDIT,
     RolloutState.SOAKING: AgentReason.SOAKING,
     RolloutState.GATE_PENDING: AgentReason.GATE_PENDING,
     RolloutState.NO_VERDICT: AgentReason.GATE_WITHOUT_VERDICT,
@@ -110,6 +111,8 @@ def progressing_finding(report: AgentReport) -> Finding:
     follows = f"; {progress.following.name} is next" if progress.following is not None else ""
     current = report.find(facts.key)
     why = progress.message
+    if progress.state is RolloutState.AUDIT:
+        why = f"environment {progress.message} is in mode Audit, see PromotionPending"
     if current is not None and current.wanted == 0 and report.killed is None:
         why = f"it has no pods because {current.why_no_pods}"
     held = f": {why}" if why else ""

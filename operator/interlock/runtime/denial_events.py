@@ -32,7 +32,7 @@ class DenialEvents:
 
     def __init__(self, events: EventPoster) -> None:
         self._events = events
-        self._posted: dict[Key, dict[tuple[str, str, str], datetime]] = {}
+        self._posted: dict[Key, dict[tuple[str, str, str, bool], datetime]] = {}
 
     def post(self, agent: Agent, children: Mapping[ChildKey, LiveChild], now: datetime) -> None:
         """Post the Events of the reports in an Agent's Leases that are new."""
@@ -44,7 +44,7 @@ class DenialEvents:
         for rule in [rule for rule, at in posted.items() if not timedelta() <= now - at < _AGAIN]:
             del posted[rule]
         for report in reports:
-            rule = (report.reason, report.source, report.rule)
+            rule = (report.reason, report.source, report.rule, report.is_audit)
             is_current = -_MAX_AHEAD <= now - report.at <= _OLDEST
             if is_current and rule not in posted and len(posted) < _MOST_RULES:
                 posted[rule] = now
@@ -59,8 +59,11 @@ def _note(agent: Agent, report: RepeatedDenials) -> EventNote:
     about = [f"reason {report.reason}"]
     about += [f"source {report.source}"] if report.source else []
     about += [f"rule {printable(report.rule)}"] if report.rule else []
+    reason = EventReason.REQUESTS_WOULD_BE_DENIED if report.is_audit else EventReason.REQUESTS_DENIED
+    passed = "requests within a minute passed in mode Audit, which would have been denied"
+    what = passed if report.is_audit else "requests denied within a minute"
     message = (
-        f"{report.count} requests denied within a minute: {', '.join(about)}; run: "
+        f"{report.count} {what}: {', '.join(about)}; run: "
         f"kubectl -n {agent.metadata.namespace} logs -l {GUARD_LABEL}={agent.metadata.name} -c guard"
     )
-    return EventNote("Warning", EventReason.REQUESTS_DENIED, message, key="/".join((*about, report.at.isoformat())))
+    return EventNote("Warning", reason, message, key="/".join((*about, report.at.isoformat())))

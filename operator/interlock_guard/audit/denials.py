@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from interlock_contract.audit_chain import DENY
 from interlock_contract.selftest_report import RepeatedDenials
 from interlock_contract.strict_json import dump_json
 
@@ -121,7 +122,7 @@ def _describe(windows: Iterable[tuple[Rule, _Window]]) -> list[dict[str, Any]]:
         {
             **window.shared,
             "source": source,
-            "decision": "Deny",
+            "decision": DENY,
             "reason": reason,
             "rule": rule,
             "count": window.count,

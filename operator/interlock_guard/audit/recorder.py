@@ -8,15 +8,29 @@ finding what belongs together. Nothing is decided by them.
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from interlock_contract.audit_chain import BUNDLE, DECISION, DENIALS, GENESIS, OUTCOME, TASK, GuardId, Head, seal
-from interlock_contract.bundle import Bundle, digest, dump_bundle
+from interlock_contract.audit_chain import (
+    ALLOW,
+    BUNDLE,
+    DECISION,
+    DENIALS,
+    DENY,
+    GENESIS,
+    OUTCOME,
+    TASK,
+    WOULD_DENY,
+    GuardId,
+    Head,
+    seal,
+)
+from interlock_contract.bundle import Bundle, BundleSource, digest, dump_bundle
 from interlock_contract.canonical_json import canonicalize, digest_of
 from interlock_contract.clock import write_time
 from interlock_contract.json_pointer import parse_index, split_pointer
+from interlock_contract.mapping import tightened_operation
 from interlock_contract.selftest_report import RepeatedDenials
 from interlock_contract.strict_json import dump_json
 from interlock_guard.audit.denials import DenialCounter, RepetitionFinder
@@ -152,6 +166,8 @@ class Recorder:
         self._bundle: Bundle | None = None
         self._denials = DenialCounter()
         self._repetitions, self._on_repeated = RepetitionFinder(), on_repeated
+        self._passes = RepetitionFinder()
+        """Finds rules that would deny many requests, all of which pass in mode `Audit`."""
 
     @property
     def pod(self) -> str:
@@ -172,11 +188,17 @@ class Recorder:
         fields = _describe(request, decision, caller) | _arguments(bundle, request, decision)
         is_vital = isinstance(decision, Allow) and decision.tool is not None and decision.tool.operation != "read"
         verdict = fields["decision"], fields["reason"]
-        known = request.model is not None or find_source(bundle, request.source) is not None
-        source = request.source if known else ""
+        served = None if request.model is not None else find_source(bundle, request.source)
+        source = request.source if request.model is not None or served is not None else ""
+        if served is not None and served.mode == "Audit":
+            fields |= _mark(served, request, decision)
         try:
             self._begin(bundle)
             self.write_ended_denials()
+            if isinstance(decision, Allow) and decision.would_deny is not None:
+                rule = (fields["reason"], fields["rule"], source)
+                if (repeated := self._passes.count(rule, self._clock())) is not None:
+                    self._on_repeated(replace(repeated, is_audit=True))
             if isinstance(decision, Deny):
                 rule, now = (fields["reason"], fields["rule"], source), self._clock()
                 if (repeated := self._repetitions.count(rule, now)) is not None:
@@ -186,7 +208,7 @@ class Recorder:
             return self._append(DECISION, self._place(bundle) | fields, is_vital=is_vital)
         except RecordFailed as error:
             if isinstance(decision, Allow):
-                verdict = "Deny", DenyReason.AUDIT_UNAVAILABLE.value
+                verdict = DENY, DenyReason.AUDIT_UNAVAILABLE.value
                 denied = {"decision": verdict[0], "reason": verdict[1], "message": str(error)}
                 self._try(DECISION, self._place(bundle) | fields | denied)
             else:
@@ -314,8 +336,25 @@ def _stamp(time: datetime) -> str:
     return write_time(time, "milliseconds")
 
 
+def _mark(source: BundleSource, request: DecisionInput, decision: Decision) -> dict[str, str]:
+    """Return the fields that records of a source in mode `Audit` have besides: the mode, and what a suggestion needs.
+
+    `binding` and `matrix` say where a call would be permitted: in the MCPBinding and in the access matrix. `missing` is
+    the operation whose grant is missing, which the server may have raised to that of the record. `hint` is the
+    operation that the server's annotations call for, of a tool that is not mapped.
+    """
+    if isinstance(decision, Deny) or decision.would_deny is None:
+        return {"mode": "Audit"}
+    marks = {"mode": "Audit", "binding": source.binding, "matrix": _clip(decision.rule)}
+    ungranted = decision.would_deny.tool
+    if ungranted is None:
+        return {**marks, "hint": tightened_operation("read", request.annotations)}
+    return {**marks, "missing": ungranted.operation}
+
+
 def _describe(request: DecisionInput, decision: Decision, caller: Caller) -> dict[str, str]:
-    verdict, reason = ("Allow", "") if isinstance(decision, Allow) else ("Deny", decision.reason.value)
+    denial = decision if isinstance(decision, Deny) else decision.would_deny
+    verdict = DENY if isinstance(decision, Deny) else ALLOW if denial is None else WOULD_DENY
     return {
         "task": caller.task,
         "trace": caller.trace,
@@ -327,9 +366,9 @@ def _describe(request: DecisionInput, decision: Decision, caller: Caller) -> dic
         "operation": "" if decision.tool is None else decision.tool.operation,
         "resource": "" if decision.tool is None else decision.tool.resource,
         "decision": verdict,
-        "reason": reason,
-        "rule": _clip(decision.rule),
-        "message": _clip(decision.message) if isinstance(decision, Deny) else "",
+        "reason": "" if denial is None else denial.reason.value,
+        "rule": _clip(decision.rule if denial is None else denial.rule),
+        "message": "" if denial is None else _clip(denial.message),
     }
 
 

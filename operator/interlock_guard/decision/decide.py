@@ -30,7 +30,7 @@ from interlock_guard.decision.constraints import (
     find_unmatchable,
     is_too_much,
 )
-from interlock_guard.decision.scope import check_scope, declares_scope, find_breach
+from interlock_guard.decision.scope import find_breach
 from interlock_guard.state import State
 
 TOOLS_CALL: Final = "tools/call"
@@ -204,11 +204,13 @@ class Allow:
     """The request may pass, by this rule of the access matrix.
 
     `tool` is the entry of the map that it falls under, of a tool, a prompt or a resource; its `operation` is the one
-    that was asked of every layer, so it may be stricter than the map's.
+    that was asked of every layer, so it may be stricter than the map's. `would_deny` is the denial that the request
+    would have got in mode `Enforce`; None for a request that the policy permits.
     """
 
     rule: str
     tool: BundleTool | BundleResource | None = None
+    would_deny: "Deny | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,53 +316,21 @@ class _SourceIndex:
 _index: Final = _SourceIndex()
 
 
-def may_list_tool(bundle: Bundle, source: str, name: str) -> bool:
-    """Return True if a list may show the tool: some call of it could be allowed."""
-    served = find_source(bundle, source)
-    return served is not None and _may_show(bundle, served, find_named(served.tools, name))
-
-
-def may_list_prompt(bundle: Bundle, source: str, name: str) -> bool:
-    """Return True if a list may show the prompt: it could be got with some arguments."""
-    served = find_source(bundle, source)
-    return served is not None and _may_show(bundle, served, find_named(served.prompts, name))
-
-
-def may_list_resource(bundle: Bundle, source: str, uri: str) -> bool:
-    """Return True if a list may show the resource and its changes are notified: it may be read."""
-    served = find_source(bundle, source)
-    return served is not None and _may_show(bundle, served, find_resource(served.resources, uri))
-
-
-def may_list_template(bundle: Bundle, source: str, uri_template: str) -> bool:
-    """Return True if a list may show the template: the resources that it stands for may be read."""
-    served = find_source(bundle, source)
-    return served is not None and _may_show(bundle, served, find_template(served.resources, uri_template))
-
-
-def _may_show(bundle: Bundle, source: BundleSource, entry: BundleTool | BundleResource | None) -> bool:
-    if entry is None or _check_grants(source, entry, entry.operation) is not None:
-        return False
-    if isinstance(entry, BundleResource):
-        return check_scope(bundle.scope, entry, None) is None
-    return declares_scope(bundle.scope, entry)
-
-
 def _decide_entry(bundle: Bundle | None, source: BundleSource, request: DecisionInput) -> Decision:
     entry, reason, what = _find_entry(source, request)
     binding = f"mcpbinding/{source.binding}"
+    would_deny: Deny | None
     if entry is None or bundle is None:
         # Without its name, so that what is not mapped and what does not exist answer alike.
-        return Deny(reason, binding, f"This {what} is not available to this agent.")
-    operation = entry.operation
-    if request.method == TOOLS_CALL:
-        operation = tightened_operation(entry.operation, request.annotations)
-    for asked in dict.fromkeys((entry.operation, operation)):
-        refused = _check_grants(source, entry, asked)
-        if refused is not None:
-            return refused
-    if operation != entry.operation:
-        entry = replace(entry, operation=operation)
+        would_deny = Deny(reason, binding, f"This {what} is not available to this agent.")
+        # A tool that its server does not list does not exist, so it is denied in every mode.
+        entry = unmapped_tool(source, request.tool) if request.definition else None
+        if entry is None or bundle is None:
+            return would_deny
+    else:
+        entry, would_deny = _check_operations(source, entry, request)
+        if would_deny is not None and source.mode != "Audit":
+            return would_deny
     refused = (
         _check_arguments(binding, entry, request)
         or _check_scope(bundle, binding, entry, request)
@@ -368,8 +338,25 @@ def _decide_entry(bundle: Bundle | None, source: BundleSource, request: Decision
     )
     if refused is not None:
         return refused
-    rule = next(grant.rule for grant in source.grants if grant.layer == "Matrix")
-    return Allow(rule, entry)
+    rule = next((grant.rule for grant in source.grants if grant.layer == "Matrix"), "")
+    return Allow(rule, entry, would_deny)
+
+
+def unmapped_tool(source: BundleSource, name: str | None) -> BundleTool | None:
+    """Return the entry that stands for a tool that is not mapped: the strictest. None where such a tool is denied."""
+    return BundleTool(name, "delete", "") if source.mode == "Audit" and name is not None else None
+
+
+def _check_operations(
+    source: BundleSource, entry: BundleTool | BundleResource, request: DecisionInput
+) -> tuple[BundleTool | BundleResource, Deny | None]:
+    """Return the entry with the operation that its server raises it to, and the first denial by a missing grant."""
+    operation = entry.operation
+    if request.method == TOOLS_CALL:
+        operation = tightened_operation(entry.operation, request.annotations)
+    checked = (check_grants(source, entry, asked) for asked in dict.fromkeys((entry.operation, operation)))
+    refused = next((one for one in checked if one is not None), None)
+    return entry if operation == entry.operation else replace(entry, operation=operation), refused
 
 
 def _find_entry(
@@ -389,7 +376,7 @@ def _find_entry(
     return find_named(source.prompts, request.prompt), DenyReason.PROMPT_NOT_MAPPED, "prompt"
 
 
-def _check_grants(source: BundleSource, entry: BundleTool | BundleResource, operation: Operation) -> Deny | None:
+def check_grants(source: BundleSource, entry: BundleTool | BundleResource, operation: Operation) -> Deny | None:
     """Return the first layer that does not grant the operation; without a row of the matrix nothing is granted."""
     grant = _refusing_grant(source, operation, entry.resource)
     if grant is not None:
@@ -446,6 +433,8 @@ def _check_pin(
         return None
     rule, pinned = f"{binding}/verification", find_pin(source, *listed)
     not_verified, drifted, what = _PIN_REASONS[listed.method]
+    if pinned is None and not entry.resource:
+        return None  # of a tool that is not mapped nothing was verified that it could differ from
     if pinned is None:
         return Deny(not_verified, rule, f"This {what} has not been verified yet.", entry)
     if request.definition is None:

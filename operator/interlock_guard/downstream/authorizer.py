@@ -25,6 +25,7 @@ from interlock_guard.decision.decide import (
     find_listed,
     find_source,
     reads_arguments,
+    unmapped_tool,
 )
 from interlock_guard.decision.injection import inject_scope
 from interlock_guard.decision.model_call import decide_model
@@ -188,12 +189,21 @@ class Authorizer:
         self._add_listing(request)
         decision = decide(self._live.bundle, self._live.state, request, self._monotonic())
         # The last list may have failed. Only another one shows whether the server answers again.
-        if listed is not None and needs_list and (isinstance(decision, Allow) or decision.reason in _DEPENDS_ON_LIST):
+        if listed is not None and needs_list and self._may_change(request, decision):
             await self._lists.refresh(request.source, listed.method)
             self._inject_scope(request, listed)  # again, by the schema that the list has now
         if request.is_large and reads_arguments(decision):
             async with self._large.turn():
                 request.arguments_digest = await self._large.digest(request.arguments)
+
+    def _may_change(self, request: DecisionInput, decision: Decision) -> bool:
+        """Return True if another list of the server could change a decision, or is needed for one that allows."""
+        if isinstance(decision, Allow) or decision.reason in _DEPENDS_ON_LIST:
+            return True
+        source = find_source(self._live.bundle, request.source)
+        if source is None or decision.reason is not DenyReason.TOOL_NOT_MAPPED:
+            return False
+        return unmapped_tool(source, request.tool) is not None
 
     def authorize(
         self, request: DecisionInput, caller: Caller, *, is_paid: bool = False, is_continued: bool = False

@@ -5,13 +5,13 @@ from typing import Any, Final
 
 from interlock_contract import mcp
 from interlock_contract.bundle import Bundle
-from interlock_guard.decision.decide import (
-    find_pin,
-    find_source,
+from interlock_guard.decision.decide import TOOLS_LIST, find_pin, find_source
+from interlock_guard.decision.listing import (
     may_list_prompt,
     may_list_resource,
     may_list_template,
     may_list_tool,
+    passes_unmapped,
 )
 from interlock_guard.decision.server_request import SERVER_METHODS
 from interlock_guard.upstream.upstream import ServerInfo
@@ -78,6 +78,8 @@ def may_list(bundle: Bundle | None, source: str, method: str, name: str) -> bool
 def is_verified(bundle: Bundle | None, source: str, method: str, name: str, digest: str) -> bool:
     """Return True if a tool or prompt is as it was verified: a description can mislead a model, so it reads no other.
 
+    The exception is a tool that passes although it is not mapped: nothing was verified of it.
+
     Args:
         bundle: The bundle in force, or None.
         source: Name of the source.
@@ -86,7 +88,10 @@ def is_verified(bundle: Bundle | None, source: str, method: str, name: str, dige
         digest: Digest of the whole item.
     """
     served = find_source(bundle, source)
-    return served is not None and find_pin(served, method, name) == digest
+    if served is None:
+        return False
+    pin = find_pin(served, method, name)
+    return pin == digest or (pin is None and method == TOOLS_LIST and passes_unmapped(served, name))
 
 
 def find_instructions_pin(bundle: Bundle | None, source: str) -> str | None:

@@ -68,11 +68,22 @@ class SelfTestKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SyntheticCall:
-    """One call, and the reasons that its denial may have."""
+    """One call, and the reasons that its denial may have.
+
+    A call that `may_pass` is one of a source in mode `Audit`: it may pass if it is recorded as one that would have been
+    denied for one of these reasons.
+    """
 
     kind: SelfTestKind
     request: DecisionInput
     expected: frozenset[DenyReason]
+    may_pass: bool = False
+
+    def is_refused(self, decision: Decision) -> bool:
+        """Return True if a decision keeps the promise."""
+        if isinstance(decision, Deny):
+            return decision.reason in self.expected or (self.may_pass and decision.reason in _CHECKED_LATER)
+        return self.may_pass and decision.would_deny is not None and decision.would_deny.reason in self.expected
 
 
 Judge = Callable[[DecisionInput], Decision]
@@ -84,6 +95,21 @@ _UNVERIFIED: Final = {
     TOOLS_CALL: frozenset({DenyReason.TOOL_DRIFTED, DenyReason.TOOL_NOT_VERIFIED}),
     PROMPTS_GET: frozenset({DenyReason.PROMPT_DRIFTED, DenyReason.PROMPT_NOT_VERIFIED}),
 }
+_CHECKED_LATER: Final = frozenset(
+    {
+        DenyReason.ARGUMENT_NOT_ALLOWED,
+        DenyReason.SCOPE_UNDECLARED,
+        DenyReason.SCOPE_MISSING,
+        DenyReason.OUT_OF_SCOPE,
+        DenyReason.SERVED_ELSEWHERE,
+        DenyReason.TOOL_NOT_VERIFIED,
+        DenyReason.TOOL_DRIFTED,
+        DenyReason.PROMPT_NOT_VERIFIED,
+        DenyReason.PROMPT_DRIFTED,
+        DenyReason.SERVER_UNAVAILABLE,
+    }
+)
+"""Reasons that are found after those for which mode `Audit` lets a call pass."""
 _ANOTHER_DEFINITION: Final = "no digest is this"
 _UNSCOPED: Final = frozenset({DenyReason.SCOPE_MISSING, DenyReason.SCOPE_UNDECLARED, DenyReason.OUT_OF_SCOPE})
 _ELSEWHERE: Final = _UNSCOPED | {DenyReason.SERVED_ELSEWHERE}
@@ -108,7 +134,7 @@ def run_selftest(bundle: Bundle, judge: Judge) -> SelfTestResult:
     calls = 0
     for call in synthetic_calls(bundle):
         decision = judge(call.request)
-        if not isinstance(decision, Deny) or decision.reason not in call.expected:
+        if not call.is_refused(decision):
             return SelfTestResult(calls, _describe(call, decision))
         calls += 1
     return SelfTestResult(calls)
@@ -163,9 +189,12 @@ def _model_call(name: str, method: str, body: dict[str, Any], expected: frozense
 def _unmapped(source: BundleSource) -> Iterator[SyntheticCall]:
     """Yield calls of what the map does not name; a glob that takes in every name leaves none."""
     if find_named(source.tools, UNMAPPED_NAME) is None:
-        yield _unmapped_call(
-            DecisionInput(source.name, TOOLS_CALL, tool=UNMAPPED_NAME, arguments={}), DenyReason.TOOL_NOT_MAPPED
-        )
+        # Its server does not list this tool, so it is denied in mode Audit too.
+        request = DecisionInput(source.name, TOOLS_CALL, tool=UNMAPPED_NAME, arguments={})
+        yield _unmapped_call(request, DenyReason.TOOL_NOT_MAPPED)
+        if source.mode == "Audit":
+            listed = replace(request, definition=_ANOTHER_DEFINITION)
+            yield SyntheticCall(SelfTestKind.UNMAPPED, listed, frozenset({DenyReason.TOOL_NOT_MAPPED}), may_pass=True)
     if find_named(source.prompts, UNMAPPED_NAME) is None:
         request = DecisionInput(source.name, PROMPTS_GET, prompt=UNMAPPED_NAME, arguments={})
         yield _unmapped_call(request, DenyReason.PROMPT_NOT_MAPPED)
@@ -196,12 +225,12 @@ def _ungranted(
 ) -> Iterator[SyntheticCall]:
     """Yield the entry's call where a layer lacks its operation, and as the delete that its server could call it."""
     if not _is_granted(source, entry, entry.operation):
-        yield SyntheticCall(SelfTestKind.DENIED, request, _UNGRANTED)
+        yield SyntheticCall(SelfTestKind.DENIED, request, _UNGRANTED, may_pass=source.mode == "Audit")
     elif request.method == TOOLS_CALL:
         worst = tightened_operation(entry.operation, _DESTRUCTIVE)
         if not _is_granted(source, entry, worst):
             hinted = DecisionInput(source.name, TOOLS_CALL, request.tool, request.arguments, annotations=_DESTRUCTIVE)
-            yield SyntheticCall(SelfTestKind.DENIED, hinted, _UNGRANTED)
+            yield SyntheticCall(SelfTestKind.DENIED, hinted, _UNGRANTED, may_pass=source.mode == "Audit")
 
 
 def _is_granted(source: BundleSource, entry: BundleTool | BundleResource, operation: str) -> bool:
@@ -264,7 +293,8 @@ def _drifted(bundle: Bundle, source: BundleSource) -> Iterator[SyntheticCall]:
     written += [(PROMPTS_GET, prompt.name) for prompt in source.prompts if not is_name_glob(prompt.name)]
     for method, name in sorted({*pinned, *written}):
         entry = find_named(source.tools if method == TOOLS_CALL else source.prompts, name)
-        if entry is None or entry.arguments or not _is_granted(source, entry, entry.operation):
+        is_checked = source.mode == "Audit" or (entry is not None and _is_granted(source, entry, entry.operation))
+        if entry is None or entry.arguments or not is_checked:
             continue
         unscoped = {limit.dimension for limit in entry.scope if limit.unscoped}
         if all(limit.dimension in unscoped for limit in bundle.scope):

@@ -75,6 +75,9 @@ def test_the_map_of_an_earlier_version_is_read() -> None:
     [
         ({"name": "qa"}, "has no class"),
         ({"name": "production", "class": "staging"}, "is of the class of its own name"),
+        ({"name": "production", "mode": "Audit"}, "is not of class development, so its mode is Enforce"),
+        ({"name": "qa", "class": "staging", "mode": "Audit"}, "is not of class development, so its mode is Enforce"),
+        ({"name": "development", "mode": "Off"}, "Input should be"),
         ({"name": "total", "class": "staging"}, "is the budget of all environments together"),
         ({"name": "Q"}, "is not a name"),
         ({"name": "staging", "dailyBudget": "1e3"}, "is not an amount of US dollars"),

@@ -25,8 +25,8 @@ from interlock_guard.decision.decide import (
     DenyReason,
     check_terminated,
     decide,
-    may_list_tool,
 )
+from interlock_guard.decision.listing import may_list_tool
 from interlock_guard.state import State
 from tests.requirements import requirement
 from tests.support.pins import DEFINITION, pinned

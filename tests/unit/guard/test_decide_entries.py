@@ -26,11 +26,8 @@ from interlock_guard.decision.decide import (
     DecisionInput,
     Deny,
     decide,
-    may_list_prompt,
-    may_list_resource,
-    may_list_template,
-    may_list_tool,
 )
+from interlock_guard.decision.listing import may_list_prompt, may_list_resource, may_list_template, may_list_tool
 from interlock_guard.decision.server_request import SERVER_METHODS, decide_server_request
 from interlock_guard.state import State
 from interlock_guard.upstream.forward import read_forward

@@ -26,10 +26,9 @@ from interlock_guard.decision.decide import (
     DecisionInput,
     Deny,
     decide,
-    may_list_resource,
-    may_list_tool,
 )
 from interlock_guard.decision.injection import inject_scope
+from interlock_guard.decision.listing import may_list_resource, may_list_tool
 from interlock_guard.selftest.selftest import SelfTestKind, run_selftest, synthetic_calls
 from interlock_guard.state import LiveState, State
 from interlock_guard.tasks.begun import BegunTasks

@@ -95,3 +95,11 @@ async def test_a_binding_names_the_agents_that_use_it_and_counts_its_tools() -> 
     operator.router.handle_deletion(AGENT, TRIAGE, None)
     assert await operator.turn(MCP_BINDING, key)
     assert operator.status(MCP_BINDING, key)["usedBy"] == []
+
+
+def test_a_policy_with_an_environment_in_mode_audit_says_what_passes_there() -> None:
+    policy = a_policy().declaring({"name": "qa", "class": "development", "mode": "Audit"}).build()
+    *_, enforced = build_policy_conditions(policy, None, 1, {}, NOW)
+    assert (enforced.type, enforced.status, enforced.reason) == ("Enforced", "False", "Audit")
+    assert "mode Audit in qa" in enforced.message
+    assert "with all rights of their MCP server, deletes included" in enforced.message

@@ -1,6 +1,7 @@
 """Repeated denials that guards report become one Event a rule, also where several guards report them often."""
 
 import copy
+from dataclasses import replace
 from datetime import timedelta
 
 from interlock_contract.names import DENIALS_PREFIX
@@ -66,3 +67,12 @@ async def test_reports_that_are_old_or_ahead_and_more_rules_than_are_remembered_
     for number in range(100):
         await report(operator, RepeatedDenials("OutOfScope", "crm", f"row {number}", 10, NOW))
     assert len(notes(operator)) == 64
+
+
+async def test_requests_that_passed_in_mode_audit_are_another_event_than_denials_of_the_same_rule() -> None:
+    operator = await an_operator()
+    await report(operator, DENIED, replace(DENIED, is_audit=True), replace(DENIED, is_audit=True))
+    await report(operator, replace(DENIED, is_audit=True), pod="triage-1")
+    events = operator.client.of_kind("Event").values()
+    (note,) = (event["note"] for event in events if event["reason"] == "RequestsWouldBeDenied")
+    assert note.startswith("10 requests within a minute passed in mode Audit, which would have been denied: reason")

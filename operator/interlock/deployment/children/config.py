@@ -222,6 +222,7 @@ def _source(placement: Placement, bound: BoundSource) -> BundleSource:
         prompt_pins=pins_of(known.prompts or ()),
         instructions_pin=None if instructions is None else instructions.pinned_digest or None,
         protocol=known.protocol,
+        mode="Audit" if bound.source in placement.audited else "Enforce",
     )
 
 
