@@ -1,4 +1,4 @@
-"""The command `interlock-import FILE`: it prints MCPBindings for an MCP client config."""
+"""The command `interlock-import`: it prints MCPBindings for an MCP client config, or suggestions by audit records."""
 
 import argparse
 import re
@@ -11,6 +11,7 @@ from typing import Any
 
 from interlock.api.messages import NAME
 from interlock.api.shared_types import EnvironmentClass
+from interlock_cli import suggest
 from interlock_cli.binding import Imported, build_binding
 from interlock_cli.client_config import ConfiguredServer, parse_servers
 from interlock_cli.config_json import LARGEST_FILE, ImportRefusedError, parse_config, quote
@@ -23,8 +24,14 @@ _LARGEST_LIST = 16 * LARGEST_FILE
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the bindings of a config, or its problems on standard error. Return the exit code."""
-    options = _parser().parse_args(arguments)
+    """Print the bindings of a config, or its problems on standard error. Return the exit code.
+
+    With `suggest` as the first argument, it is the command of `interlock_cli.suggest`.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["suggest"]:
+        return suggest.main(given[1:])
+    options = _parser().parse_args(given)
     try:
         sys.stdout.write(_import(options))
     except ImportRefusedError as error:
@@ -210,6 +217,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="interlock-import",
         description="Print MCPBindings for the servers of an MCP client config. No server is started or called.",
+        epilog="interlock-import suggest --help: print what to add to MCPBindings and AgentPolicies, by audit records.",
     )
     add = parser.add_argument
     add("file", help="the MCP client config, - for standard input")

@@ -27,8 +27,7 @@ def _tools(tools: list[dict[str, Any]], imported: Imported) -> str:
     if not tools:
         return "  tools: []\n"
     lines = [
-        f"  - {yaml.safe_dump(tool, sort_keys=False, default_flow_style=True, width=10**9).strip()}  # {guess.reason}\n"
-        for tool, guess in zip(tools, imported.guesses.tools, strict=True)
+        f"  - {dump_flow(tool)}  # {guess.reason}\n" for tool, guess in zip(tools, imported.guesses.tools, strict=True)
     ]
     return "  tools:  # guessed: review each line\n" + "".join(lines)
 
@@ -52,7 +51,7 @@ def _comments(imported: Imported) -> str:
         notes.append(
             f"kept as they are by --keep: {', '.join(imported.kept)}. Anyone who can read the binding can read them"
         )
-    return "".join(_comment(note) for note in notes) + _secret(imported)
+    return "".join(comment(note) for note in notes) + _secret(imported)
 
 
 def _secret(imported: Imported) -> str:
@@ -62,19 +61,25 @@ def _secret(imported: Imported) -> str:
     namespace = imported.manifest["metadata"].get("namespace")
     where = f" -n {namespace}" if namespace else ""
     return (
-        _comment(
+        comment(
             "each value that is or may be a secret is left out. Write each into a file of its own, without a line "
             "break at its end, and run:"
         )
         + f"#     kubectl create secret generic {imported.secrets.name}{where}{files}\n"
-        + "".join(_comment(f"{key}: {meaning}", "#     ") for key, meaning in imported.secrets.keys.items())
+        + "".join(comment(f"{key}: {meaning}", "#     ") for key, meaning in imported.secrets.keys.items())
     )
 
 
-def _comment(text: str, indent: str = "# ") -> str:
+def comment(text: str, indent: str = "# ") -> str:
     """Return text as a comment. Each line is escaped, so no text of a config can end the comment."""
     safe = "".join(sign if " " <= sign <= "~" else "?" for sign in text.encode("ascii", "backslashreplace").decode())
     return textwrap.fill(safe, _WIDTH, initial_indent=indent, subsequent_indent="#   ") + "\n"
+
+
+def dump_flow(value: Any) -> str:
+    """Return a value as YAML in one line, without anything that is not printable ASCII."""
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=False, default_flow_style=True, width=10**9)
+    return text.removesuffix("...\n").strip()
 
 
 def _dump(value: Any) -> str:

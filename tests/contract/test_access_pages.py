@@ -25,7 +25,7 @@ def test_the_check_says_what_the_pages_are() -> None:
 
 def test_the_tables_are_where_agents_use_sources() -> None:
     with_table = {page.parent.name for page in PAGES if BEGIN in page.read_text(encoding="utf-8")}
-    assert with_table == {"01-first-agent", "03-denied-tool", "05-staged-scope", "07-http-server"}
+    assert with_table == {"01-first-agent", "03-denied-tool", "05-staged-scope", "07-http-server", "12-adopt"}
 
 
 @pytest.fixture

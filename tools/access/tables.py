@@ -55,9 +55,10 @@ class Examples:
 
     def _rows(self, agent: Agent) -> tuple[AccessRow, ...]:
         named = agent.spec.policy_ref.name if agent.spec.policy_ref else ""
-        policies = [policy for policy in _objects(self.folder, AgentPolicy) if policy.metadata.name == named]
+        # Of several objects of one name, such as those of an example with two steps, the last ones are shown.
+        policies = {policy.metadata.name: policy for policy in _objects(self.folder, AgentPolicy)}
         bindings = {binding.metadata.name: binding for binding in _objects(self.folder, MCPBinding)}
-        return AgentAccess(policies[0], tuple(bindings.values())).rows_of(agent) if policies else ()
+        return AgentAccess(policies[named], tuple(bindings.values())).rows_of(agent) if named in policies else ()
 
 
 def _objects(folder: Path, kind: type[Any]) -> Iterator[Any]:

@@ -89,7 +89,8 @@ def test_nothing_in_an_accepted_agent_would_be_refused(agent: Agent) -> None:
     assert environment_refusal(agent.spec) is None
     assert stage_order_refusals(agent.spec.stages) == []
     assert minimum_refusals(agent.spec.stages, policy.metadata.name, policy.spec) == []
-    assert row_refusals(agent.metadata, agent.spec, policy.metadata.name, policy.spec) == []
+    modes = {policy.spec.mode_in(stage.environment) for stage in agent.spec.stages}
+    assert modes == {"Audit"} or row_refusals(agent.metadata, agent.spec, policy.metadata.name, policy.spec) == []
 
 
 @pytest.mark.parametrize("agent", agents(), ids=lambda agent: agent.metadata.name)
@@ -132,7 +133,7 @@ def entries(binding: MCPBinding) -> list[GuardTool]:
 
 async def test_bindings_map_every_tool_of_the_crm_but_the_export(tmp_path: Path) -> None:
     there = {tool.name for tool in await offered(tmp_path)}
-    for binding in objects("MCPBinding"):
+    for binding in (one for one in objects("MCPBinding") if one.spec.tools):  # without any, for mode Audit
         unmapped = {name for name in there if find_named(entries(binding), name) is None}
         assert unmapped - {"delete_contact"} == {"export_everything"}
         assert {tool.name for tool in binding.spec.tools if not is_name_glob(tool.name)} <= there
