@@ -79,6 +79,13 @@ def test_a_binding_that_begins_to_serve_staging_is_enforced_immediately() -> Non
     assert needs_revision(within, *widened)
 
 
+def test_a_source_that_joins_the_mode_does_so_with_the_next_revision() -> None:
+    within, joined = content_of(*objects()), objects(bindings=(CRM, MAIL.serving("mail", "development")))
+    assert audited_sources(*joined, "development") == {"crm", "mail"}
+    assert effective(within, *joined).audited == {"development": {"crm"}}
+    assert needs_revision(within, *joined)
+
+
 def test_a_content_without_the_mode_is_written_as_before() -> None:
     content = content_of(*objects(policy=a_policy()))
     assert "audited" not in content.to_kubernetes()
