@@ -118,6 +118,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "rollout.partition": Requirement(
         "placements serve nothing twice, and all of production once a revision has passed all stages"
     ),
+    "rollout.images": Requirement(
+        "a pod that runs another image than its revision was Ready with serves nothing, and status says why", "api"
+    ),
     "rollout.gate-prometheus": Requirement(
         "a metric gate is judged by what a real Prometheus answers, and holds without a number", "api"
     ),

@@ -56,6 +56,9 @@ MAX_PEERS: Final = 8
 MAX_DIMENSIONS: Final = 8
 MAX_DRAINING_PODS: Final = 100
 MAX_DRAINING_ADDRESSES: Final = 2 * MAX_DRAINING_PODS
+MAX_CHANGED_PODS: Final = 256
+"""More pods than a placement has at once, those of a rolling update included."""
+MAX_CHANGED_ADDRESSES: Final = 2 * MAX_CHANGED_PODS
 """A pod has one address, or one of each IP family."""
 MAX_DRAIN_SECONDS: Final = 24 * 3600
 DEFAULT_DRAIN_SECONDS: Final = 30
@@ -358,6 +361,8 @@ class Bundle(StrictStruct, frozen=True):
     `excluded` is served by another placement; an empty one in it is all work. While `is_draining`, the agent takes no
     new tasks. To the guards in `draining_pods` no Service leads: they serve what still reaches them, and report what
     is under way. Pods of a separate agent at `draining_addresses` get new tasks only where the agent has no other pod.
+    `changed_pods` run another image than their revision was Ready with: the guards in them refuse everything. Those of
+    a separate agent are at `changed_addresses`: guards take no request from there, and send no task there.
     `peers` are the agent's other placements in environments of the same class.
     `agent_key_digest` is the SHA-256 in hex of the key that the agent shows. Without it every request is refused.
     `budget` bounds what calls of models and of tools that cost may spend. Without `loops` any call may be repeated.
@@ -384,6 +389,8 @@ class Bundle(StrictStruct, frozen=True):
     draining_pods: Annotated[tuple[Text, ...], Meta(max_length=MAX_DRAINING_PODS)] = ()
     is_counted: bool = msgspec.field(default=False, name="counted")
     draining_addresses: Annotated[tuple[Text, ...], Meta(max_length=MAX_DRAINING_ADDRESSES)] = ()
+    changed_pods: Annotated[tuple[Text, ...], Meta(max_length=MAX_CHANGED_PODS)] = ()
+    changed_addresses: Annotated[tuple[Text, ...], Meta(max_length=MAX_CHANGED_ADDRESSES)] = ()
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""
@@ -400,6 +407,8 @@ class Bundle(StrictStruct, frozen=True):
                 raise ValueError(f".peers[{index}]: is this placement itself")
         for index, address in enumerate(self.draining_addresses):
             _check_address(address, f".drainingAddresses[{index}]")
+        for index, address in enumerate(self.changed_addresses):
+            _check_address(address, f".changedAddresses[{index}]")
 
 
 def _check_address(address: str, path: str) -> None:

@@ -109,7 +109,7 @@ async def serve(settings: GuardSettings) -> None:
     stop = asyncio.Event()
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         _prepare_loop(stack, stop)
-        live = LiveState(lease_seconds=settings.lease_seconds, log=log)
+        live = LiveState(lease_seconds=settings.lease_seconds, log=log, pod=settings.pod)
         spool, server_clock = _open_spool(stack, settings), ServerClock(monotonic)
         client = _build_client(settings, server_clock)
         reporter = _build_reporter(settings, client)

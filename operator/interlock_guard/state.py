@@ -23,7 +23,8 @@ class State:
     `agent_uid` is None until the Agent was seen, and again once it is gone (`agent_gone`). `contact_at` is the time on
     the monotonic clock up to which everything watched is known to be fresh; None until each object was read once.
     `unverified_reason` is why a readable bundle may not be enforced; empty once the self-test has passed.
-    `is_unconfirmed` is True while the bundle that was read is none that the status of the Agent names.
+    `is_unconfirmed` is True while the bundle that was read is none that the status of the Agent names. `pod` is the
+    name of the guard's own pod.
     """
 
     agent_uid: str | None = None
@@ -33,6 +34,7 @@ class State:
     lease_seconds: float = LEASE_SECONDS
     unverified_reason: str = ""
     is_unconfirmed: bool = False
+    pod: str = ""
 
 
 class LiveState:
@@ -50,8 +52,10 @@ class LiveState:
         end_grace()                    c is in force; no bundle is, where ConfigMap c did not come
     """
 
-    def __init__(self, *, lease_seconds: float = LEASE_SECONDS, log: Callable[[str], None] = lambda _: None) -> None:
-        self.state = State(lease_seconds=lease_seconds)
+    def __init__(
+        self, *, lease_seconds: float = LEASE_SECONDS, log: Callable[[str], None] = lambda _: None, pod: str = ""
+    ) -> None:
+        self.state = State(lease_seconds=lease_seconds, pod=pod)
         self.bundle: Bundle | None = None
         self.digest = ""
         """Of the bundle's text; empty without a bundle in force."""

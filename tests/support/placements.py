@@ -112,19 +112,18 @@ class Placement:
         excluded: Sequence[Sequence[ScopeLimit]] = (),
         declared: Sequence[BundleTaskScope] = (REGION_HEADER,),
         draining: bool = False,
-        draining_pods: Sequence[str] = (),
-        draining_addresses: Sequence[str] = (),
         most: int = 4,
+        **lists: Sequence[str],
     ) -> None:
-        """Give the guard another bundle."""
+        """Give the guard another bundle. `lists` are those of pods and addresses, such as `draining_pods`."""
+        named: dict[str, Any] = {name: tuple(members) for name, members in lists.items()}
         bundle = Bundle(
             *(4, AgentIdentity("a", "agents", "u"), "r", self.stage, "production", tuple(scope), ()),
             tasks=BundleTasks(self.agent_port, most, tuple(declared)),
             excluded=tuple(map(tuple, excluded)),
             is_draining=draining,
-            draining_pods=tuple(draining_pods),
-            draining_addresses=tuple(draining_addresses),
             peers=peers,
+            **named,
         )
         text = dump_bundle(bundle)
         self.digests = [*self.digests[-1:], digest(text)]
@@ -214,7 +213,7 @@ async def _start(stack: AsyncExitStack, folder: Path, stage: str, agent_at: Sequ
     for address in agent_at or ("127.0.0.1",):
         await web.TCPSite(agent, address, port).start()
         port = agent.addresses[0][1]
-    live = LiveState()
+    live = LiveState(pod=f"pod-{stage}")
     live.handle_agent({"metadata": {"uid": "u"}})
     live.record_contact("agent", 0.0)
     live.record_contact("bundle", 0.0)

@@ -13,6 +13,7 @@ from typing import Any
 
 from interlock.api.status import AgentStatus, Condition, ConditionType, KillStatus
 from interlock.deployment.names import AGENT_POD, ChildKey, Manifest, key_of
+from interlock.deployment.observed.pod_images import PodImage
 from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, PodReport, ReadySpan
 from interlock.deployment.ownership import AppliedObject, AppliedObjects, applied_object
 from interlock.deployment.plan import SECRET, WORKLOAD, LiveChild, WritePlan
@@ -22,10 +23,12 @@ from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.revisions import read_known
 from interlock_contract.budget.ledger import Ledger
 from interlock_contract.clock import write_time
+from interlock_contract.pod import AGENT_CONTAINER
 from interlock_contract.revisions import RevisionUnreadableError
 from tests.support.builders import NOW, AgentBuilder, BindingBuilder, PolicyBuilder, SnapshotBuilder, a_snapshot
 
 MOST_RECONCILES = 20
+IMAGE = "registry.example.com/agent:1.0"
 SECOND = timedelta(seconds=1)
 
 
@@ -56,6 +59,8 @@ class Simulation:
         """The pods of ended Jobs of tests, by the Job's name."""
         self.node_skew = timedelta()
         """By how much the clock of the pods' nodes is ahead."""
+        self.image = ""
+        """Digest of the image that the agent's tag leads to, for new pods. Empty if they do not say it."""
         self._uids = (f"uid-of-pod-{number}" for number in itertools.count(1))
 
     # What the operator does
@@ -273,6 +278,11 @@ class Simulation:
         reports = tuple(pod if one.uid == pod.uid else one for one in self.pods.reports)
         self.snapshot = self.snapshot.with_pods(AgentPods(reports, self.pods.past))
 
+    def replace_image(self, name: str, digest: str) -> None:
+        """Let the agent's container in the pod of this name run another image."""
+        pod = next(pod for pod in self.pods.reports if pod.name == name)
+        self._put(replace(pod, images=(PodImage(AGENT_CONTAINER, IMAGE, digest),)))
+
     def lose_readiness(self, name: str) -> None:
         """Let the pod of this name lose its readiness."""
         self._lose(next(pod for pod in self.pods.reports if pod.name == name))
@@ -306,7 +316,7 @@ class Simulation:
             for pod in sorted(found, key=lambda one: one.is_marked is True)[count:]:
                 self._end(pod)
             uids = itertools.islice(self._uids, max(0, count - len(found)))
-            new = tuple(_new_pod(uid, group) for uid in uids)
+            new = tuple(_new_pod(uid, group, self.image) for uid in uids)
             self.snapshot = self.snapshot.with_pods(AgentPods((*self.pods.reports, *new), self.pods.past))
 
     def _update_deployments(self, available: Any) -> None:
@@ -326,10 +336,16 @@ class Simulation:
         self.snapshot = replace(self.snapshot, children=children)
 
 
-def _new_pod(uid: str, group: PodGroup) -> PodReport:
+def _new_pod(uid: str, group: PodGroup, image: str) -> PodReport:
     name = uid.removeprefix("uid-of-")
     is_alone = (group.isolation, group.component) == ("Separate", "agent")
-    return PodReport(uid, group, name=name, addresses=(f"10.0.0.{name.rpartition('-')[2]}",) if is_alone else ())
+    return PodReport(
+        uid,
+        group,
+        name=name,
+        addresses=(f"10.0.0.{name.rpartition('-')[2]}",) if is_alone else (),
+        images=(PodImage(AGENT_CONTAINER, IMAGE, image),) if image and group.component == AGENT_POD else (),
+    )
 
 
 def group_of(deployment: Manifest) -> PodGroup:

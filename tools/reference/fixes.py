@@ -48,6 +48,8 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "BindingInvalid": "correct the binding",
         "NarrowingInvalid": "remove it there",
         "PodsNotReady": "what the cause says, or `kubectl describe pods` as in the message",
+        "ImageChanged": "push the earlier image to the tag again and delete the pod, or change the Agent so that a new "
+        "revision begins",
         "KillControllerAway": "repair the Deployment `interlock-kill` in `interlock-system`",
         "KillSwitch": "[release it](../explanation/kill.md#release-an-agent)",
         "ApplyFailed": "as the message says, often a quota or another admission policy",

@@ -82,6 +82,8 @@ class AgentReason(StrEnum):
     """Ready: all pods are ready."""
     PODS_NOT_READY = "PodsNotReady"
     """At least one pod is not ready."""
+    IMAGE_CHANGED = "ImageChanged"
+    """A pod runs another image than its revision was Ready with, since a tag has moved."""
     KILL_CONTROLLER_AWAY = "KillControllerAway"
     """No new pod starts, since the kill controller has not renewed its Lease."""
     SCALED_TO_ZERO = "ScaledToZero"

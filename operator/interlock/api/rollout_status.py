@@ -34,6 +34,8 @@ MAX_TEST_LOG: Final = 4096
 """Most characters of a test's log that are recorded."""
 MAX_SCALE_DOWNS: Final = 4
 """Most placements whose pods go, as many as there can be."""
+MAX_IMAGES: Final = 192
+"""Most images that are recorded: those of 33 containers in four placements, and some of earlier revisions or stages."""
 MAX_EVENTS: Final = 32
 """Most entries of the timeline."""
 _MOST_GOING: Final = 2 * MAX_DRAINING_PODS
@@ -200,6 +202,19 @@ class ScaleDownStatus(_Recorded):
     """The pods that go, of guards and of separate agents."""
 
 
+class ImageStatus(_Recorded):
+    """What a tag led to when a revision was Ready first."""
+
+    revision: str = Field(min_length=1, max_length=64)
+    """Digest of the revision."""
+
+    image: str = Field(min_length=1, max_length=160)
+    """The image with its tag. Of a longer name, the beginning and a digest of the whole."""
+
+    digest: str = Field(min_length=1, max_length=128)
+    """Digest of the image, or what the container runtime says of an image that has none."""
+
+
 class RolloutStatus(_Recorded):
     """What the operator remembers about the rollout, besides the current stage in `status.stage`."""
 
@@ -242,6 +257,11 @@ class RolloutStatus(_Recorded):
         default=(), max_length=MAX_SCALE_DOWNS, json_schema_extra=kube(keys=("stage", "digest"))
     )
     """The placements that get fewer pods."""
+
+    images: tuple[ImageStatus, ...] = Field(
+        default=(), max_length=MAX_IMAGES, json_schema_extra=kube(keys=("revision", "image"))
+    )
+    """The images that tags led to, by revision. Pods of a revision with other images are not ready."""
 
     last_number: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
     """The highest number that was ever given."""

@@ -8,7 +8,7 @@ that was cut has just the greatest length, and no other name has that. So no use
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
@@ -201,9 +201,12 @@ def agent_secret(placement: Placement, digest: str) -> str:
     return f"{placement.agent.metadata.name}-{digest[:10]}-key"
 
 
+MCP_CONTAINER_PREFIX: Final = "mcp-"
+
+
 def mcp_container(source: str) -> str:
     """Return the name of the sidecar that runs a source's MCP server."""
-    return _label(f"mcp-{source}")
+    return _label(f"{MCP_CONTAINER_PREFIX}{source}")
 
 
 def mcp_volume(source: str) -> str:

@@ -99,6 +99,8 @@ class Placement:
         is_draining: Whether it takes no new tasks, since it is on its way out.
         drain_seconds: How long tasks under way may go on then.
         draining_pods: Names of pods with a guard that are on their way out, so that no Service leads to them.
+        changed_pods: Names of pods with a guard that run another image than the revision was Ready with.
+        changed_addresses: Addresses of such pods of a separate agent.
         peers: The other placements of the agent that take tasks of environments of the same class.
         draining_addresses: Addresses of a separate agent's pods that get no new tasks, since they are on their way out.
         is_counted: Whether its guards count what they do, since its stage has gates, or a source is in mode Audit.
@@ -124,6 +126,8 @@ class Placement:
     is_draining: bool = False
     drain_seconds: int = DEFAULT_DRAIN_SECONDS
     draining_pods: tuple[str, ...] = ()
+    changed_pods: tuple[str, ...] = ()
+    changed_addresses: tuple[str, ...] = ()
     peers: tuple[Peer, ...] = ()
     is_counted: bool = False
     draining_addresses: tuple[str, ...] = ()

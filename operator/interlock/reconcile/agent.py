@@ -22,6 +22,7 @@ from interlock.reconcile import rollout_history
 from interlock.reconcile.agent_events import EventNote
 from interlock.reconcile.agent_report import AgentReport
 from interlock.reconcile.agent_status import build_status, grace_ends_at
+from interlock.reconcile.image_digests import compare_images, kept_images
 from interlock.reconcile.layers import killed_by
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.observation import observe
@@ -79,6 +80,8 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
         now: The time.
     """
     record = read_record(snapshot.agent, last_number=snapshot.last_number)
+    images = compare_images(record.images, record.facts, snapshot.pods)
+    snapshot = replace(snapshot, pods=images.pods)
     missing = missing_revisions(snapshot, record)
     killed = killed_by(snapshot)
     tests = see_tests(snapshot, record, is_killed=killed is not None)
@@ -88,7 +91,7 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
     revisions = find_revisions(snapshot, record)
     stages = _stages(snapshot.agent, record)
     if not stages:  # neither spec nor status names any, so that nothing runs
-        report = AgentReport(snapshot, revisions, killed, RolloutDecision(record.facts))
+        report = AgentReport(snapshot, revisions, killed, RolloutDecision(record.facts), images=record.images)
         return _result(report, (), now)
     rules = _rules(snapshot, record, revisions)
     observation, seen = observe(snapshot, record, revisions, now, is_killed=killed is not None, tests=tests.results)
@@ -96,7 +99,16 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
     placements = build_placements(
         snapshot, record, revisions, decision, seen, now, rules=rules, is_killed=killed is not None
     )
-    report = AgentReport(snapshot, revisions, killed, decision, placements, collisions=record.collisions, tests=tests)
+    report = AgentReport(
+        snapshot,
+        revisions,
+        killed,
+        decision,
+        placements,
+        collisions=record.collisions,
+        tests=tests,
+        images=kept_images(images.known, refs_of(decision.facts), record.facts, decision.facts),
+    )
     events = rollout_history.notes_of(decision, record.facts.newest, revisions)
     return replace(_result(report, _new_revisions(snapshot, record, revisions, decision), now), events=events)
 

@@ -29,6 +29,7 @@ class AgentReport:
         plan: The writes of this reconcile.
         collisions: The recorded collision counts of placements' names.
         tests: What is seen of the tests of the current stage.
+        images: What tags have led to, by revision and image, as the status must record it.
     """
 
     snapshot: Snapshot
@@ -39,6 +40,7 @@ class AgentReport:
     plan: WritePlan = field(default_factory=WritePlan)
     collisions: Mapping[PlacementKey, int] = field(default_factory=dict)
     tests: SeenTests = field(default_factory=SeenTests)
+    images: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:
@@ -84,6 +86,10 @@ class AgentReport:
         """Return True if Deployments of a placement are held back, since no new pod may start."""
         names = _workloads(one)
         return any(key.kind == WORKLOAD and key.name in names for key in self.plan.held)
+
+    def has_other_images(self, one: RunningPlacement) -> bool:
+        """Return True if a pod of a placement runs another image than its revision was Ready with."""
+        return bool(self.snapshot.pods.with_other_images(one.key.stage, one.key.revision))
 
     def is_ready(self, one: RunningPlacement) -> bool:
         """Return True if all pods of a placement are ready. Those of a stage that was just entered cannot be."""

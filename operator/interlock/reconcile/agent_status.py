@@ -35,6 +35,7 @@ _SATISFIED = {
 _OF_DEPLOYMENT = (
     AgentReason.PODS_READY,
     AgentReason.PODS_NOT_READY,
+    AgentReason.IMAGE_CHANGED,
     AgentReason.NEW_REVISION_STARTING,
     AgentReason.SCALED_TO_ZERO,
     AgentReason.WAITING_FOR_DEPLOYMENT,
@@ -99,7 +100,7 @@ def _record(report: AgentReport) -> RolloutRecord:
     tests = recorded_tests(report.tests.recorded, report.facts)
     scale_downs = {one.key: one.scale_down.pods for one in report.placements if one.scale_down.pods}
     digests = report.revisions.content_digests
-    return RolloutRecord(report.facts, collisions, digests, tests=tests, scale_downs=scale_downs)
+    return RolloutRecord(report.facts, collisions, digests, tests=tests, scale_downs=scale_downs, images=report.images)
 
 
 def _sources(report: AgentReport) -> tuple[str, ...]:

@@ -33,12 +33,14 @@ class SeenPlacement:
         readiness: The readiness of its Deployments.
         guards: Its pods with a guard.
         agents: The pods of a separate agent; empty where agent and guard share a pod.
+        changed: Names of those that run another image than the revision was Ready with.
     """
 
     seen: PlacementSeen
     readiness: Readiness
     guards: tuple[ScalablePod, ...] = ()
     agents: tuple[ScalablePod, ...] = ()
+    changed: frozenset[str] = frozenset()
 
 
 def observe(
@@ -111,10 +113,13 @@ def _see(
     name = placement_name(snapshot.agent.metadata, key.stage, key.revision, record.collisions.get(key, 0))
     isolation = _isolation(snapshot, revisions, key, stage)
     found = (snapshot.children.get(ChildKey(WORKLOAD, one)) for one in workload_names(name, isolation))
-    readiness = readiness_of_all(child.manifest if child else None for child in found)
     guards, agents = _pods(snapshot, key, name, isolation)
+    changed = frozenset(one.name for one in snapshot.pods.with_other_images(key.stage, key.revision))
+    readiness = readiness_of_all(child.manifest if child else None for child in found)
+    # Deployments count pods as available that run another image.
+    readiness = replace(readiness, available=max(0, readiness.available - len(changed)))
     if not is_running:
-        return SeenPlacement(PlacementSeen(is_drained=True), readiness, guards, agents)
+        return SeenPlacement(PlacementSeen(is_drained=True), readiness, guards, agents, changed)
     pods, wanted = snapshot.pods, _least_pods(snapshot, key.stage, readiness)
     can_be_ready = readiness.is_ready and snapshot.agent.spec.replicas_in(key.stage) > 0
     since = pods.ready_since(key.stage, key.revision, isolation, wanted) if can_be_ready else None
@@ -130,7 +135,7 @@ def _see(
         lease = snapshot.children.get(ChildKey("Lease", name))
         counts = counts_of(lease.manifest if lease is not None else None)
         seen = replace(seen, broken_at=_broken_at(snapshot, facts.stage, readiness, since, now), counts=counts)
-    return SeenPlacement(seen, readiness, guards, agents)
+    return SeenPlacement(seen, readiness, guards, agents, changed)
 
 
 def _least_pods(snapshot: Snapshot, stage: str, readiness: Readiness) -> int:

@@ -114,6 +114,7 @@ def build_placements(
         )
         known = seen.get(desired.key)
         guards, agents = (known.guards, known.agents) if known is not None else ((), ())
+        changed = known.changed if known is not None else frozenset()
         agent_key = placement_digest(found.agent.metadata, desired.stage.name, desired.ref.digest)
         placement = Placement(
             agent=found.agent,
@@ -133,6 +134,8 @@ def build_placements(
             is_draining=desired.is_draining,
             drain_seconds=max(1, rules.drain_timeout // timedelta(seconds=1)),
             draining_pods=tuple(sorted(one.name for one in going(scale_down, guards))),
+            changed_pods=tuple(sorted(one.name for one in guards if one.name in changed)),
+            changed_addresses=tuple(sorted(one for pod in agents if pod.name in changed for one in pod.addresses)),
             draining_addresses=tuple(sorted(one for pod in going(scale_down, agents) for one in pod.addresses)),
             is_counted=desired.key == counted or bool(found.audited.get(environment)),
             audited=found.audited.get(environment, frozenset()),

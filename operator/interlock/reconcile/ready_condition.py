@@ -79,6 +79,7 @@ def _of_pods(report: AgentReport) -> Finding:
 def _not_ready(report: AgentReport, one: RunningPlacement, reason: AgentReason) -> Finding:
     if report.is_held(one):
         return Finding(_READY, "False", AgentReason.KILL_CONTROLLER_AWAY, _AWAY_MESSAGE)
+    reason = AgentReason.IMAGE_CHANGED if report.has_other_images(one) else reason
     return Finding(_READY, "False", reason, not_ready_message(report, one))
 
 

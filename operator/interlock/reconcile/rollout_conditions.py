@@ -115,8 +115,10 @@ def progressing_finding(report: AgentReport) -> Finding:
         why = f"environment {progress.message} is in mode Audit, see PromotionPending"
     if current is not None and current.wanted == 0 and report.killed is None:
         why = f"it has no pods because {current.why_no_pods}"
-    held = f": {why}" if why else ""
     reason = _UNDER_WAY.get(progress.state, AgentReason.NEW_REVISION_STARTING)
+    if current is not None and report.has_other_images(current):
+        reason, why = AgentReason.IMAGE_CHANGED, report.snapshot.pods.cause(current.key.stage, current.key.revision)
+    held = f": {why}" if why else ""
     message = f"revision {facts.newest.name} is {where}{follows}{held}"
     return Finding(_PROGRESSING, "True", reason, message)
 

@@ -15,6 +15,7 @@ from interlock.api.rollout_status import (
     MAX_APPROVED,
     MAX_COMMANDS,
     MAX_EXCLUDED,
+    MAX_IMAGES,
     MAX_LEAVING,
     MAX_PASSED,
     MAX_SCALE_DOWNS,
@@ -24,6 +25,7 @@ from interlock.api.rollout_status import (
     ApprovalStatus,
     DrainingPodStatus,
     GoodStatus,
+    ImageStatus,
     LeavingStatus,
     PassedStatus,
     RevisionStatus,
@@ -88,6 +90,7 @@ class RolloutRecord:
         is_earlier: A version wrote it that stored no contents.
         tests: The tests of the newest revision, the last ones of them.
         scale_downs: The pods that go, of placements with fewer pods from now on.
+        images: Digests of the images that tags have led to, by revision and image.
     """
 
     facts: RolloutFacts = field(default_factory=RolloutFacts)
@@ -96,6 +99,7 @@ class RolloutRecord:
     is_earlier: bool = False
     tests: tuple[RecordedTest, ...] = ()
     scale_downs: Mapping[PlacementKey, tuple[DrainingPod, ...]] = field(default_factory=dict)
+    images: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def refs(self) -> tuple[RevisionRef, ...]:
@@ -162,7 +166,8 @@ def _read(status: AgentStatus, rollout: RolloutStatus) -> RolloutRecord:
         for one in rollout.scale_downs
     }
     collisions = _read_collisions(status, rollout, facts)
-    return RolloutRecord(facts, collisions, digests, tests=tests, scale_downs=scale_downs)
+    images = {(one.revision, one.image): one.digest for one in rollout.images}
+    return RolloutRecord(facts, collisions, digests, tests=tests, scale_downs=scale_downs, images=images)
 
 
 def _read_collisions(status: AgentStatus, rollout: RolloutStatus, facts: RolloutFacts) -> dict[PlacementKey, int]:
@@ -298,6 +303,10 @@ def write_rollout(record: RolloutRecord, sources: tuple[str, ...] = ()) -> Rollo
                 pods=tuple(DrainingPodStatus(name=one.name, since=one.since) for one in pods),
             )
             for key, pods in list(record.scale_downs.items())[:MAX_SCALE_DOWNS]
+        ),
+        images=tuple(
+            ImageStatus(revision=revision, image=image, digest=digest)
+            for (revision, image), digest in list(record.images.items())[:MAX_IMAGES]
         ),
         last_number=facts.last_number,
         sources=sources[:MAX_SOURCES],

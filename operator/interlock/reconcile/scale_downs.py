@@ -81,8 +81,12 @@ def going(scale_down: ScaleDown, pods: Iterable[ScalablePod]) -> tuple[ScalableP
 
 
 def marks_of(scale_down: ScaleDown, seen: SeenPlacement) -> tuple[PodMark, ...]:
-    """Return the pods of a placement that are not marked as what they are, by what is chosen to go."""
-    chosen = {one.name for one in scale_down.pods}
+    """Return the pods of a placement that are not marked as what they are.
+
+    A pod that runs another image than its revision was Ready with is marked like one that is chosen to go: no Service
+    leads to it, and it is the first to go once one goes.
+    """
+    chosen = {one.name for one in scale_down.pods} | seen.changed
     return tuple(
         PodMark(one.name, one.name in chosen, has_guard)
         for pods, has_guard in ((seen.guards, True), (seen.agents, False))

@@ -67,6 +67,8 @@ class DenyReason(StrEnum):
     """The last contact to the API server is older than the lease, or there was none yet."""
     AGENT_MISMATCH = "AgentMismatch"
     """The Agent was deleted, or is not the one that the bundle was compiled for."""
+    IMAGE_CHANGED = "ImageChanged"
+    """A container of the pod runs another image than its revision was Ready with."""
     UNKNOWN_SOURCE = "UnknownSource"
     """The bundle has no such source."""
     TOOL_NOT_MAPPED = "ToolNotMapped"
@@ -144,6 +146,7 @@ BEFORE_ARGUMENTS: Final = frozenset(
         DenyReason.POLICY_NOT_TESTED,
         DenyReason.STALE_STATE,
         DenyReason.AGENT_MISMATCH,
+        DenyReason.IMAGE_CHANGED,
         DenyReason.UNKNOWN_SOURCE,
         DenyReason.METHOD_NOT_ALLOWED,
         DenyReason.BAD_REQUEST,
@@ -240,6 +243,10 @@ _NOT_CONFIRMED: Final = Deny(
     DenyReason.BUNDLE_NOT_CONFIRMED, "", "The status of the agent does not name the bundle that the guard has read."
 )
 
+_IMAGE_CHANGED: Final = Deny(
+    DenyReason.IMAGE_CHANGED, "", "This pod runs another image than its revision was Ready with, since a tag has moved."
+)
+
 
 def decide(bundle: Bundle | None, state: State, request: DecisionInput, now: float) -> Decision:
     """Decide on one request.
@@ -292,6 +299,8 @@ def check_terminated(bundle: Bundle | None, state: State) -> Deny | None:
         return Deny(DenyReason.AGENT_MISMATCH, "", "The agent was deleted.")
     if bundle is not None and state.agent_uid is not None and state.agent_uid != bundle.agent.uid:
         return Deny(DenyReason.AGENT_MISMATCH, "", "The bundle was made for another agent of this name.")
+    if bundle is not None and state.pod in bundle.changed_pods:
+        return _IMAGE_CHANGED
     return None
 
 

@@ -8,6 +8,7 @@ login.
 from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
+from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from aiohttp import web
@@ -31,6 +32,8 @@ class CallerReason(StrEnum):
     """The URL does not hold the agent's key."""
     OWN_POD = "OwnPod"
     """The caller is in the guard's own pod, and the agent is not."""
+    IMAGE_CHANGED = "ImageChanged"
+    """The caller's pod runs another image of the agent than the revision was Ready with."""
 
 
 _MESSAGES: Final = {
@@ -39,6 +42,9 @@ _MESSAGES: Final = {
         "INTERLOCK_MCP_CONFIG names."
     ),
     CallerReason.OWN_POD: "Callers in the pod of the guard are not its agent.",
+    CallerReason.IMAGE_CHANGED: (
+        "This pod runs another image of the agent than its revision was Ready with, since a tag has moved."
+    ),
 }
 
 CALLERS_REFUSED: Final = Metric(
@@ -72,10 +78,13 @@ class Callers:
         self._logged: dict[CallerReason, float] = {}
 
     def refuse_peer(self, http: web.Request) -> web.Response | None:
-        """Refuse a caller in the guard's own pod, unless the agent is there too."""
-        if self._own_pod is None or not self._own_pod.has(http.remote):
-            return None
-        return self._refuse(CallerReason.OWN_POD)
+        """Refuse a caller in the guard's own pod, unless the agent is there too, and a pod with a changed image."""
+        if self._own_pod is not None and self._own_pod.has(http.remote):
+            return self._refuse(CallerReason.OWN_POD)
+        bundle = self._live.bundle
+        if bundle is not None and bundle.changed_addresses and _address_of(http) in bundle.changed_addresses:
+            return self._refuse(CallerReason.IMAGE_CHANGED)
+        return None
 
     def refuse_key(self, shown: str) -> web.Response | None:
         """Refuse a request without the agent's key. Without a bundle the guard is closed, and no key is known."""
@@ -97,3 +106,13 @@ class Callers:
         message = _MESSAGES[reason]
         data = {"reason": reason.value, "message": message}
         return to_response(Reply(403, dump_error(None, REFUSED, message, data)))
+
+
+def _address_of(http: web.Request) -> str:
+    """Return the address of a caller in its canonical form, an empty text where it has none."""
+    try:
+        address = ip_address((http.remote or "").partition("%")[0])
+    except ValueError:
+        return ""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)

@@ -5,6 +5,8 @@ new tasks. An example, in which the pod at 10.0.0.7 goes:
 
     10.0.0.7, 10.0.0.8    a task is sent to 10.0.0.8, whichever of them the resolver names first
     10.0.0.7              a task is sent to 10.0.0.7: there is no other pod
+
+A pod that runs another image than its revision was Ready with gets no task, whether there is another pod or not.
 """
 # The guard's image has no `typing_extensions`, whose `override` `AgentConnector` would need.
 # mypy: disable-error-code="explicit-override"
@@ -81,7 +83,7 @@ class AgentConnector(BoundedConnector):
 
 
 class _Resolver:
-    """An `AbstractResolver` that leaves out the pods that drain, while there are others."""
+    """An `AbstractResolver` that leaves out pods with a changed image, and those that drain while there are others."""
 
     def __init__(self, live: LiveState, resolver: AbstractResolver) -> None:
         self._live, self._resolver = live, resolver
@@ -92,7 +94,10 @@ class _Resolver:
         found = await self._resolver.resolve(host, port, family)
         # No await from here on: what the bundle of this moment says decides, and the drain report counts by `aim`.
         bundle, route = self._live.bundle, _route.get()
-        leaving = () if bundle is None else bundle.draining_addresses
+        leaving, changed = ((), ()) if bundle is None else (bundle.draining_addresses, bundle.changed_addresses)
+        found = [one for one in found if one["host"] not in changed]
+        if not found:
+            raise OSError("every pod of the agent runs another image than the revision was Ready with")
         chosen = [one for one in found if one["host"] not in leaving] or found
         if route is not None:
             own = [one for one in found if one["host"] == route.preferred]

@@ -192,6 +192,15 @@ def test_a_promote_without_a_stage_is_void_before_the_last_one_and_stays_so(mid_
     assert mid_way.command(promote=None).command(promote=name(2, "b")).good == name(2, "b")
 
 
+def test_a_promote_that_was_handled_is_not_void_once_its_stage_is_gone(mid_way: StagedAgent) -> None:
+    mid_way.rules = APPROVED
+    mid_way.command(promote=f"{name(2, 'b')}/everywhere")
+    mid_way.events.clear()
+    mid_way.stages = (*STAGES[:2], *stages(a_stage("moon", "production")))
+    mid_way.settle().wait(1)
+    assert RolloutEventType.COMMAND_VOID not in [event for event, _ in mid_way.events]
+
+
 def test_a_promote_that_stands_gets_the_right_to_override_gates_later(mid_way: StagedAgent) -> None:
     mid_way.rules = GATED
     mid_way.judge(GateVerdict.BREACHED).command(promote=f"{name(2, 'b')}/everywhere").wait(40)

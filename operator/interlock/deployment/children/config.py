@@ -28,6 +28,8 @@ from interlock_contract.budget.bundle_budget import BundleBudget
 from interlock_contract.budget.money import parse_money
 from interlock_contract.bundle import (
     BUNDLE_KEY,
+    MAX_CHANGED_ADDRESSES,
+    MAX_CHANGED_PODS,
     SCHEMA_VERSION,
     AgentIdentity,
     Bundle,
@@ -149,6 +151,8 @@ def compile_bundle(placement: Placement) -> Bundle:
         draining_pods=placement.draining_pods,
         is_counted=placement.is_counted,
         draining_addresses=placement.draining_addresses,
+        changed_pods=placement.changed_pods[:MAX_CHANGED_PODS],
+        changed_addresses=placement.changed_addresses[:MAX_CHANGED_ADDRESSES],
     )
 
 

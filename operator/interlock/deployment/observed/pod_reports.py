@@ -15,6 +15,7 @@ from interlock.api.environments import Isolation
 from interlock.deployment.names import AGENT_POD, DELETED_FIRST, GUARD_POD, POD_DELETION_COST, Manifest, revision_label
 from interlock.deployment.observed.causes import PodCause, find_cause, without_figures
 from interlock.deployment.observed.egress_check import EgressCheckReport, read_egress_check
+from interlock.deployment.observed.pod_images import PodImage, read_images
 from interlock_contract.names import (
     APP_COMPONENT_LABEL,
     ENDPOINT,
@@ -88,6 +89,8 @@ class PodReport:
         is_marked: The pod is marked as one that goes: the ReplicaSet's controller deletes it before others, and no
             Service leads to it. None where only one of the two holds.
         addresses: The IP addresses of a separate agent's pod, in their canonical form. Empty for other pods.
+        images: The images that tags have led to in it.
+        has_other_image: One of them is not that with which its revision was Ready first. Nothing of such a pod counts.
     """
 
     uid: str
@@ -101,6 +104,8 @@ class PodReport:
     name: str = ""
     is_marked: bool | None = False
     addresses: tuple[str, ...] = ()
+    images: tuple[PodImage, ...] = ()
+    has_other_image: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,10 @@ class AgentPods:
             for one in self.reports
             if (one.group.stage, one.group.revision) == wanted and one.group.component in (AGENT_POD, GUARD_POD)
         )
+
+    def with_other_images(self, stage: str, revision: str) -> tuple[PodReport, ...]:
+        """Return those of a placement's pods that run another image than their revision was Ready with first."""
+        return tuple(one for one in self.of(stage, revision) if one.has_other_image)
 
     def ready_since(self, stage: str, revision: str, isolation: Isolation, wanted: int) -> datetime | None:
         """Return since when so many pods of each of a placement's Deployments are Ready without a break.
@@ -235,6 +244,7 @@ def read_pod(pod: Manifest) -> PodReport:
         name=metadata.get("name", ""),
         is_marked=_is_marked(metadata),
         addresses=_addresses(pod) if has_check else (),
+        images=read_images(pod),
     )
 
 

@@ -1,0 +1,138 @@
+"""Tags that move: pods that run another image than their revision was Ready with serve nothing."""
+
+import pytest
+
+from interlock.api.status import ConditionType
+from interlock_contract.bundle import BUNDLE_KEY, Bundle, parse_bundle
+from tests.scenarios.test_rollout_over_time import STAGED, a_rollout
+from tests.support.builders import a_binding, a_policy, a_snapshot, an_agent, hours, seconds
+from tests.support.simulation import Simulation
+
+AGENT = an_agent().in_environment("development").taking_tasks()
+OLD, NEW = (f"sha256:{two * 32}" for two in ("aa", "bb"))
+
+
+def running(isolation: str = "Shared", replicas: int = 2) -> Simulation:
+    policy = a_policy().isolating(development=isolation)
+    simulation = Simulation(
+        a_snapshot().of(AGENT.with_replicas(replicas)).with_policy(policy).with_bindings(a_binding())
+    )
+    simulation.image = OLD
+    simulation.run()
+    simulation.wait(seconds(60))
+    return simulation
+
+
+def everywhere(image: str) -> Simulation:
+    """Return an agent whose first revision has passed all stages."""
+    simulation = a_rollout()
+    simulation.image = image
+    for span in (0, 168, 48):
+        simulation.wait(hours(span))
+        simulation.run()
+    assert simulation.stage == "everywhere"
+    return simulation
+
+
+def bundle(simulation: Simulation) -> Bundle:
+    return parse_bundle(str(simulation.child_with(BUNDLE_KEY)["data"][BUNDLE_KEY]))
+
+
+def agents(simulation: Simulation) -> list[str]:
+    return sorted(pod.name for pod in simulation.pods.reports if pod.group.component == "agent")
+
+
+def ready(simulation: Simulation) -> tuple[str, str]:
+    found = simulation.condition(ConditionType.READY)
+    return found.status, found.reason
+
+
+@pytest.mark.parametrize("isolation", ["Shared", "Separate"])
+def test_a_pod_that_starts_with_another_image_is_cut_off_and_the_other_one_goes_on(isolation: str) -> None:
+    simulation = running(isolation)
+    assert ready(simulation) == ("True", "PodsReady")
+    moved = agents(simulation)[0]
+
+    simulation.replace_image(moved, NEW)
+    simulation.run()
+
+    assert ready(simulation) == ("False", "ImageChanged")
+    message = simulation.condition(ConditionType.READY).message
+    assert "1 of 2 pods ready" in message
+    assert f"pod {moved}: container agent runs {NEW}, and its revision was Ready with {OLD}" in message
+    marks = {pod.name: pod.is_marked for pod in simulation.pods.reports}
+    assert marks == {name: name == moved for name in marks}
+    found = bundle(simulation)
+    addresses = {one for pod in simulation.pods.reports if pod.name == moved for one in pod.addresses}
+    assert set(found.changed_addresses) == addresses
+    assert found.changed_pods == (() if isolation == "Separate" else (moved,))
+    assert simulation.condition(ConditionType.SERVING).status == "True"
+
+
+def test_pods_with_the_recorded_image_make_it_ready_again() -> None:
+    simulation = running()
+    moved = agents(simulation)[0]
+    simulation.replace_image(moved, NEW)
+    simulation.run()
+    simulation.replace_image(moved, OLD)
+    simulation.run()
+    assert ready(simulation) == ("True", "PodsReady")
+    assert bundle(simulation).changed_pods == ()
+    assert not any(pod.is_marked for pod in simulation.pods.reports)
+
+
+def test_an_agent_all_of_whose_pods_run_another_image_serves_nothing() -> None:
+    simulation = running(replicas=1)
+    simulation.replace_image(agents(simulation)[0], NEW)
+    simulation.run()
+    assert simulation.condition(ConditionType.SERVING).status == "False"
+    assert simulation.status.ready_summary == "0/1"
+
+
+def test_a_new_revision_records_what_the_tag_leads_to_now() -> None:
+    simulation = running(replicas=1)
+    simulation.image = NEW
+    simulation.apply(AGENT.with_template(env=[{"name": "VERSION", "value": "2"}]))
+    simulation.run()
+    simulation.wait(seconds(60))
+    simulation.run()
+    assert ready(simulation) == ("True", "PodsReady")
+    rollout = simulation.status.rollout
+    assert rollout is not None
+    assert NEW in {one.digest for one in rollout.images}
+
+
+def test_the_good_revision_is_not_ready_either_while_another_one_soaks() -> None:
+    simulation = everywhere(OLD)
+    simulation.apply(STAGED.with_template(env=[{"name": "VERSION", "value": "2"}]))
+    simulation.run()
+    assert simulation.stage == "staging"
+    assert ready(simulation) == ("True", "PodsReady")
+    [good] = [
+        pod.name
+        for pod in simulation.pods.reports
+        if pod.group.stage == "everywhere" and pod.group.component == "agent"
+    ]
+    simulation.replace_image(good, NEW)
+    simulation.run()
+    assert ready(simulation) == ("False", "ImageChanged")
+    assert "of revision 1-" in simulation.condition(ConditionType.READY).message
+
+
+def test_a_later_stage_is_not_ready_with_another_image_than_the_first_one() -> None:
+    simulation = a_rollout()
+    simulation.image = OLD
+    simulation.run()
+    simulation.image = NEW
+    simulation.wait(hours(168))
+    simulation.run()
+    assert simulation.stage == "one-region"
+    progressing = simulation.condition(ConditionType.PROGRESSING)
+    assert progressing.reason == "ImageChanged"
+    assert f"container agent runs {NEW}, and its revision was Ready with {OLD}" in progressing.message
+    assert ready(simulation) == ("True", "PodsReady"), "staging serves until the next stage is Ready"
+    simulation.wait(hours(1000))
+    simulation.run()
+    assert simulation.stage == "one-region", "it never begins to soak"
+    assert simulation.status.stage is not None
+    assert simulation.status.stage.ready_since is None
