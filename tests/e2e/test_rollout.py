@@ -126,6 +126,8 @@ def test_a_bad_revision_is_stopped_by_a_test_a_command_or_a_gate_and_an_earlier_
 
     be_stopped_in_staging(live, staged)
     staged.change("VERSION", "bad")  # fails what the test does not send, and so passes staging
+    eventually(lambda: "3/staging" in staged.serves(), 60, staged.describe)
+    staged.command("pause", f"{staged.revision(3)}/everywhere")  # holds the scope until it was seen
     staged.until_serves({"3/one-region": "region=eu-west", "1/everywhere": "all but region=eu-west"})
     eventually(lambda: bool(answers(live).failures), 30, lambda: "no task has reached the bad revision")
     staged.command("abort", staged.revision(3))
