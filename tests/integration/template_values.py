@@ -6,8 +6,8 @@ from interlock.api.agent import Agent
 from interlock.api.pod_policy import DEFAULT_FEATURES, PodFeature
 from interlock.api.policy import AgentPolicy
 from interlock.governance.pod_features import digest_refusals, template_refusals
-from tests.integration.kubectl import AGENT, POLICY, edited
-from tests.support.pod_templates import CASES, EVERY_FIELD, switched_fields
+from tests.integration.kubectl import AGENT, BINDING, POLICY, edited
+from tests.support.pod_templates import CASES, EVERY_FIELD, SERVER_CASES, switched_fields
 
 KEY_WITHOUT_PREFIX = "keys of labels and annotations need a prefix, such as example.com/team"
 KEY_RESERVED = "keys of kubernetes.io, k8s.io and interlock.dev are reserved: write a prefix of your own"
@@ -120,12 +120,27 @@ def refusals_of_template(agent: Agent, policy: AgentPolicy) -> list[str]:
     return [*template_refusals(template, name, rules), *digest_refusals(images, name, rules)]
 
 
+def _binding(members: dict[str, Any]) -> dict[str, Any]:
+    return edited(BINDING, **{f"spec__server__stdio__{name}": value for name, value in members.items()})
+
+
+_BAD_SERVERS: list[tuple[dict[str, Any], str]] = [
+    (volume("/run/interlock/pipes"), MOUNT_RESERVED),
+    (volume(secret={"secretName": "x"}), "a volume needs exactly one of emptyDir and projected"),
+    ({"volumeMounts": [{"name": "gone", "mountPath": "/data"}]}, "a mount names no volume"),
+    ({"securityContext": {"runAsUser": 10001}}, ID_RESERVED),
+    ({"securityContext": {}}, "runAsUser: Required value"),
+    ({"readinessProbe": {"httpGet": {"port": 80}}}, "exec: Required value"),
+    ({"workingDir": "app"}, '"app" is not an absolute path of a folder'),
+]
+
 REFUSED = [
+    *((_binding(members), message) for members, message in _BAD_SERVERS),
     *((_agent(members), message) for members, message in _BAD),
     *((_policy(rules), message) for rules, message in _BAD_RULES),
 ]
 """What the API server must refuse, with a part of the message."""
-GOOD = [_agent(members) for members in _GOOD]
+GOOD = [*(_agent(members) for members in _GOOD), *(_binding(case.members) for case in SERVER_CASES.values())]
 """What it must admit."""
 JUDGED = {name: (_policy(rules), _agent(members)) for name, (rules, members) in _JUDGED.items()}
 """Policies and Agents that admission and Python judge alike."""

@@ -51,12 +51,19 @@ class Bench:
     events: list[EventNote] = field(default_factory=list)
     image: str = ""
     seen_at: datetime | None = None
+    refusal: str = ""
     server: tuple[SeenDefinition, ...] = (a_tool(GET), a_tool(CREATE))
 
     def verify(self) -> BindingOutcome:
         binding = self.builder.build()
         snapshot = BindingSnapshot(
-            binding, dict(self.children), GUARD_IMAGE, ApiServerAddress(), self.image, self.seen_at
+            binding,
+            dict(self.children),
+            GUARD_IMAGE,
+            ApiServerAddress(),
+            self.image,
+            self.seen_at,
+            refusal=self.refusal,
         )
         outcome = verify_binding(snapshot, self.now)
         if outcome.diff_request:
@@ -128,6 +135,18 @@ class Bench:
 
     def jobs(self) -> list[Manifest]:
         return [child.manifest for key, child in self.children.items() if key.kind == "Job"]
+
+
+def test_no_pod_runs_a_server_that_its_policies_refuse_and_the_condition_says_why() -> None:
+    bench = Bench(refusal="spec.server.stdio.workingDir: AgentPolicy support does not allow Container")
+    bench.verify()
+    bench.now += seconds(10)
+    bench.verify()
+    assert [key for key in bench.children if key.kind == "Job"] == []
+    assert "AgentPolicy support does not allow Container" in bench.condition("Verified").message
+    bench.refusal = ""
+    bench.verify()
+    assert len([key for key in bench.children if key.kind == "Job"]) == 1
 
 
 @requirement("verify.before-attach")

@@ -155,3 +155,48 @@ EVERY_FIELD: dict[str, Any] = {
 def switched_fields() -> list[tuple[PodFeature, str]]:
     """Return each field that a policy can withhold, with its feature."""
     return [(feature, member) for feature, members in FEATURES.items() for member in members]
+
+
+def server_of(template: dict[str, Any]) -> dict[str, Any]:
+    """Return the container of the source `crm`."""
+    containers = (*template["spec"].get("initContainers", ()), *template["spec"]["containers"])
+    found: dict[str, Any] = next(one for one in containers if one["name"] == "mcp-crm")
+    return found
+
+
+def _in_server(name: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda template: server_of(template).get(name)
+
+
+_VARIABLE = {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
+_READY = {"exec": {"command": ["ready"]}, "periodSeconds": 5}
+
+SERVER_CASES: dict[str, FieldCase] = {
+    **{member: CASES[member] for member in ("imagePullSecrets", "nodeSelector", "tolerations")},
+    **{
+        member: FieldCase(CASES[member].members, _in_server(member), CASES[member].wanted)
+        for member in ("imagePullPolicy", "workingDir")
+    },
+    "readinessProbe": FieldCase({"readinessProbe": _READY}, _in_server("readinessProbe"), _READY),
+    "env[].valueFrom.fieldRef": FieldCase(
+        {"env": [_VARIABLE]},
+        _in_server("env"),
+        [{"name": "NODE", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "spec.nodeName"}}}],
+    ),
+    "volumes[].projected.sources[].downwardAPI": FieldCase(
+        CASES["volumes[].projected.sources[].downwardAPI"].members,
+        _volume("srv0-info"),
+        {**CASES["volumes[].projected.sources[].downwardAPI"].wanted, "name": "srv0-info"},
+    ),
+    "volumes[].emptyDir": FieldCase(
+        CASES["volumes[].emptyDir"].members,
+        _volume("srv0-data"),
+        {**CASES["volumes[].emptyDir"].wanted, "name": "srv0-data"},
+    ),
+    "securityContext": FieldCase(
+        {"securityContext": {"runAsUser": 20000}},
+        lambda template: server_of(template)["securityContext"]["runAsUser"],
+        20000,
+    ),
+}
+"""The cases of a stdio server, by the same paths, and where they arrive in the pod that it runs in."""

@@ -8,10 +8,11 @@ from interlock.api import template_messages
 from interlock.api.pod_policy import DEFAULT_FEATURES, PodFeature
 from interlock.governance.pod_features import COMPONENT_BEGINNINGS, COMPONENT_PREFIXES, feature_of
 from tools.crds.__main__ import build_crd
-from tools.crds.kinds import AGENT
+from tools.crds.kinds import AGENT, MCP_BINDING, CrdKind
 from tools.reference.pages import GENERATED, described
 
 ROOT: Final = "spec.template"
+SERVER: Final = "spec.server.stdio"
 _INTRODUCTION: Final = """
 The fields of `spec.template` of an Agent, with the names of a PodSpec. The *switch* is the entry of
 [`spec.podTemplate.allow`](../spec/v1alpha1/agentpolicy.md) of the AgentPolicy that allows a field. Without a switch the
@@ -24,6 +25,15 @@ If agent and guard have separate pods, `nodeSelector`, `tolerations`, `affinity`
 `nodeSelector`, `tolerations` and `imagePullSecrets`. The policy's `spec.podTemplate.default` is added in each pod.
 
 [Fields of a revision](revisions.md) says which changes go through the stages.
+"""
+_SERVERS: Final = """
+The fields of `spec.server.stdio` of an MCPBinding have the same switches. A server that asks for what the policy of an
+agent does not allow keeps that agent from pods: `ActionsBound` is `False` with reason `TemplateNotAllowed`. If several
+policies have rows for the source, the server is verified by the first one, by name, that allows what it asks for.
+
+The guard starts a server and checks that it lives, so a server has no startup and liveness probe of its own. Its group
+is Interlock's, because the pipes belong to it. `nodeSelector`, `tolerations` and `imagePullSecrets` apply to the pod
+that the server runs in: that of the guard, and that of its verification. They are joined with those of the agent.
 """
 _KEYS: Final = """
 A key of a label or annotation has a prefix, such as `example.com/team`. Services and NetworkPolicies of others usually
@@ -51,10 +61,8 @@ def pod_template_page() -> str:
     for name, meaning in described(PodFeature):
         is_default = "on" if PodFeature(name) in DEFAULT_FEATURES else "off"
         lines.append(f"| `{name}` | {meaning.removesuffix('.')} | {is_default} |")
-    lines += ["", "## Fields", "", "| field | switch | bounds | meaning |", "|---|---|---|---|"]
-    for path, field in template_fields():
-        feature = _switch(path.removeprefix(f"{ROOT}."))
-        lines.append(f"| `{path}` | {feature} | {_bounds(field)} | {_cell(field.get('description', ''))} |")
+    lines += ["", "## Fields of an Agent", "", *_table(AGENT, ROOT)]
+    lines += ["", "## Fields of a stdio server", "", *_SERVERS.strip().splitlines(), "", *_table(MCP_BINDING, SERVER)]
     prefixes = ", ".join(f"`{one}`" for one in COMPONENT_PREFIXES)
     beginnings = ", ".join(f"`{one}`" for one in COMPONENT_BEGINNINGS)
     lines += ["", "## Keys of labels and annotations", "", *_KEYS.strip().splitlines(), ""]
@@ -64,11 +72,25 @@ def pod_template_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _table(kind: CrdKind, root: str) -> Iterator[str]:
+    yield from ("| field | switch | bounds | meaning |", "|---|---|---|---|")
+    for path, field in fields_below(kind, root):
+        feature = _switch(path.removeprefix(f"{root}."))
+        yield f"| `{path}` | {feature} | {_bounds(field)} | {_cell(field.get('description', ''))} |"
+
+
 def template_fields() -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield each field below `spec.template` with its schema, in the order of the types."""
-    (version,) = build_crd(AGENT)["spec"]["versions"]
-    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    yield from _below(spec["properties"]["template"], ROOT)
+    yield from fields_below(AGENT, ROOT)
+
+
+def fields_below(kind: CrdKind, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each field below a field of a kind, with its path and schema, in the order of the types."""
+    (version,) = build_crd(kind)["spec"]["versions"]
+    node = version["schema"]["openAPIV3Schema"]
+    for name in path.split("."):
+        node = node["properties"][name]
+    yield from _below(node, path)
 
 
 def _below(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

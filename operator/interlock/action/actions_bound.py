@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from interlock.action.server_templates import NamedServer, check_servers
 from interlock.api.agent import Agent, BindingUse, Stage
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
@@ -174,6 +175,21 @@ def _is_attached(agent: Agent) -> bool:
     return any(known.type == ConditionType.ACTIONS_BOUND and known.status == "True" for known in conditions)
 
 
+def check_templates(agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ...]) -> Refusal | None:
+    """Return the first stage whose stdio servers ask for what the policy does not allow, or cannot share a pod."""
+    for stage in agent.spec.stages:
+        found = (binding_for(bindings, use.source, stage.environment) for use in agent.spec.bindings)
+        servers = (
+            NamedServer(f"MCPBinding {one.metadata.name}: spec.server.stdio", one.spec.server.stdio)
+            for one in found
+            if one is not None and one.spec.server.stdio is not None
+        )
+        refusal = check_servers(agent, policy, stage, servers)
+        if refusal is not None:
+            return refusal
+    return None
+
+
 def check_action(
     agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ...], *, is_attached: bool | None = None
 ) -> Refusal | None:
@@ -189,5 +205,6 @@ def check_action(
         check_coverage(agent, bindings)  # one binding for every source in every stage
         or check_reviewed(agent, bindings)  # imported values are reviewed
         or check_narrowing(agent, policy, bindings)  # the agent only narrows permissions
+        or check_templates(agent, policy, bindings)  # what servers ask for is allowed
         or check_verified(agent, bindings, is_attached=is_attached)  # every server is verified
     )

@@ -17,7 +17,6 @@ from interlock.api.messages import (
     SERVER_MISSING,
     TOOL_INJECT,
     TOOL_SCOPE,
-    VARIABLE_VALUE,
     format_message,
     plain,
 )
@@ -27,19 +26,16 @@ from interlock.api.shared_types import (
     EnvSource,
     ObjectMeta,
     Permissions,
-    Resources,
     SecretKeyRef,
 )
+from interlock.api.stdio_server import StdioServer
 from interlock.api.text import (
-    COMMAND_FITS,
-    Argument,
     ArgumentPattern,
     ArgumentPrefix,
     ArgumentValue,
     EnvironmentName,
     HeaderName,
     HeaderValue,
-    Image,
     Money,
     Name,
     Pointer,
@@ -49,7 +45,6 @@ from interlock.api.text import (
     ScopeValue,
     ServerUrl,
     ToolName,
-    VariableName,
 )
 from interlock.api.verification import NEW_BINDING, MCPBindingStatus, VerificationStatus, Verify
 from interlock_contract.addresses import Network
@@ -178,54 +173,6 @@ class HttpServer(ApiModel):
         if len({header.name.lower() for header in self.headers}) < len(self.headers):
             raise ValueError(HEADER_TWICE)
         return self
-
-
-class ServerEnvVar(ApiModel):
-    """An environment variable of the MCP server; exactly one of value and valueFrom is set."""
-
-    model_config = ConfigDict(
-        json_schema_extra=kube(
-            Rule(
-                rule="has(self.value) != has(self.valueFrom)",
-                message=plain(VARIABLE_VALUE),
-                message_expression=cel_sentence(VARIABLE_VALUE, name="self.name"),
-            ),
-        ),
-    )
-
-    name: VariableName
-    """Its name; names that start with INTERLOCK_ are refused."""
-
-    value: str | None = Field(default=None, max_length=4096)
-    """Value, if it is no secret."""
-
-    value_from: EnvSource | None = None
-    """Secret key with the value. Only the MCP server gets it, never the agent."""
-
-
-class StdioServer(ApiModel):
-    """An MCP server that runs as a sidecar and uses its standard streams."""
-
-    model_config = ConfigDict(json_schema_extra=kube(COMMAND_FITS))
-
-    image: Image
-    """Image of the server. It needs no shell."""
-
-    command: tuple[Argument, ...] = Field(min_length=1, max_length=64)
-    """The program; the image's entry point is not used."""
-
-    args: tuple[Argument, ...] = Field(default=(), max_length=64)
-    """Its arguments."""
-
-    env: tuple[ServerEnvVar, ...] = Field(default=(), max_length=64, json_schema_extra=kube(keys=("name",)))
-    """Its environment variables."""
-
-    network: Literal["None", "Public", "Private"] = Field(default="None", json_schema_extra=kube(default="None"))
-    """Egress of the server in a separate guard pod. None: no egress. Public: globally routable addresses only.
-    Private: private addresses too. Metadata services of clouds are never reachable."""
-
-    resources: Resources | None = None
-    """CPU and memory."""
 
 
 class Server(ApiModel):

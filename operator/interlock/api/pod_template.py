@@ -25,8 +25,6 @@ from interlock.api.template_messages import (
     ID_RESERVED,
     METADATA_KEY_INVALID,
     METADATA_KEY_RESERVED,
-    MOUNT_UNKNOWN,
-    MOUNT_WITHOUT_VOLUME,
     PORT_NAME_INVALID,
     PORT_NAME_RESERVED,
     PORT_NAME_TWICE,
@@ -34,7 +32,14 @@ from interlock.api.template_messages import (
     WORKING_DIR_INVALID,
 )
 from interlock.api.text import COMMAND_FITS, Argument, Image, LabelValue, ObjectName, checked, text_rule
-from interlock.api.volumes import MOUNT_PATH, PodVolume, VolumeMount, is_mount_path
+from interlock.api.volumes import (
+    MOUNT_PATH,
+    MOUNTS_HAVE_VOLUMES,
+    PodVolume,
+    VolumeMount,
+    check_mounts,
+    is_mount_path,
+)
 from interlock_contract.pod import FIRST_RESERVED_ID, GUARD_GID, LAST_RESERVED_ID, PORT_NAMES
 
 ImagePullPolicy = Literal["Always", "IfNotPresent", "Never"]
@@ -232,7 +237,6 @@ class PodMetadata(ApiModel):
     """Annotations with keys such as example.com/owner. Of Kubernetes' own only safe-to-evict may be set."""
 
 
-_UNKNOWN_MOUNT = "!has(self.volumes) || !self.volumes.exists(v, v.name == m.name)"
 _NAMED_ONCE = "!has(p.name) || self.ports.exists_one(q, has(q.name) && q.name == p.name)"
 
 
@@ -242,11 +246,7 @@ class Template(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=kube(
             COMMAND_FITS,
-            Rule(
-                rule=f"!has(self.volumeMounts) || self.volumeMounts.all(m, !({_UNKNOWN_MOUNT}))",
-                message=MOUNT_UNKNOWN,
-                field_path=".volumeMounts",
-            ),
+            MOUNTS_HAVE_VOLUMES,
             Rule(
                 rule=f"!has(self.ports) || self.ports.all(p, {_NAMED_ONCE})",
                 message=PORT_NAME_TWICE,
@@ -334,17 +334,10 @@ class Template(ApiModel):
     @model_validator(mode="after")
     def _refuse(self) -> Self:
         check_working_dir(self.working_dir)
-        known = {volume.name for volume in self.volumes}
-        for mount in self.volume_mounts:
-            if mount.name not in known:
-                raise ValueError(format_message(MOUNT_WITHOUT_VOLUME, name=mount.name))
+        check_mounts(self.volumes, self.volume_mounts)
         names = [port.name for port in self.ports if port.name is not None]
         if len(set(names)) < len(names):
             raise ValueError(PORT_NAME_TWICE)
         if self.priority_class_name is not None and re.fullmatch(_RESERVED_PRIORITY[1:-1], self.priority_class_name):
             raise ValueError(format_message(PRIORITY_RESERVED, text=self.priority_class_name))
-        if len({mount.mount_path for mount in self.volume_mounts}) < len(self.volume_mounts) or len(known) < len(
-            self.volumes
-        ):
-            raise ValueError("spec.template: two volumes have the same name, or two volumeMounts the same mountPath")
         return self

@@ -26,8 +26,10 @@ MOUNT_PATH_INVALID = (
 MOUNT_PATH_RESERVED = (
     "{text} is a path of Interlock or of the kubelet, or above one: mount the volume elsewhere, such as at /data"
 )
-MOUNT_UNKNOWN = "spec.template.volumeMounts: a mount names no volume: add it to spec.template.volumes"
-MOUNT_WITHOUT_VOLUME = "spec.template.volumeMounts: no volume is named {name}: add it to spec.template.volumes"
+MOUNT_UNKNOWN = "a mount names no volume: add it to volumes, or remove the mount"
+MOUNT_WITHOUT_VOLUME = "no volume is named {name}: add it to volumes, or remove the mount"
+VOLUME_TWICE = "two volumes have the same name, or two volumeMounts the same mountPath: rename one of them"
+SERVER_ENV_SOURCE = "valueFrom needs exactly one of secretKeyRef and fieldRef: write one of them"
 WORKING_DIR_INVALID = "{text} is not an absolute path of a folder: write it without .., such as /app"
 PORT_NAME_INVALID = "{text} is not the name of a port: write at most 15 lower case letters, digits and dashes"
 PORT_NAME_RESERVED = f"{', '.join(PORT_NAMES)} are names of the guard's ports: give the port another name"
@@ -78,3 +80,6 @@ DIGEST_REQUIRED = (
     "hexadecimal digits"
 )
 METADATA_GLOB_INVALID = "{text} is not a key or the keys of a prefix: write example.com/team, or example.com/*"
+USER_TWICE = (
+    "stage {stage}: {first} and {second} run as user {user}: the agent and each of its servers need users of their own"
+)

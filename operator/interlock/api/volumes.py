@@ -6,14 +6,17 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from interlock.api.container_env import FileFieldRef
-from interlock.api.markers import cel_pattern, kube, one_of
+from interlock.api.markers import Rule, cel_pattern, kube, one_of
 from interlock.api.messages import DOTS_IN_PATH, NAME, NAME_INVALID, PATH_INVALID, format_message, quoted
 from interlock.api.shared_types import ApiModel, Quantity, check_one_of
 from interlock.api.template_messages import (
     MOUNT_PATH_INVALID,
     MOUNT_PATH_RESERVED,
+    MOUNT_UNKNOWN,
+    MOUNT_WITHOUT_VOLUME,
     PROJECTED_SOURCE,
     VOLUME_SOURCE,
+    VOLUME_TWICE,
 )
 from interlock.api.text import FilePath, checked, is_file_path, text_rule
 
@@ -57,9 +60,10 @@ MountPath = Annotated[
 ]
 """Where a volume is mounted."""
 
+# With the longest prefix that it has in a pod, the name of a volume has 63 characters.
 VolumeName = Annotated[
     str,
-    Field(max_length=58, json_schema_extra=kube(text_rule(f"self.matches({cel_pattern(NAME)})", NAME_INVALID))),
+    Field(max_length=57, json_schema_extra=kube(text_rule(f"self.matches({cel_pattern(NAME)})", NAME_INVALID))),
     checked(NAME, NAME_INVALID),
 ]
 """The name of a volume. In the pod it has a prefix, so that it is never one of Interlock's."""
@@ -153,3 +157,26 @@ class VolumeMount(ApiModel):
 
     read_only: bool | None = None
     """Whether the container may only read it."""
+
+
+_UNKNOWN_MOUNT = "!has(self.volumes) || !self.volumes.exists(v, v.name == m.name)"
+MOUNTS_HAVE_VOLUMES = Rule(
+    rule=f"!has(self.volumeMounts) || self.volumeMounts.all(m, !({_UNKNOWN_MOUNT}))",
+    message=MOUNT_UNKNOWN,
+    field_path=".volumeMounts",
+)
+"""A rule on what has volumes and volumeMounts; `check_mounts` checks the same in Python."""
+
+
+def check_mounts(volumes: tuple[PodVolume, ...], mounts: tuple[VolumeMount, ...]) -> None:
+    """Hold the mounts of a container to its volumes.
+
+    Raises:
+        ValueError: A mount names no volume, or two volumes or mounts are of one name or path.
+    """
+    known = {volume.name for volume in volumes}
+    for mount in mounts:
+        if mount.name not in known:
+            raise ValueError(format_message(MOUNT_WITHOUT_VOLUME, name=mount.name))
+    if len(known) < len(volumes) or len({mount.mount_path for mount in mounts}) < len(mounts):
+        raise ValueError(VOLUME_TWICE)

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
+from interlock.api.pod_policy import PodTemplatePolicy
 from interlock.api.policy import VIOLATIONS, AgentPolicy, AgentPolicyStatus
 from interlock.api.status import ConditionType
 from interlock.api.stored_status import read_agent_status
@@ -128,7 +129,7 @@ class ResourceCache:
     def __init__(self, read_again: Callable[[str, Key], None] = lambda _kind, _key: None) -> None:
         self._read_again = read_again
         self.on_proxy_change: Callable[[str], None] = lambda _namespace: None
-        """Called with a namespace whose bindings may be verified through another egress proxy."""
+        """Called with a namespace whose bindings may be verified through another egress proxy, or by other rules."""
         self.on_agent_change: Callable[[Key, AgentFacts | None, AgentFacts | None], None] = lambda *_: None
         """Called with an Agent, what it was and what it is now; None where it is not known."""
         self._agents: _ByNamespace[_Entry] = _ByNamespace()
@@ -420,11 +421,14 @@ def _parse_policy_status(raw: Json) -> AgentPolicyStatus | None:
 
 
 def _egress_of(policy: AgentPolicy | Unreadable | None) -> object:
-    """Return what verifications depend on in an AgentPolicy; None where it has no egress proxy."""
-    if policy is None or isinstance(policy, Unreadable) or policy.spec.egress_proxy is None:
+    """Return what verifications depend on in an AgentPolicy; None where it says nothing about them."""
+    if policy is None or isinstance(policy, Unreadable):
+        return None
+    about = policy.spec.egress_proxy, policy.spec.pod_template
+    if about == (None, PodTemplatePolicy()):
         return None
     is_deleted = policy.metadata.deletion_timestamp is not None
-    return policy.spec.egress_proxy, frozenset(row.source for row in policy.spec.data_access), is_deleted
+    return about, frozenset(row.source for row in policy.spec.data_access), is_deleted
 
 
 def _rules_of(policy: AgentPolicy | Unreadable) -> object:

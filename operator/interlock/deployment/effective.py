@@ -19,12 +19,13 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from interlock.action.audit_mode import audited_by_environment, audited_sources
 from interlock.api.agent import Agent, Stage
-from interlock.api.binding import HttpServer, MCPBinding, MCPBindingSpec, Server, StdioServer
+from interlock.api.binding import HttpServer, MCPBinding, MCPBindingSpec, Server
 from interlock.api.environments import EnvironmentRules
 from interlock.api.loops import LoopPolicy
 from interlock.api.policy import AgentPolicy, AgentPolicySpec, DataAccessRow, ModelPolicy, ModelUpstream
 from interlock.api.refusals import model_matches
 from interlock.api.shared_types import ApiModel
+from interlock.api.stdio_server import StdioServer
 from interlock.api.verification import PinnedDefinition, PinState
 from interlock.deployment.content import Content, Pins, ReviewedBinding, find_upstream, pins_of_binding
 from interlock.deployment.field_classes import child_path, classes_at
@@ -358,12 +359,23 @@ def _meet_upstream(reviewed: ModelUpstream, today: ModelUpstream) -> ModelUpstre
 
 
 def _meet_server(reviewed: Server, today: Server) -> Server:
-    """Return the reviewed server, with the narrower network if today's is the same one."""
+    """Return the reviewed server, with the narrower network if today's is the same one, and where pods run today."""
     if reviewed.http is not None and today.http is not None and reviewed.http.url == today.http.url:
         return _changed(reviewed, http=_changed(reviewed.http, network=_meet_network(reviewed.http, today.http)))
-    if reviewed.stdio is not None and today.stdio is not None and reviewed.stdio.image == today.stdio.image:
-        return _changed(reviewed, stdio=_changed(reviewed.stdio, network=_meet_network(reviewed.stdio, today.stdio)))
+    if reviewed.stdio is not None and today.stdio is not None:
+        return _changed(reviewed, stdio=_meet_stdio(reviewed.stdio, today.stdio))
     return reviewed
+
+
+def _meet_stdio(reviewed: StdioServer, today: StdioServer) -> StdioServer:
+    is_same = reviewed.image == today.image
+    return _changed(
+        reviewed,
+        network=_meet_network(reviewed, today) if is_same else reviewed.network,
+        image_pull_secrets=today.image_pull_secrets,
+        node_selector=today.node_selector,
+        tolerations=today.tolerations,
+    )
 
 
 Networked = TypeVar("Networked", HttpServer, StdioServer, ModelUpstream)

@@ -308,11 +308,23 @@ GROUPS: Final[tuple[tuple[FieldClass, str, str], ...]] = (
         """MCPBinding.spec
         server.stdio.image server.stdio.command server.stdio.args server.stdio.env[].name server.stdio.env[].value
         server.stdio.env[].valueFrom.secretKeyRef.name server.stdio.env[].valueFrom.secretKeyRef.key
+        server.stdio.env[].valueFrom.fieldRef.fieldPath server.stdio.imagePullPolicy server.stdio.workingDir
+        server.stdio.readinessProbe.* server.stdio.volumeMounts[].name server.stdio.volumeMounts[].mountPath
+        server.stdio.volumeMounts[].subPath server.stdio.volumeMounts[].readOnly server.stdio.volumes[].name
+        server.stdio.volumes[].emptyDir.medium server.stdio.volumes[].emptyDir.sizeLimit
+        server.stdio.volumes[].projected.* server.stdio.securityContext.runAsUser
         server.stdio.resources.requests.cpu server.stdio.resources.requests.memory server.stdio.resources.limits.cpu
         server.stdio.resources.limits.memory server.http.url server.http.headers[].name server.http.headers[].value
         server.http.headers[].valueFrom.secretKeyRef.name server.http.headers[].valueFrom.secretKeyRef.key
         server.http.caFrom.configMapKeyRef.name server.http.caFrom.configMapKeyRef.key
         server.http.caFrom.secretKeyRef.name server.http.caFrom.secretKeyRef.key
+        """,
+    ),
+    (
+        FieldClass.IMMEDIATE,
+        "Guards' pods of the same revision are replaced, immediately in all stages.",
+        """MCPBinding.spec
+        server.stdio.imagePullSecrets[].name server.stdio.nodeSelector server.stdio.tolerations[].*
         """,
     ),
     (

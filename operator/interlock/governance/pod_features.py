@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from interlock.api.pod_policy import PodFeature, PodTemplatePolicy
 from interlock.api.pod_template import Template
+from interlock.api.shared_types import ApiModel
+from interlock.api.stdio_server import StdioServer
 from interlock.api.template_messages import (
     DIGEST_REQUIRED,
     GRACE_NOT_ALLOWED,
@@ -30,7 +32,10 @@ FEATURES: Final[Mapping[PodFeature, tuple[str, ...]]] = {
     PodFeature.PRIORITY: ("priorityClassName",),
     PodFeature.USERS: ("securityContext",),
 }
-"""The fields that each feature allows, by their paths in a template, with all that is below them."""
+"""The fields that each feature allows, by their paths in a template, with all that is below them.
+
+A stdio server has some of them, with the same names in `spec.server.stdio`.
+"""
 
 ALWAYS: Final = (
     "image",
@@ -38,12 +43,14 @@ ALWAYS: Final = (
     "args",
     "env[].name",
     "env[].value",
+    "env[].valueFrom.secretKeyRef",  # of a stdio server
+    "network",
     "resources",
     "terminationGracePeriodSeconds",  # by its own maximum in the policy
     "volumes[].name",
     "volumeMounts",  # of volumes, whose kinds have features
 )
-"""The fields that no policy withholds."""
+"""The fields of agents and stdio servers that no policy withholds."""
 
 COMPONENT_PREFIXES: Final = (
     # Service meshes and injectors, which add containers, volumes or Secrets to a pod.
@@ -161,6 +168,23 @@ def _has(value: Any, parts: list[str]) -> bool:
     return any(_has(one, parts[1:]) for one in below)
 
 
+def withheld_fields(place: str, template: ApiModel, policy: str, rules: PodTemplatePolicy) -> list[str]:
+    """Return which fields of a template a policy does not allow.
+
+    Args:
+        place: Where the template is.
+        template: The template of an agent, or a stdio server.
+        policy: The policy's name.
+        rules: Its podTemplate.
+    """
+    written = template.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True, mode="json")
+    return [
+        TEMPLATE_NOT_ALLOWED.format(field=f"{place}.{field}", policy=policy, feature=feature)
+        for field, feature in used_fields(written)
+        if feature not in rules.allowed
+    ]
+
+
 def template_refusals(template: Template, policy: str, rules: PodTemplatePolicy) -> list[str]:
     """Return what AgentPolicy `policy` refuses of the template of an agent.
 
@@ -169,12 +193,7 @@ def template_refusals(template: Template, policy: str, rules: PodTemplatePolicy)
         policy: The policy's name.
         rules: Its podTemplate.
     """
-    written = template.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True, mode="json")
-    found = [
-        TEMPLATE_NOT_ALLOWED.format(field=f"spec.template.{field}", policy=policy, feature=feature)
-        for field, feature in used_fields(written)
-        if feature not in rules.allowed
-    ]
+    found = withheld_fields("spec.template", template, policy, rules)
     grace, most = template.termination_grace_period_seconds, rules.max_termination_grace_period_seconds
     if grace is not None and grace > most:
         found.append(GRACE_NOT_ALLOWED.format(seconds=grace, limit=most, policy=policy))
@@ -186,6 +205,19 @@ def template_refusals(template: Template, policy: str, rules: PodTemplatePolicy)
             if not is_key_allowed(key, rules)
         ]
     return found + node_selector_refusals("spec.template.nodeSelector", template.node_selector, policy, rules)
+
+
+def server_refusals(place: str, server: StdioServer, policy: str, rules: PodTemplatePolicy) -> list[str]:
+    """Return what AgentPolicy `policy` refuses of a stdio server.
+
+    Args:
+        place: Where the server is.
+        server: The server.
+        policy: The policy's name.
+        rules: Its podTemplate.
+    """
+    found = withheld_fields(place, server, policy, rules)
+    return found + node_selector_refusals(f"{place}.nodeSelector", server.node_selector, policy, rules)
 
 
 def is_key_allowed(key: str, rules: PodTemplatePolicy) -> bool:

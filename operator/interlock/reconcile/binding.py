@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from interlock.action.pins import (
     accept_drift,
@@ -18,6 +19,7 @@ from interlock.action.pins import (
     pinned_digest,
 )
 from interlock.api.binding import MCPBinding
+from interlock.api.pod_policy import PodTemplatePolicy
 from interlock.api.policy import AgentPolicy, EgressProxy
 from interlock.api.shared_types import parse_duration
 from interlock.api.verification import MAX_REPORTED, MAX_USERS, MCPBindingStatus, VerificationRun, VerificationStatus
@@ -35,6 +37,7 @@ from interlock.deployment.names import ChildKey, Manifest, key_of, pinned_name, 
 from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import LiveChild, WritePlan, plan_children
+from interlock.governance.pod_features import digest_refusals, server_refusals
 from interlock.reconcile.binding_status import EndedRun, build_conditions
 from interlock.reconcile.managed_objects import read_applied
 from interlock.reconcile.snapshot import Unreadable
@@ -78,6 +81,8 @@ class BindingSnapshot:
         agents: The names of the Agents that the binding serves, in order.
         tool_diff: The result of the `diff_request` that an earlier call returned; None before that call.
         proxy: The egress proxy of the AgentPolicies that use the source, None where they have none.
+        pods: What an AgentPolicy that uses the source says about pods.
+        refusal: Why no AgentPolicy that uses the source lets the server run; empty where one does, or none uses it.
     """
 
     binding: MCPBinding
@@ -91,6 +96,8 @@ class BindingSnapshot:
     agents: tuple[str, ...] = ()
     tool_diff: str | None = None
     proxy: EgressProxy | None = None
+    pods: PodTemplatePolicy = field(default_factory=PodTemplatePolicy)
+    refusal: str = ""
 
     @property
     def applied(self) -> AppliedObjects:
@@ -101,7 +108,9 @@ class BindingSnapshot:
     def run(self) -> VerificationTarget | None:
         """The run that the status records."""
         known = self.binding.verification.run
-        return VerificationTarget(self.binding, known.number, self.guard_image, self.proxy) if known else None
+        return (
+            VerificationTarget(self.binding, known.number, self.guard_image, self.proxy, self.pods) if known else None
+        )
 
 
 def find_proxy(policies: Iterable[AgentPolicy | Unreadable], source: str) -> EgressProxy | None:
@@ -120,6 +129,40 @@ def find_proxy(policies: Iterable[AgentPolicy | Unreadable], source: str) -> Egr
         if policy.spec.egress_proxy and any(row.source == source for row in policy.spec.data_access):
             return policy.spec.egress_proxy
     return None
+
+
+class PodRules(NamedTuple):
+    """What AgentPolicies say about the pod of a verification.
+
+    Attributes:
+        rules: What the policy says by which it runs.
+        refusal: Why no policy lets the server run; empty where one does, or none uses the source.
+    """
+
+    rules: PodTemplatePolicy
+    refusal: str = ""
+
+
+def find_pod_rules(policies: Iterable[AgentPolicy | Unreadable], binding: MCPBinding) -> PodRules:
+    """Return what holds for the pod of a verification: the first policy that uses the source and allows its server.
+
+    Args:
+        policies: The AgentPolicies of its namespace, by name.
+        binding: The MCPBinding.
+    """
+    stdio, refusal = binding.spec.server.stdio, ""
+    for policy in policies:
+        if isinstance(policy, Unreadable) or policy.metadata.deletion_timestamp is not None:
+            continue
+        if not any(row.source == binding.spec.source for row in policy.spec.data_access):
+            continue
+        name, rules = policy.metadata.name, policy.spec.pod_template
+        refused = [] if stdio is None else server_refusals("spec.server.stdio", stdio, name, rules)
+        refused += [] if stdio is None else digest_refusals({"spec.server.stdio.image": stdio.image}, name, rules)
+        if not refused:
+            return PodRules(rules)
+        refusal = refusal or "; ".join(refused)
+    return PodRules(PodTemplatePolicy(), refusal)
 
 
 def is_slow(status: MCPBindingStatus | None, now: datetime) -> bool:
@@ -166,7 +209,7 @@ def verify_binding(snapshot: BindingSnapshot, now: datetime) -> BindingOutcome:
         reported = snapshot.dropped_at.replace(microsecond=0)
         known = known.model_copy(update={"dropped_at": max(reported, known.dropped_at or reported)})
     known = known.model_copy(update={"observed_digest": observed_digest(known), "pinned_digest": pinned_digest(known)})
-    definitions = _definitions(snapshot)
+    definitions, trouble = _definitions(snapshot), snapshot.refusal or snapshot.trouble
     request = b""
     if snapshot.tool_diff is None:
         request = build_diff_request(_with(snapshot.binding, known), definitions, definitions_place(snapshot.binding))
@@ -174,7 +217,7 @@ def verify_binding(snapshot: BindingSnapshot, now: datetime) -> BindingOutcome:
     binding = _with(snapshot.binding, known)
     status = MCPBindingStatus(
         observed_generation=binding.metadata.generation,
-        conditions=build_conditions(snapshot.binding, binding, ended, now, trouble=snapshot.trouble),
+        conditions=build_conditions(snapshot.binding, binding, ended, now, trouble=trouble),
         agents=len(snapshot.agents),
         used_by=snapshot.agents[:MAX_USERS],
         tools_mapped=sum(bool(tool.digest) for tool in known.tools),
@@ -377,7 +420,8 @@ def _plan(snapshot: BindingSnapshot, definitions: Mapping[str, str]) -> tuple[Wr
     rest = {key: child for key, child in snapshot.children.items() if key not in unplanned | jobs}
     plan = plan_children(tuple(desired), rest, snapshot.applied)
     missing = () if result in snapshot.children else (build_result(binding),)
-    wanted = (build_job(run),) if is_running and ChildKey(JOB, run.job) not in snapshot.children else ()
+    is_due = is_running and not snapshot.refusal and ChildKey(JOB, run.job) not in snapshot.children
+    wanted = (build_job(run),) if is_due else ()
     plan = replace(
         plan,
         prepare=(*plan.prepare, *missing),

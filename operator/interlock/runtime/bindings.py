@@ -24,6 +24,7 @@ from interlock.reconcile.binding import (
     BindingOutcome,
     BindingSnapshot,
     definitions_place,
+    find_pod_rules,
     find_proxy,
     is_slow,
     verify_binding,
@@ -83,6 +84,7 @@ class BindingSnapshotReader:
         binding = self._cache.binding(key)
         if binding is None or isinstance(binding, Unreadable) or binding.metadata.deletion_timestamp is not None:
             return None
+        pods = find_pod_rules(self._cache.policies(key[0]), binding)
         return BindingSnapshot(
             binding=binding,
             children=self._children.of(key, binding.metadata.uid),
@@ -90,6 +92,8 @@ class BindingSnapshotReader:
             api_server=self._api_server(),
             drift_seen_at=self._drift_seen_at(key),
             proxy=find_proxy(self._cache.policies(key[0]), binding.spec.source),
+            pods=pods.rules,
+            refusal=pods.refusal,
             dropped_at=self._dropped_at(key),
             agents=tuple(self._cache.agents_served_by(key)),
         )

@@ -17,7 +17,7 @@ from interlock.deployment.field_classes import FIELDS, table_faults
 from interlock.deployment.field_groups import GROUPS, FieldClass
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_policy, a_stage, an_agent
-from tests.support.pod_templates import CASES
+from tests.support.pod_templates import CASES, SERVER_CASES
 
 KEY = {"secretKeyRef": {"name": "provider", "key": "key"}}
 CA = ({"configMapKeyRef": {"name": "ca", "key": "pem"}}, {"secretKeyRef": {"name": "ca", "key": "pem"}})
@@ -80,7 +80,7 @@ TEST = {
 }
 
 
-TEMPLATE = {
+TEMPLATE: dict[str, Any] = {
     **{name: value for case in CASES.values() for name, value in case.members.items()},
     "metadata": {"labels": {"example.com/team": "a"}, "annotations": {"example.com/ticket": "42"}},
     "env": [{"name": "A", "value": "b"}, {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
@@ -90,6 +90,12 @@ TEMPLATE = {
     ],
     "volumeMounts": [{"name": "data", "mountPath": "/data", "subPath": "a", "readOnly": True}],
     "terminationGracePeriodSeconds": 30,
+}
+SERVER = {
+    **{name: value for case in SERVER_CASES.values() for name, value in case.members.items()},
+    "env": [{"name": "K", "valueFrom": KEY}, *TEMPLATE["env"]],
+    "volumes": TEMPLATE["volumes"],
+    "volumeMounts": TEMPLATE["volumeMounts"],
 }
 POD_TEMPLATE = {
     "allow": ["Scheduling"],
@@ -197,9 +203,9 @@ def everything(*, ca: int) -> Objects:
         .verified_by(probes=[{"name": "one", "tool": "get"}])
         .with_server(
             args=["x"],
-            env=[{"name": "A", "value": "b"}, {"name": "K", "valueFrom": KEY}],
             network="Public",
             resources=AMOUNTS,
+            **SERVER,
         )
     )
     headers = [{"name": "X-Tenant", "value": "b"}, {"name": "Authorization", "valueFrom": KEY}]

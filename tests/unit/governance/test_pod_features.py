@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from interlock.api.pod_policy import DEFAULT_FEATURES, PodFeature
@@ -6,7 +8,8 @@ from interlock.governance.governed import check_governance
 from interlock.governance.pod_features import ALWAYS, COMPONENT_PREFIXES, FEATURES, feature_of, is_key_allowed
 from tests.support.builders import a_policy, a_stage, an_agent
 from tests.support.pod_templates import ALL_FEATURES, CASES, switched_fields
-from tools.reference.pod_template import template_fields
+from tools.crds.kinds import AGENT, MCP_BINDING
+from tools.reference.pod_template import fields_below, template_fields
 
 DIGEST = f"registry.example.com/agent@sha256:{'0' * 64}"
 
@@ -19,8 +22,9 @@ def refused(template: dict[str, object], **rules: object) -> str | None:
 
 
 def template_paths() -> list[str]:
-    """Return the paths of all fields of a template, as the table has them."""
-    return [path.removeprefix("spec.template.").removesuffix("[]") for path, _ in template_fields()]
+    """Return the paths of all fields of agents' templates and of stdio servers, as the table has them."""
+    fields = [*fields_below(AGENT, "spec.template"), *fields_below(MCP_BINDING, "spec.server.stdio")]
+    return [re.sub(r"^spec\.(template|server\.stdio)\.", "", path).removesuffix("[]") for path, _ in fields]
 
 
 def test_each_field_of_the_template_has_a_feature_or_is_always_allowed() -> None:

@@ -17,7 +17,13 @@ from interlock.deployment.children.pod_parts import LAST_LINES, build_tmp_volume
 from interlock.deployment.children.resources import build_resources
 from interlock.deployment.children.services import guard_url
 from interlock.deployment.children.upstreams import model_variables
-from interlock.deployment.children.user_volumes import build_env, build_user_mounts, build_user_volumes, dump_part
+from interlock.deployment.children.user_volumes import (
+    USER_VOLUME,
+    build_env,
+    build_user_mounts,
+    build_user_volumes,
+    dump_part,
+)
 from interlock.deployment.placement import Placement
 from interlock_contract.pod import AGENT_CONTAINER, AGENT_UID, AGENT_VARIABLE, CONFIG_PATH
 
@@ -60,7 +66,7 @@ def build_agent(placement: Placement) -> dict[str, Any]:
         "volumeMounts": [
             {"name": CONFIG_VOLUME, "mountPath": CONFIG_PATH, "readOnly": True},
             {"name": TMP_VOLUME, "mountPath": "/tmp"},  # noqa: S108 - a path in the container
-            *build_user_mounts(template.volume_mounts),
+            *build_user_mounts(USER_VOLUME, template.volume_mounts),
         ],
     }
 
@@ -89,5 +95,5 @@ def build_agent_volumes(placement: Placement) -> list[dict[str, Any]]:
     return [
         build_config_volume(placement),
         build_tmp_volume(TMP_VOLUME, defaults),
-        *build_user_volumes(placement.agent.spec.template.volumes, defaults),
+        *build_user_volumes(USER_VOLUME, placement.agent.spec.template.volumes, defaults),
     ]

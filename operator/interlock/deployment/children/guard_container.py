@@ -10,15 +10,15 @@ from interlock.deployment.children.pod_parts import (
     build_audit_token_volume,
     build_launcher_volume,
     build_pipes_volume,
-    build_tmp_volume,
     build_token_volume,
     container_security,
     field_ref,
     observe_probe,
 )
+from interlock.deployment.children.server_containers import build_server_volumes
 from interlock.deployment.children.services import guard_url
 from interlock.deployment.children.upstreams import build_secrets_mount, build_secrets_volume
-from interlock.deployment.names import agent_service, mcp_volume, name_of
+from interlock.deployment.names import agent_service, name_of
 from interlock.deployment.placement import Placement, may_start_open
 from interlock_contract.pod import (
     AGENT_HOST_VARIABLE,
@@ -125,11 +125,17 @@ def build_guard_volumes(placement: Placement) -> list[dict[str, Any]]:
     if placement.audit_url:
         volumes.append(build_audit_token_volume())
     volumes += build_secrets_volume(placement)
-    servers = [bound.source for bound in placement.sources if bound.binding.spec.server.stdio is not None]
+    servers = [
+        (index, bound.source, bound.binding.spec.server.stdio)
+        for index, bound in enumerate(placement.sources)
+        if bound.binding.spec.server.stdio is not None
+    ]
     if servers:
         volumes.append(build_launcher_volume())
-    # Each server has a /tmp of its own.
-    return volumes + [build_tmp_volume(mcp_volume(source), placement.policy.spec.resources) for source in servers]
+    defaults = placement.policy.spec.resources
+    for index, source, stdio in servers:
+        volumes += build_server_volumes(source, stdio, index, defaults)
+    return volumes
 
 
 def build_egress_check(placement: Placement) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from typing import Any
 
 from interlock.api.pod_policy import PodDefaults
+from interlock.api.pod_template import Template
 from interlock.api.scheduling import Affinity, TopologySpreadConstraint
+from interlock.api.stdio_server import StdioServer
 from interlock.deployment.children.user_volumes import dump_part
-from interlock.deployment.names import selector
+from interlock.deployment.names import GUARD_POD, selector
 from interlock.deployment.placement import Placement
 from interlock_contract.names import AGENT_LABEL, APP_COMPONENT_LABEL
 
@@ -27,27 +29,40 @@ def build_scheduling(placement: Placement, component: str) -> dict[str, Any]:
         ],
         "priorityClassName": template.priority_class_name,
     }
-    return build_node_choice(placement) | {name: value for name, value in found.items() if value}
+    servers = stdio_servers(placement) if component == GUARD_POD or not placement.is_separate else ()
+    nodes = build_node_choice(placement.policy.spec.pod_template.default, template, *servers)
+    return nodes | {name: value for name, value in found.items() if value}
 
 
-def build_node_choice(placement: Placement) -> dict[str, Any]:
-    """Return the nodes on which a placement's pods may run, those of its stage's tests too."""
-    template, defaults = placement.agent.spec.template, placement.policy.spec.pod_template.default
+def stdio_servers(placement: Placement) -> tuple[StdioServer, ...]:
+    """Return the stdio servers of a placement, which run in its guards' pods."""
+    found = (bound.binding.spec.server.stdio for bound in placement.sources)
+    return tuple(one for one in found if one is not None)
+
+
+def build_node_choice(defaults: PodDefaults, *templates: Template | StdioServer) -> dict[str, Any]:
+    """Return the nodes on which a pod may run, whose containers have these templates.
+
+    Labels of nodes that contradict each other are refused before. Those of the policy count in any case.
+    """
+    selectors = (*(one.node_selector for one in templates), defaults.node_selector)
+    tolerations = (*defaults.tolerations, *(toleration for one in templates for toleration in one.tolerations))
     found = {
-        "nodeSelector": {**template.node_selector, **defaults.node_selector},
-        "tolerations": [dump_part(one) for one in dict.fromkeys((*defaults.tolerations, *template.tolerations))],
+        "nodeSelector": {key: value for selector in selectors for key, value in selector.items()},
+        "tolerations": [dump_part(one) for one in dict.fromkeys(tolerations)],
     }
     return {name: value for name, value in found.items() if value}
 
 
-def build_pull_secrets(defaults: PodDefaults, *names: str) -> dict[str, Any]:
-    """Return the Secrets with which the kubelet pulls a pod's images, none where there are none.
+def build_pull_secrets(defaults: PodDefaults, *templates: Template | StdioServer) -> dict[str, Any]:
+    """Return the Secrets with which the kubelet pulls the images of a pod whose containers have these templates.
 
     Args:
         defaults: The policy's, which each pod gets.
-        names: Names of further Secrets.
+        templates: The templates.
     """
-    found = dict.fromkeys((*(one.name for one in defaults.image_pull_secrets), *names))
+    secrets = (*defaults.image_pull_secrets, *(one for template in templates for one in template.image_pull_secrets))
+    found = dict.fromkeys(one.name for one in secrets)
     return {"imagePullSecrets": [{"name": name} for name in found]} if found else {}
 
 

@@ -2,16 +2,24 @@
 
 from typing import Any
 
-from interlock.api.binding import StdioServer
 from interlock.api.policy import ContainerDefaults
+from interlock.api.stdio_server import StdioServer
 from interlock.deployment.children.pod_parts import (
     LAST_LINES,
     LAUNCHER_VOLUME,
     PIPES_VOLUME,
+    build_tmp_volume,
     container_security,
     observe_probe,
 )
 from interlock.deployment.children.resources import build_resources
+from interlock.deployment.children.user_volumes import (
+    build_env,
+    build_user_mounts,
+    build_user_volumes,
+    dump_part,
+    server_volume,
+)
 from interlock.deployment.names import mcp_container, mcp_volume
 from interlock.deployment.placement import Placement
 from interlock_contract.pod import (
@@ -32,7 +40,7 @@ def build_servers(placement: Placement) -> list[dict[str, Any]]:
             **build_server(
                 bound.source,
                 bound.binding.spec.server.stdio,
-                FIRST_SERVER_UID + index,
+                index,
                 placement.policy.spec.resources,
             ),
             # The agent's container starts after this: once the guard has initialized the server.
@@ -45,33 +53,47 @@ def build_servers(placement: Placement) -> list[dict[str, Any]]:
     ]
 
 
-def build_server(source: str, stdio: StdioServer, uid: int, defaults: ContainerDefaults) -> dict[str, Any]:
-    """Return the sidecar of one stdio server, without probes."""
-    variables: list[dict[str, Any]] = []
-    for variable in stdio.env:
-        if variable.value_from is None:
-            variables.append({"name": variable.name, "value": variable.value or ""})
-        else:
-            key = variable.value_from.secret_key_ref
-            variables.append({"name": variable.name, "valueFrom": {"secretKeyRef": {"name": key.name, "key": key.key}}})
+def build_server(source: str, stdio: StdioServer, index: int, defaults: ContainerDefaults) -> dict[str, Any]:
+    """Return the sidecar of one stdio server, without the guard's probes.
+
+    Args:
+        source: The source that it serves.
+        stdio: The server.
+        index: Position of the source among those of the agent.
+        defaults: The policy's, for what the server does not state.
+    """
+    user = stdio.security_context.run_as_user if stdio.security_context else FIRST_SERVER_UID + index
     return {
         "name": mcp_container(source),
         "image": stdio.image,
-        "imagePullPolicy": "IfNotPresent",
+        "imagePullPolicy": stdio.image_pull_policy or "IfNotPresent",
         "restartPolicy": "Always",
         # The launcher opens the pipes and becomes the server: no shell in the image, no port around the guard.
         "command": [f"{LAUNCHER_PATH}/launch", f"{PIPES_PATH}/{source}", *stdio.command],
         **({"args": list(stdio.args)} if stdio.args else {}),
-        **({"env": variables} if variables else {}),
+        **({"workingDir": stdio.working_dir} if stdio.working_dir else {}),
+        **({"env": [build_env(variable) for variable in stdio.env]} if stdio.env else {}),
+        **({"readinessProbe": dump_part(stdio.readiness_probe)} if stdio.readiness_probe else {}),
         "resources": build_resources(stdio.resources, defaults),
         "terminationMessagePolicy": LAST_LINES,
-        "securityContext": container_security(uid, GUARD_GID),
+        "securityContext": container_security(user, GUARD_GID),
         "volumeMounts": [
             {"name": LAUNCHER_VOLUME, "mountPath": LAUNCHER_PATH, "readOnly": True},
             {"name": PIPES_VOLUME, "mountPath": PIPES_PATH},
             {"name": mcp_volume(source), "mountPath": "/tmp"},  # noqa: S108 - a path in the container
+            *build_user_mounts(server_volume(index), stdio.volume_mounts),
         ],
     }
+
+
+def build_server_volumes(
+    source: str, stdio: StdioServer, index: int, defaults: ContainerDefaults
+) -> list[dict[str, Any]]:
+    """Return the volumes that one stdio server alone mounts. The arguments are those of `build_server`."""
+    return [
+        build_tmp_volume(mcp_volume(source), defaults),
+        *build_user_volumes(server_volume(index), stdio.volumes, defaults),
+    ]
 
 
 def build_launcher(guard_image: str) -> dict[str, Any]:

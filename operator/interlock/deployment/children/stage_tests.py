@@ -125,11 +125,8 @@ def _pod(placement: Placement, test: StageTest, seconds: int, service: StageServ
         "restartPolicy": "Never",
         "activeDeadlineSeconds": seconds,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
-        **build_node_choice(placement),
-        **build_pull_secrets(
-            placement.policy.spec.pod_template.default,
-            *(one.name for one in placement.agent.spec.template.image_pull_secrets),
-        ),
+        **build_node_choice(placement.policy.spec.pod_template.default, placement.agent.spec.template),
+        **build_pull_secrets(placement.policy.spec.pod_template.default, placement.agent.spec.template),
         "securityContext": pod_security(),
         "dnsPolicy": "None",
         "dnsConfig": {"nameservers": ["127.0.0.1"]},  # no server listens there, so a look-up fails immediately

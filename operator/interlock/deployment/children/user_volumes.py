@@ -6,11 +6,21 @@ from typing import Any, Final
 from interlock.api.container_env import EnvVar
 from interlock.api.policy import ContainerDefaults
 from interlock.api.shared_types import ApiModel
+from interlock.api.stdio_server import ServerEnvSource, ServerEnvVar
 from interlock.api.volumes import EmptyDirVolume, PodVolume, ProjectedSource, VolumeMount
 from interlock.deployment.children.pod_parts import field_ref
 
 USER_VOLUME: Final = "user-"
-"""Beginning of the names of all volumes of a template, and of no volume of Interlock."""
+"""Beginning of the names of all volumes of an agent's template, and of no volume of Interlock."""
+
+
+def server_volume(index: int) -> str:
+    """Return the beginning of the names of a stdio server's volumes, and of no other volume.
+
+    Args:
+        index: Position of its source among those of the agent.
+    """
+    return f"srv{index}-"
 
 
 def dump_part(part: ApiModel) -> dict[str, Any]:
@@ -18,14 +28,17 @@ def dump_part(part: ApiModel) -> dict[str, Any]:
     return part.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True, mode="json")
 
 
-def build_user_volumes(volumes: Iterable[PodVolume], defaults: ContainerDefaults) -> list[dict[str, Any]]:
+def build_user_volumes(
+    beginning: str, volumes: Iterable[PodVolume], defaults: ContainerDefaults
+) -> list[dict[str, Any]]:
     """Return the volumes of a template.
 
     Args:
+        beginning: Beginning of their names in the pod.
         volumes: The volumes.
         defaults: The policy's, whose size limits those without one: the node's disk belongs to all.
     """
-    return [{"name": f"{USER_VOLUME}{volume.name}", **_build_source(volume, defaults)} for volume in volumes]
+    return [{"name": f"{beginning}{volume.name}", **_build_source(volume, defaults)} for volume in volumes]
 
 
 def _build_source(volume: PodVolume, defaults: ContainerDefaults) -> dict[str, Any]:
@@ -47,16 +60,24 @@ def _build_projected(source: ProjectedSource) -> dict[str, Any]:
     return {"downwardAPI": {"items": items}}
 
 
-def build_user_mounts(mounts: Iterable[VolumeMount]) -> list[dict[str, Any]]:
-    """Return the mounts of a template."""
-    return [{**dump_part(mount), "name": f"{USER_VOLUME}{mount.name}"} for mount in mounts]
+def build_user_mounts(beginning: str, mounts: Iterable[VolumeMount]) -> list[dict[str, Any]]:
+    """Return the mounts of a template.
+
+    Args:
+        beginning: Beginning of the names of its volumes in the pod.
+        mounts: The mounts.
+    """
+    return [{**dump_part(mount), "name": f"{beginning}{mount.name}"} for mount in mounts]
 
 
-def build_env(variable: EnvVar) -> dict[str, Any]:
-    """Return a variable of a template."""
+def build_env(variable: EnvVar | ServerEnvVar) -> dict[str, Any]:
+    """Return a variable of an agent or of a stdio server."""
     source = variable.value_from
     if source is None:
-        return {"name": variable.name, "value": variable.value}
+        return {"name": variable.name, "value": variable.value or ""}
     if source.field_ref is not None:
         return {"name": variable.name, "valueFrom": field_ref(source.field_ref.field_path)}
+    if isinstance(source, ServerEnvSource) and source.secret_key_ref is not None:
+        key = source.secret_key_ref
+        return {"name": variable.name, "valueFrom": {"secretKeyRef": {"name": key.name, "key": key.key}}}
     raise ValueError(f"variable {variable.name} has no source")  # the API type refuses it

@@ -6,10 +6,11 @@ that the result of another spec or an earlier run never counts for this one.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from interlock.api.binding import MCPBinding
+from interlock.api.pod_policy import PodTemplatePolicy
 from interlock.api.policy import ContainerDefaults, EgressProxy
 from interlock.api.shared_types import parse_duration
 from interlock.api.verification import parse_arguments
@@ -22,17 +23,16 @@ from interlock.deployment.children.pod_parts import (
     TOKEN_VOLUME,
     build_launcher_volume,
     build_pipes_volume,
-    build_tmp_volume,
     build_token_volume,
     container_security,
     pod_security,
 )
-from interlock.deployment.children.server_containers import build_launcher, build_server
+from interlock.deployment.children.scheduling import build_node_choice, build_pull_secrets
+from interlock.deployment.children.server_containers import build_launcher, build_server, build_server_volumes
 from interlock.deployment.children.upstreams import mount_secrets, project_secrets, proxy_for
 from interlock.deployment.names import (
     Manifest,
     build_child,
-    mcp_volume,
     pinned_name,
     plan_name,
     result_name,
@@ -45,7 +45,6 @@ from interlock.deployment.placement import ApiServerAddress, BoundSource
 from interlock_contract.bundle import BUNDLE_KEY, SCHEMA_VERSION, AgentIdentity, Bundle, dump_bundle
 from interlock_contract.pod import (
     CONFIG_PATH,
-    FIRST_SERVER_UID,
     GUARD_GID,
     GUARD_UID,
     NAMESPACE_VARIABLE,
@@ -75,12 +74,14 @@ class VerificationTarget:
         number: Number of the run.
         guard_image: Image of the guards, which contains the verifier.
         proxy: The egress proxy of the policies that use the binding's source, None where they have none.
+        pods: What a policy that uses the source says about pods.
     """
 
     binding: MCPBinding
     number: int
     guard_image: str
     proxy: EgressProxy | None = None
+    pods: PodTemplatePolicy = field(default_factory=PodTemplatePolicy)
 
     @property
     def id(self) -> str:
@@ -222,15 +223,18 @@ def _pod(run: VerificationTarget) -> dict[str, Any]:
     stdio = binding.spec.server.stdio
     if stdio is not None:
         # The sidecar starts before the verifier and opens its pipes at once, so an init container makes them.
-        server = build_server(source, stdio, FIRST_SERVER_UID, _DEFAULTS)
+        server = build_server(source, stdio, 0, _DEFAULTS)
         before = [build_launcher(run.guard_image), _make_pipes(run), server]
-        volumes = [build_launcher_volume(), build_tmp_volume(mcp_volume(source), _DEFAULTS)]
+        volumes = [build_launcher_volume(), *build_server_volumes(source, stdio, 0, _DEFAULTS)]
+    templates = () if stdio is None else (stdio,)
     return {
         "serviceAccountName": verification_name(binding.metadata.name),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": 1,
+        **build_node_choice(run.pods.default, *templates),
+        **build_pull_secrets(run.pods.default, *templates),
         "securityContext": pod_security(),
         "initContainers": before,
         "containers": [_verifier(run, secrets)],

@@ -12,7 +12,7 @@ from interlock.deployment.children.agent_container import build_agent, build_age
 from interlock.deployment.children.config import user_files
 from interlock.deployment.children.guard_container import build_egress_check, build_guard, build_guard_volumes
 from interlock.deployment.children.pod_parts import pod_defaults
-from interlock.deployment.children.scheduling import build_pull_secrets, build_scheduling
+from interlock.deployment.children.scheduling import build_pull_secrets, build_scheduling, stdio_servers
 from interlock.deployment.children.server_containers import build_launcher, build_servers
 from interlock.deployment.names import (
     AGENT_POD,
@@ -129,7 +129,7 @@ def _guard_pod(placement: Placement) -> dict[str, Any]:
         "serviceAccountName": guard_account(placement),
         **pod_defaults(),
         **build_scheduling(placement, GUARD_POD),
-        **build_pull_secrets(placement.policy.spec.pod_template.default),
+        **build_pull_secrets(placement.policy.spec.pod_template.default, *stdio_servers(placement)),
         **containers,
         "volumes": build_guard_volumes(placement),
     }
@@ -141,7 +141,7 @@ def _chosen_by_agent(placement: Placement) -> dict[str, Any]:
     grace, runtime = template.termination_grace_period_seconds, template.runtime_class_name
     return {
         **build_scheduling(placement, AGENT_POD),
-        **build_pull_secrets(defaults, *(one.name for one in template.image_pull_secrets)),
+        **build_pull_secrets(defaults, template, *(() if placement.is_separate else stdio_servers(placement))),
         **({"runtimeClassName": runtime} if runtime else {}),
         **({"terminationGracePeriodSeconds": grace} if grace else {}),
     }
