@@ -98,6 +98,14 @@ REQUIREMENTS: dict[str, Requirement] = {
     "revision.contents": Requirement(
         "template, files, bindings, models with their keys, task port and policyRef make a revision, and nothing else"
     ),
+    "revision.config-maps": Requirement(
+        "a revision keeps what it refers to of ConfigMaps: an edit goes through the stages, a rollback brings it back"
+    ),
+    "config-maps.missing": Requirement("a missing ConfigMap holds the next revision, says which, and ends nothing"),
+    "config-maps.refused": Requirement(
+        "no agent reads a ConfigMap of Interlock, and no ConfigMap sets a variable that only Interlock sets"
+    ),
+    "config-maps.copies": Requirement("pods refer to copies that cannot be changed and are restored from the revision"),
     "revision.narrower": Requirement(
         "a revision obeys what it was reviewed with and what policy and bindings say today, whichever is narrower"
     ),

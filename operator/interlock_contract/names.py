@@ -56,6 +56,8 @@ NEEDS_REVIEW = f"{GROUP}/needs-review"
 ACCEPT_DRIFT = f"{GROUP}/accept-drift"
 """Annotation of an MCPBinding: the observed digest that is accepted."""
 
+COPY_OF: Final = f"{GROUP}/copy-of"
+"""Annotation of a copy that a revision keeps of a ConfigMap: the name of that ConfigMap."""
 CONFIG_DIGEST = f"{GROUP}/config-digest"
 """Annotation of an agent's pods: a new value rolls the pods when the agent's files or sources change."""
 

@@ -32,7 +32,7 @@ class ObjectReader:
         metrics: Counts the reads.
         keep: Called with each object as it was read, and its kind. The object has no `apiVersion` and no `kind` if the
             API server left them out.
-        settled: Called once an object was read, is gone, or cannot be read for a reason of its own.
+        settled: Called once an object was read, is gone, or cannot be read for a reason of its own, with that reason.
         on_length: Called with the number of objects that wait.
     """
 
@@ -43,7 +43,7 @@ class ObjectReader:
         *,
         metrics: LoopMetrics,
         keep: Callable[[ResourceType, Json], None],
-        settled: Callable[[ObjectName], None] = lambda _: None,
+        settled: Callable[[ObjectName, Exception | None], None] = lambda *_: None,
         on_length: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._client = client
@@ -83,11 +83,11 @@ class ObjectReader:
         except Exception as error:
             if not isinstance(error, ApiError) or error.status != NOT_FOUND:
                 if not is_unavailable(error):
-                    self._settled(name)
+                    self._settled(name, error)
                 raise
             found = None  # the watch reports the deletion
         finally:
             deleted_at = self._deleted_at.pop(name)
         if found is not None and version_of(found) > deleted_at:
             self._keep(kind, found)
-        self._settled(name)
+        self._settled(name, None)

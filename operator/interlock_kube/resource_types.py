@@ -67,12 +67,13 @@ SERVICE_ACCOUNT = ResourceType("ServiceAccount", "/api/v1", "serviceaccounts")
 ENDPOINT_SLICE = ResourceType("EndpointSlice", "/apis/discovery.k8s.io/v1", "endpointslices")
 LEASE = ResourceType("Lease", "/apis/coordination.k8s.io/v1", "leases")
 JOB = ResourceType("Job", "/apis/batch/v1", "jobs")
+CONFIG_MAP = ResourceType("ConfigMap", "/api/v1", "configmaps")
 EVENT = ResourceType("Event", "/apis/events.k8s.io/v1", "events")
 
 CHILDREN = (
     DEPLOYMENT,
     JOB,
-    ResourceType("ConfigMap", "/api/v1", "configmaps"),
+    CONFIG_MAP,
     LEASE,
     SERVICE,
     SERVICE_ACCOUNT,

@@ -284,6 +284,10 @@ def container(field: str = "", **values: object) -> Change:
     return change
 
 
+def config_map_variable(name: str) -> Json:
+    return {"name": "X", "valueFrom": {"configMapKeyRef": {"name": name, "key": "x"}}}
+
+
 def volume(**values: object) -> Change:
     return lambda one: pod_of(one)["volumes"].append({"name": "more", **values})
 
@@ -397,6 +401,15 @@ WORKLOADS: dict[str, tuple[Change, str]] = {
     "a guard's token": (token_mounted_by_agent, "Secrets and tokens only to guards"),
     "a Secret's variable": (container(env=[SECRET_VARIABLE]), "Secrets and tokens only to guards"),
     "a Secret's variables": (container(envFrom=[{"secretRef": {"name": "s"}}]), "Secrets and tokens only to guards"),
+    "a ConfigMap's variable": (container(env=[config_map_variable("settings")]), "no ConfigMap but its copies"),
+    "a variable of another agent": (
+        container(env=[config_map_variable("other-0123456789-mapa")]),
+        "no ConfigMap but its copies",
+    ),
+    "a ConfigMap's variables": (
+        container(envFrom=[{"configMapRef": {"name": "settings"}}]),
+        "no ConfigMap but its copies",
+    ),
     "a further container": (
         lambda one: pod_of(one)["initContainers"].append({"name": "more", "image": "x"}),
         "without privileges",

@@ -30,6 +30,7 @@ from interlock_contract.names import OPERATOR_KEY_SECRET
 from interlock_contract.revisions import RevisionNotes
 from tests.integration.attacks import KINDS, workload
 from tests.integration.callers import APPLY, MERGE, STRATEGIC, Caller, Json, Reply, path_of
+from tests.integration.config_map_objects import children_with_config_maps, verification_with_config_maps
 from tests.integration.kubectl import AGENT, POLICY, ROOT, Cluster, Kubectl, edited
 from tests.integration.operator_writes import AN_OWNER, COST, FOUND, MARKS, OBJECTS, OWNER, WORKLOADS, Change, pod_of
 from tests.integration.protected import (
@@ -164,6 +165,7 @@ def everything() -> list[Json]:
     full = an_agent("full").taking_tasks().calling("openai/gpt-5")
     first = a_separate_placement(full, policy=called, bindings=(served,))
     found += desired_children(*with_peers((first, replace(first, revision="0" * 64))))
+    found += children_with_config_maps()
     header = {"name": "Authorization", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
     elsewhere = a_binding().over_http(headers=[header])
     found += desired_children(a_separate_placement(an_agent("remote"), bindings=(elsewhere,)))
@@ -176,6 +178,7 @@ def everything() -> list[Json]:
             build_plan(run),
             build_job(run),
         ]
+        found += verification_with_config_maps(name)
     for name in ("support", "p" * 63, "c.d-" + "e" * 38):
         policy = a_policy(name).notifying("chat").build()
         found += [*build_notifier(policy, GUARD_IMAGE, a_placement().api_server), build_record(policy)]

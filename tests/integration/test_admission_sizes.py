@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from interlock.api.status import MAX_MANAGED_OBJECTS
 from interlock_contract.names import KILL_SWITCH, KILL_SWITCH_BY, PAUSE, SPEC_AUTHOR
 from tests.integration.callers import APPLY, Json, Reply
 from tests.integration.kubectl import AGENT, POLICY, ROOT, Cluster, Kubectl, edited
@@ -91,7 +92,8 @@ def most(is_admitted: Callable[[int], bool], below: int, step: int = 1) -> int:
 def fill_status(place: Place, path: str) -> None:
     """Write a status that is larger than any that the operator has written: every text of users as it is bounded."""
     objects = [
-        {"kind": "ConfigMap", "name": name, "uid": "u" * 36, "digest": "d" * 64} for name in names(160, "o", 250)
+        {"kind": "ConfigMap", "name": name, "uid": "u" * 36, "digest": "d" * 64}
+        for name in names(MAX_MANAGED_OBJECTS, "o", 100)  # no child has a longer name
     ]
     at, digest = "2026-03-01T00:00:00Z", "d" * 64
     scope = [{"dimension": dimension, "values": names(32, "v")} for dimension in names(8, "d", 32)]

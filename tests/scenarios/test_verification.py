@@ -11,6 +11,7 @@ from interlock.action.pins import diff_changes
 from interlock.api.status import Condition
 from interlock.api.verification import BindingCondition, MCPBindingStatus, PinnedDefinition, PinState
 from interlock.deployment.children.config import pins_of
+from interlock.deployment.config_maps import LiveConfigMap
 from interlock.deployment.names import ChildKey, Manifest, key_of, result_name
 from interlock.deployment.ownership import applied_object
 from interlock.deployment.placement import ApiServerAddress
@@ -52,6 +53,7 @@ class Bench:
     image: str = ""
     seen_at: datetime | None = None
     refusal: str = ""
+    config_maps: dict[str, LiveConfigMap | None] = field(default_factory=dict)
     server: tuple[SeenDefinition, ...] = (a_tool(GET), a_tool(CREATE))
 
     def verify(self) -> BindingOutcome:
@@ -64,6 +66,7 @@ class Bench:
             self.image,
             self.seen_at,
             refusal=self.refusal,
+            config_maps=self.config_maps,
         )
         outcome = verify_binding(snapshot, self.now)
         if outcome.diff_request:

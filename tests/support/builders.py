@@ -15,6 +15,7 @@ from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
 from interlock.api.status import AgentStatus
 from interlock.api.verification import MCPBindingStatus
+from interlock.deployment.config_maps import LiveConfigMap
 from interlock.deployment.names import ChildKey, Manifest, placement_digest
 from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, BoundSource, Placement
@@ -451,6 +452,7 @@ class SnapshotBuilder:
     may_start: str = ""
     metrics: dict[str, MetricResult] = field(default_factory=dict)
     test_pods: dict[str, tuple[Manifest, ...]] = field(default_factory=dict)
+    config_maps: dict[str, LiveConfigMap | None] = field(default_factory=dict)
 
     def of(self, agent: AgentBuilder) -> "SnapshotBuilder":
         """Let it be about another agent."""
@@ -510,6 +512,7 @@ class SnapshotBuilder:
             may_start=self.may_start,
             metrics=dict(self.metrics),
             test_pods=dict(self.test_pods),
+            config_maps=dict(self.config_maps),
         )
 
 

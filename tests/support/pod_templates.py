@@ -1,5 +1,7 @@
 """A value of each field of a pod template that has a switch, and where it arrives in the agent's pod."""
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +43,11 @@ def _in_container(name: str) -> Callable[[dict[str, Any]], Any]:
 
 def _volume(name: str) -> Callable[[dict[str, Any]], Any]:
     return lambda template: next((one for one in template["spec"]["volumes"] if one["name"] == name), None)
+
+
+def _copied(part: Any) -> Any:
+    """Return a part of a pod in which the names of copies of ConfigMaps are `copy`."""
+    return json.loads(re.sub(r"(triage-[0-9a-f]{10}|crm-verify-[0-9a-f]{14})-map[a-p]?", "copy", json.dumps(part)))
 
 
 def _whole(name: str, value: Any, *, of_container: bool = False, wanted: Any = None) -> FieldCase:
@@ -91,6 +98,26 @@ CASES: dict[str, FieldCase] = {
     "livenessProbe": _whole("livenessProbe", {"exec": {"command": ["alive"]}, "periodSeconds": 5}, of_container=True),
     "readinessProbe": _whole(
         "readinessProbe", {"grpc": {"port": 9000, "service": "x"}, "successThreshold": 2}, of_container=True
+    ),
+    "env[].valueFrom.configMapKeyRef": FieldCase(
+        {"env": [{"name": "LEVEL", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "level"}}}]},
+        lambda template: next((_copied(one) for one in agent_of(template)["env"] if one["name"] == "LEVEL"), None),
+        {"name": "LEVEL", "valueFrom": {"configMapKeyRef": {"name": "copy", "key": "level"}}},
+    ),
+    "envFrom": FieldCase(
+        {"envFrom": [{"prefix": "APP_", "configMapRef": {"name": "settings"}}]},
+        lambda template: _copied(agent_of(template).get("envFrom")),
+        [{"prefix": "APP_", "configMapRef": {"name": "copy"}}],
+    ),
+    "volumes[].configMap": FieldCase(
+        {"volumes": [{"name": "files", "configMap": {"name": "settings", "items": [{"key": "a", "path": "b/a"}]}}]},
+        lambda template: _copied(_volume("user-files")(template)),
+        {"name": "user-files", "configMap": {"name": "copy", "items": [{"key": "a", "path": "b/a"}]}},
+    ),
+    "volumes[].projected.sources[].configMap": FieldCase(
+        {"volumes": [{"name": "files", "projected": {"sources": [{"configMap": {"name": "settings"}}]}}]},
+        lambda template: _copied(_volume("user-files")(template)),
+        {"name": "user-files", "projected": {"sources": [{"configMap": {"name": "copy"}}]}},
     ),
     "env[].valueFrom.fieldRef": FieldCase(
         {"env": [{"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]},
@@ -178,6 +205,24 @@ SERVER_CASES: dict[str, FieldCase] = {
         for member in ("imagePullPolicy", "workingDir")
     },
     "readinessProbe": FieldCase({"readinessProbe": _READY}, _in_server("readinessProbe"), _READY),
+    "env[].valueFrom.configMapKeyRef": FieldCase(
+        CASES["env[].valueFrom.configMapKeyRef"].members,
+        lambda template: _copied(server_of(template).get("env")),
+        [CASES["env[].valueFrom.configMapKeyRef"].wanted],
+    ),
+    "envFrom": FieldCase(
+        CASES["envFrom"].members,
+        lambda template: _copied(server_of(template).get("envFrom")),
+        CASES["envFrom"].wanted,
+    ),
+    **{
+        member: FieldCase(
+            CASES[member].members,
+            lambda template: _copied(_volume("srv0-files")(template)),
+            {**CASES[member].wanted, "name": "srv0-files"},
+        )
+        for member in ("volumes[].configMap", "volumes[].projected.sources[].configMap")
+    },
     "env[].valueFrom.fieldRef": FieldCase(
         {"env": [_VARIABLE]},
         _in_server("env"),

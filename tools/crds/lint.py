@@ -16,6 +16,19 @@ BOOLEANS: Mapping[str, str] = {
     "Agent.status.rollout.wasReady": "it was Ready or was not; since when it is, has a field of its own",
     "Agent.status.rollout.approved[].isVouched": "the API server wrote the name or did not",
     "Agent.status.rollout.approved[].mayOverrideGates": "the user holds the right or does not",
+    **dict.fromkeys(
+        (
+            f"{container}.{reference}.optional"
+            for container in ("Agent.spec.template", "MCPBinding.spec.server.stdio")
+            for reference in (
+                "env[].valueFrom.configMapKeyRef",
+                "envFrom[].configMapRef",
+                "volumes[].configMap",
+                "volumes[].projected.sources[].configMap",
+            )
+        ),
+        "Kubernetes' own: something may be missing or not",
+    ),
 }
 """Fields that may be boolean, each with the reason why it can never need a third value."""
 

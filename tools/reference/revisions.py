@@ -35,7 +35,9 @@ _RULES: Final = """
 * Where globs of both maps match some names in common, and neither matches all names of the other, earlier revisions are
   denied these names until the new revision has passed the stages.
 * A new revision begins only after the servers that it uses were verified as today's MCPBindings describe them.
-* Values of Secrets and ConfigMaps are in no revision: a new value takes effect immediately.
+* The content of ConfigMaps belongs to the revision, as far as containers of the agent and of its stdio servers
+  [refer to it](../explanation/rollouts.md#configmaps). Only the keys that are referred to are in it.
+* Values of Secrets, and certificates of `caFrom`, are in no revision: a new value takes effect immediately.
 """
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from interlock.api.config_maps import ConfigMapKeySelector
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube, one_of
 from interlock.api.messages import LABEL_KEY, VARIABLE_VALUE, format_message, plain
 from interlock.api.shared_types import ApiModel, check_one_of
@@ -50,14 +51,17 @@ class FileFieldRef(ApiModel):
 class EnvVarSource(ApiModel):
     """Where a value comes from. An agent holds no secrets, so it is never one."""
 
-    model_config = ConfigDict(json_schema_extra=kube(one_of("fieldRef", message=ENV_SOURCE)))
+    model_config = ConfigDict(json_schema_extra=kube(one_of("configMapKeyRef", "fieldRef", message=ENV_SOURCE)))
+
+    config_map_key_ref: ConfigMapKeySelector | None = None
+    """One key of a ConfigMap, with the value that it has when a revision begins."""
 
     field_ref: FieldRef | None = None
     """One field of the pod."""
 
     @model_validator(mode="after")
     def _refuse(self) -> Self:
-        check_one_of(self, "field_ref", message=ENV_SOURCE)
+        check_one_of(self, "config_map_key_ref", "field_ref", message=ENV_SOURCE)
         return self
 
 

@@ -36,6 +36,8 @@ class PodFeature(StrEnum):
     """nodeSelector, tolerations, affinity and topologySpreadConstraints."""
     PROBES = "Probes"
     """Probes of the container."""
+    CONFIG_MAPS = "ConfigMaps"
+    """Variables and files with keys of ConfigMaps."""
     DOWNWARD_API = "DownwardAPI"
     """Variables and files with fields of the pod."""
     EMPTY_DIRS = "EmptyDirs"
@@ -55,6 +57,7 @@ DEFAULT_FEATURES = (
     PodFeature.METADATA,
     PodFeature.SCHEDULING,
     PodFeature.PROBES,
+    PodFeature.CONFIG_MAPS,
     PodFeature.DOWNWARD_API,
     PodFeature.EMPTY_DIRS,
     PodFeature.CONTAINER,
@@ -81,8 +84,8 @@ class PodTemplatePolicy(ApiModel):
     """What templates of agents and stdio servers may use, and what their pods get by default."""
 
     allow: tuple[PodFeature, ...] | None = Field(default=None, max_length=16)
-    """What templates may use. Absent: ImagePullSecrets, Metadata, Scheduling, Probes, DownwardAPI, EmptyDirs and
-    Container. A pod that uses what is no longer allowed ends."""
+    """What templates may use. Absent: ImagePullSecrets, Metadata, Scheduling, Probes, ConfigMaps, DownwardAPI,
+    EmptyDirs and Container. A pod that uses what is no longer allowed ends."""
 
     metadata_keys: tuple[MetadataGlob, ...] | None = Field(default=None, max_length=32)
     """Keys of labels and annotations that templates may set, such as example.com/team or example.com/*. Absent: all but

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from interlock.api.config_maps import EnvFrom
 from interlock.api.container_env import EnvVar
 from interlock.api.container_probes import PORT_NAME, ContainerProbe, PortNumber, ReadinessProbe, check_port
 from interlock.api.markers import Rule, cel_pattern, kube
@@ -277,6 +278,9 @@ class Template(ApiModel):
 
     env: tuple[EnvVar, ...] = Field(default=(), max_length=64, json_schema_extra=kube(keys=("name",)))
     """Environment variables."""
+
+    env_from: tuple[EnvFrom, ...] = Field(default=(), max_length=16)
+    """Sources of more environment variables. Of one name in several sources the last one counts."""
 
     ports: tuple[ContainerPort, ...] = Field(default=(), max_length=16)
     """Ports of the container, for others to read. None of them is opened by this."""

@@ -64,8 +64,8 @@ class ConditionType(StrEnum):
     """Too little is left of the budget for a call that a guard refused."""
 
 
-MAX_MANAGED_OBJECTS = 160
-"""Most objects of one Agent or MCPBinding that its status records: twice those of four placements, 40 KiB at most."""
+MAX_MANAGED_OBJECTS = 288
+"""Most objects of one Agent or MCPBinding that its status records: twice those of four placements, 72 KiB at most."""
 
 MAX_LABELS = 64
 """Most labels of an Agent."""

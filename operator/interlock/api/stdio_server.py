@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from interlock.api.config_maps import ConfigMapKeySelector, EnvFrom
 from interlock.api.container_env import FieldRef
 from interlock.api.container_probes import ExecAction
 from interlock.api.markers import Rule, cel_sentence, kube, one_of
@@ -17,21 +18,24 @@ from interlock.api.volumes import MOUNTS_HAVE_VOLUMES, PodVolume, VolumeMount, c
 
 
 class ServerEnvSource(ApiModel):
-    """Where a value comes from; exactly one of secretKeyRef and fieldRef is set."""
+    """Where a value comes from; exactly one of its members is set."""
 
     model_config = ConfigDict(
-        json_schema_extra=kube(one_of("secretKeyRef", "fieldRef", message=SERVER_ENV_SOURCE)),
+        json_schema_extra=kube(one_of("secretKeyRef", "configMapKeyRef", "fieldRef", message=SERVER_ENV_SOURCE)),
     )
 
     secret_key_ref: SecretKeyRef | None = None
     """One key of a Secret. Only the MCP server gets it, never the agent."""
+
+    config_map_key_ref: ConfigMapKeySelector | None = None
+    """One key of a ConfigMap, with the value that it has when a revision of the agent begins."""
 
     field_ref: FieldRef | None = None
     """One field of the pod."""
 
     @model_validator(mode="after")
     def _refuse(self) -> Self:
-        check_one_of(self, "secret_key_ref", "field_ref", message=SERVER_ENV_SOURCE)
+        check_one_of(self, "secret_key_ref", "config_map_key_ref", "field_ref", message=SERVER_ENV_SOURCE)
         return self
 
 
@@ -114,6 +118,9 @@ class StdioServer(ApiModel):
 
     env: tuple[ServerEnvVar, ...] = Field(default=(), max_length=64, json_schema_extra=kube(keys=("name",)))
     """Its environment variables."""
+
+    env_from: tuple[EnvFrom, ...] = Field(default=(), max_length=16)
+    """Sources of more environment variables. Of one name in several sources the last one counts."""
 
     network: Literal["None", "Public", "Private"] = Field(default="None", json_schema_extra=kube(default="None"))
     """Egress of the server in a separate guard pod. None: no egress. Public: globally routable addresses only.

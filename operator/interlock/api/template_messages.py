@@ -9,7 +9,9 @@ from interlock_contract.pod import (
     PORT_NAMES,
 )
 
-ENV_SOURCE = "valueFrom needs fieldRef: write it, or value instead of valueFrom"
+ENV_SOURCE = (
+    "valueFrom needs exactly one of configMapKeyRef and fieldRef: write one of them, or value instead of valueFrom"
+)
 FIELD_INVALID = (
     "{text} is not a field of a pod for a variable: write metadata.name, metadata.namespace, metadata.uid, "
     "metadata.labels['key'], metadata.annotations['key'], spec.nodeName, spec.serviceAccountName or status.podIP"
@@ -18,8 +20,8 @@ FILE_FIELD_INVALID = (
     "{text} is not a field of a pod for a file: write metadata.name, metadata.namespace, metadata.uid, "
     "metadata.labels or metadata.annotations, or one key such as metadata.labels['example.com/team']"
 )
-VOLUME_SOURCE = "a volume needs exactly one of emptyDir and projected: write one of them"
-PROJECTED_SOURCE = "a source of a projected volume needs downwardAPI: write it"
+VOLUME_SOURCE = "a volume needs exactly one of configMap, emptyDir and projected: write one of them"
+PROJECTED_SOURCE = "a source of a projected volume needs exactly one of configMap and downwardAPI: write one of them"
 MOUNT_PATH_INVALID = (
     "{text} is not an absolute path: write it without .., // and a / at its end, such as /var/cache/app"
 )
@@ -29,7 +31,7 @@ MOUNT_PATH_RESERVED = (
 MOUNT_UNKNOWN = "a mount names no volume: add it to volumes, or remove the mount"
 MOUNT_WITHOUT_VOLUME = "no volume is named {name}: add it to volumes, or remove the mount"
 VOLUME_TWICE = "two volumes have the same name, or two volumeMounts the same mountPath: rename one of them"
-SERVER_ENV_SOURCE = "valueFrom needs exactly one of secretKeyRef and fieldRef: write one of them"
+SERVER_ENV_SOURCE = "valueFrom needs exactly one of secretKeyRef, configMapKeyRef and fieldRef: write one of them"
 WORKING_DIR_INVALID = "{text} is not an absolute path of a folder: write it without .., such as /app"
 PORT_NAME_INVALID = "{text} is not the name of a port: write at most 15 lower case letters, digits and dashes"
 PORT_NAME_RESERVED = f"{', '.join(PORT_NAMES)} are names of the guard's ports: give the port another name"

@@ -162,6 +162,10 @@ class BindingReason(StrEnum):
     """More prompts are mapped than can be pinned."""
     PROBE_FAILED = "ProbeFailed"
     """A probe ended differently than expected, or too late."""
+    CONFIG_MAP_MISSING = "ConfigMapMissing"
+    """A ConfigMap, or a key of it, that the server refers to does not exist."""
+    CONFIG_MAP_REFUSED = "ConfigMapRefused"
+    """A ConfigMap is Interlock's own, cannot be read, or would set a variable that only Interlock sets."""
     JOB_FAILED = "JobFailed"
     """The verification's pod ended without a result."""
     NO_DRIFT = "NoDrift"
@@ -236,6 +240,9 @@ class VerificationRun(ApiModel):
 
     plan: str = Field(max_length=64)
     """Digest of the run's inputs. Another digest starts a run immediately."""
+
+    config_maps: str = Field(default="", max_length=64)
+    """Digest of the ConfigMaps that the server was started with, as far as it refers to them; empty without any."""
 
     started_at: Timestamp
     """When it was started."""

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from interlock.api.config_maps import ConfigMapProjection, ConfigMapVolumeSource
 from interlock.api.container_env import FileFieldRef
 from interlock.api.markers import Rule, cel_pattern, kube, one_of
 from interlock.api.messages import DOTS_IN_PATH, NAME, NAME_INVALID, PATH_INVALID, format_message, quoted
@@ -105,14 +106,17 @@ class DownwardApiSource(ApiModel):
 class ProjectedSource(ApiModel):
     """One source of a projected volume."""
 
-    model_config = ConfigDict(json_schema_extra=kube(one_of("downwardAPI", message=PROJECTED_SOURCE)))
+    model_config = ConfigDict(json_schema_extra=kube(one_of("configMap", "downwardAPI", message=PROJECTED_SOURCE)))
+
+    config_map: ConfigMapProjection | None = None
+    """Keys of a ConfigMap as files."""
 
     downward_api: DownwardApiSource | None = Field(default=None, alias="downwardAPI")
     """Files with fields of the pod."""
 
     @model_validator(mode="after")
     def _refuse(self) -> Self:
-        check_one_of(self, "downward_api", message=PROJECTED_SOURCE)
+        check_one_of(self, "config_map", "downward_api", message=PROJECTED_SOURCE)
         return self
 
 
@@ -126,10 +130,15 @@ class ProjectedVolume(ApiModel):
 class PodVolume(ApiModel):
     """A volume; exactly one of its kinds is set."""
 
-    model_config = ConfigDict(json_schema_extra=kube(one_of("emptyDir", "projected", message=VOLUME_SOURCE)))
+    model_config = ConfigDict(
+        json_schema_extra=kube(one_of("configMap", "emptyDir", "projected", message=VOLUME_SOURCE))
+    )
 
     name: VolumeName
     """Its name, by which volumeMounts name it."""
+
+    config_map: ConfigMapVolumeSource | None = None
+    """Keys of a ConfigMap as files, with the content that they have when a revision begins."""
 
     empty_dir: EmptyDirVolume | None = None
     """A folder that begins empty and ends with its pod."""
@@ -139,7 +148,7 @@ class PodVolume(ApiModel):
 
     @model_validator(mode="after")
     def _refuse(self) -> Self:
-        check_one_of(self, "empty_dir", "projected", message=VOLUME_SOURCE)
+        check_one_of(self, "config_map", "empty_dir", "projected", message=VOLUME_SOURCE)
         return self
 
 

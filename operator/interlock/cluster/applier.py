@@ -14,7 +14,7 @@ from interlock.api.status import AgentReason
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.ledger_store import LedgerStore
 from interlock.cluster.obstacles import find_obstacle
-from interlock.deployment.names import DELETED_FIRST, POD_DELETION_COST, ChildKey, Manifest, key_of
+from interlock.deployment.names import DELETED_FIRST, POD_DELETION_COST, ChildKey, Manifest, bundle_text, key_of
 from interlock.deployment.ownership import (
     AppliedObject,
     AppliedObjects,
@@ -26,7 +26,6 @@ from interlock.deployment.ownership import (
 from interlock.deployment.plan import ACCOUNT, JOB, NETWORK, OUTLIVES_PODS, SECRET, WORKLOAD, WritePlan, drifted_member
 from interlock.governance.budgets import LedgerIdentity
 from interlock.reconcile.scale_downs import PodMark
-from interlock_contract.bundle import BUNDLE_KEY
 from interlock_contract.kill import GRACE_SECONDS
 from interlock_contract.names import (
     AGENT_LABEL,
@@ -313,7 +312,7 @@ class Applier:
         # A member that cannot be changed, such as the data of an immutable ConfigMap.
         await self._delete(path, found)
         live = await self._create(manifest)
-        if live is not None and live["kind"] == "ConfigMap" and set(manifest.get("data", {})) != {BUNDLE_KEY}:
+        if live is not None and live["kind"] == "ConfigMap" and bundle_text(manifest) is None:
             await self._replace_pods(manifest)
         return live
 

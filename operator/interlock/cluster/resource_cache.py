@@ -24,6 +24,7 @@ from interlock.api.status import ConditionType
 from interlock.api.stored_status import read_agent_status
 from interlock.api.verification import BindingCondition, MCPBindingStatus
 from interlock.cluster.api_json import describe
+from interlock.cluster.config_map_store import names_in
 from interlock.cluster.kept_metadata import with_needed_metadata
 from interlock.cluster.namespace_budget import AGENT_BYTES, MIB, POLICY_BYTES, NamespaceBudget, ObjectKey
 from interlock.reconcile.snapshot import Unreadable, running_sources_in, sources_in
@@ -132,6 +133,8 @@ class ResourceCache:
         """Called with a namespace whose bindings may be verified through another egress proxy, or by other rules."""
         self.on_agent_change: Callable[[Key, AgentFacts | None, AgentFacts | None], None] = lambda *_: None
         """Called with an Agent, what it was and what it is now; None where it is not known."""
+        self.on_config_maps: Callable[[str, Key, frozenset[str]], None] = lambda *_: None
+        """Called with kind and key of an Agent or MCPBinding, and the names of its ConfigMaps: none once it is gone."""
         self._agents: _ByNamespace[_Entry] = _ByNamespace()
         self._policies: _ByNamespace[_Policy] = _ByNamespace()
         self._bindings: _ByNamespace[tuple[int, MCPBinding | Unreadable]] = _ByNamespace()
@@ -156,6 +159,7 @@ class ResourceCache:
         before, entry = self._agents.get(key), _entry(raw, version, text)
         self._agents.put(key, entry)
         self._uids[AGENT.kind, key] = raw["metadata"]["uid"]
+        self.on_config_maps(AGENT.kind, key, names_in(raw, "spec", "template"))
         self.on_agent_change(key, before.facts if before else None, entry.facts)
         return True
 
@@ -186,6 +190,7 @@ class ResourceCache:
         parsed = self._policy_too_large(MCP_BINDING, key, raw) or _parse_binding(raw)
         self._bindings.put(key, (version, parsed))
         self._uids[MCP_BINDING.kind, key] = raw["metadata"]["uid"]
+        self.on_config_maps(MCP_BINDING.kind, key, names_in(raw, "spec", "server", "stdio"))
         if known is not None and _grants_of(known[1]) == _grants_of(parsed):
             return set()  # only the run of a verification, which the operator writes, or its labels
         return self._agents_using(key[0], known[1] if known else None) | self._agents_using(key[0], parsed)
@@ -199,6 +204,7 @@ class ResourceCache:
             self._agents.drop(key)
         self._uids.pop((AGENT.kind, key), None)
         self._agent_budget.release((AGENT.kind, key))
+        self.on_config_maps(AGENT.kind, key, frozenset())
         if known is not None:
             self.on_agent_change(key, known.facts, None)
         return True
@@ -223,6 +229,7 @@ class ResourceCache:
         self._bindings.drop(key)
         del self._uids[MCP_BINDING.kind, key]
         self._policy_budget.release((MCP_BINDING.kind, key))
+        self.on_config_maps(MCP_BINDING.kind, key, frozenset())
         return self._agents_using(key[0], known[1])
 
     def agent(self, key: Key) -> Json | None:

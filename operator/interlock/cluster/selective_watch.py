@@ -8,7 +8,7 @@ wants it. Memory therefore depends on the owners, and not on what strangers crea
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Final, Protocol
 
 from interlock.telemetry import OBJECTS_NOT_REMEMBERED, OBJECTS_TO_READ
@@ -63,9 +63,18 @@ class SelectiveWatch:
         kinds: The kinds.
         selector: A label selector.
         selection: Decides and keeps.
+        on_settled: Called once an object was read, is gone, or cannot be read, with the reason if it cannot.
     """
 
-    def __init__(self, client: KubeClient, kinds: Sequence[ResourceType], selector: str, selection: Selection) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        kinds: Sequence[ResourceType],
+        selector: str,
+        selection: Selection,
+        *,
+        on_settled: Callable[[ObjectName, Exception | None], None] = lambda *_: None,
+    ) -> None:
         self._client = client
         self._kinds = kinds
         self._options = WatchOptions(selector=selector, metadata_only=True, page=PAGE)
@@ -78,6 +87,7 @@ class SelectiveWatch:
             settled=self._settle,
             on_length=OBJECTS_TO_READ.set,
         )
+        self._on_settled = on_settled
         self._waiting = WaitingObjects()
         self._unlisted = {kind.kind for kind in kinds}
         self._unread: set[ObjectName] = set()  # of the first list
@@ -98,6 +108,12 @@ class SelectiveWatch:
         """Read the objects of an owner that has become known."""
         for name in self._waiting.pop(owner):
             self._reader.add(name)
+
+    def read(self, name: ObjectName) -> None:
+        """Read an object that has become wanted by its name. Those before `synced` count for it."""
+        if not self._synced.is_set():
+            self._unread.add(name)
+        self._reader.add(name)
 
     async def _follow(self, kind: ResourceType) -> None:
         listed: set[Key] = set()
@@ -129,10 +145,7 @@ class SelectiveWatch:
         if len(wanted) >= max(LEAST_FOR_PAGE, len(page.objects) // 2):
             wanted -= await self._read_page(kind, page, wanted)
         for key in wanted:
-            name = ObjectName(kind.kind, *key)
-            if not self._synced.is_set():
-                self._unread.add(name)
-            self._reader.add(name)
+            self.read(ObjectName(kind.kind, *key))
 
     def _handle_end_of_list(self, kind: ResourceType, listed: set[Key], version: int) -> None:
         for key in set(self._selection.held(kind.kind)) - listed:
@@ -177,8 +190,9 @@ class SelectiveWatch:
             if self._is_wanted(kind, found) and self._selection.is_newer(kind.kind, found):
                 self._selection.put(kind.kind, {"apiVersion": kind.api_version, "kind": kind.kind, **found})
 
-    def _settle(self, name: ObjectName) -> None:
-        """Note that an object of the first list was read, or cannot be."""
+    def _settle(self, name: ObjectName, error: Exception | None) -> None:
+        """Note that an object was read, is gone or cannot be read."""
+        self._on_settled(name, error)
         if name in self._unread:
             self._unread.discard(name)
             self._check_synced()

@@ -4,7 +4,7 @@ Only what concerns the agent is in it, so that a change for other agents starts 
 in it is said by the table of `field_classes`: fields that take effect immediately, or describe the rollout, are not.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from pydantic import Field, ValidationError
@@ -19,6 +19,15 @@ from interlock.api.refusals import model_matches
 from interlock.api.shared_types import ApiModel
 from interlock.api.verification import BindingCondition, PinnedDefinition
 from interlock.deployment.children.upstreams import DEFAULT_UPSTREAMS
+from interlock.deployment.config_maps import (
+    NO_CONFIG_MAPS,
+    ConfigMapContent,
+    LiveConfigMaps,
+    digest_of_kept,
+    keep,
+    server_uses,
+    uses_of,
+)
 from interlock.deployment.field_classes import child_path, classes_at
 from interlock.deployment.field_groups import FieldClass
 from interlock.governance.access_matrix import matrix_cell
@@ -79,6 +88,9 @@ class Content(ApiModel):
     bindings: dict[str, ReviewedBinding]
     """The MCPBindings of its sources in the environments of its stages, by their names."""
 
+    config_maps: dict[str, ConfigMapContent] = Field(default_factory=dict)
+    """What it refers to of ConfigMaps, by their names. A revision of an earlier version has none."""
+
     @property
     def canonical(self) -> str:
         """The content as canonical JSON."""
@@ -126,26 +138,43 @@ def parse_content(data: Any) -> Content:
         raise ContentInvalidError(f"{where}: {first['msg']}") from None
 
 
+def is_too_large(content: Content) -> bool:
+    """Return True if a content cannot be stored."""
+    return len(content.canonical.encode()) > MAX_CONTENT_BYTES
+
+
 def content_size_refusal(content: Content) -> str | None:
     """Return why a content is too large to be stored, or None."""
-    size = len(content.canonical.encode())
-    if size <= MAX_CONTENT_BYTES:
+    if not is_too_large(content):
         return None
-    largest = sorted(content.bindings, key=lambda name: -len(content.bindings[name].model_dump_json()))[:3]
-    named = f" The largest MCPBindings in it are {', '.join(largest)}." if largest else ""
+    size = len(content.canonical.encode())
+    named = "".join(
+        f" The largest {kind} in it are {', '.join(largest)}."
+        for kind, parts in (("MCPBindings", content.bindings), ("ConfigMaps", content.config_maps))
+        if (largest := _largest(parts))
+    )
     return (
         f"the content of the revision has {size} bytes, more than the {MAX_CONTENT_BYTES} that can be stored: "
-        f"shorten files of the Agent, or maps of its MCPBindings.{named}"
+        f"shorten files of the Agent, maps of its MCPBindings, or the ConfigMaps that it refers to.{named}"
     )
 
 
-def content_of(agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ...]) -> Content:
+def _largest(parts: Mapping[str, ApiModel]) -> list[str]:
+    """Return the names of the three largest parts, each with its size."""
+    sizes = {name: len(canonicalize(part.to_kubernetes()).encode()) for name, part in parts.items()}
+    return [f"{name} ({sizes[name]} bytes)" for name in sorted(sizes, key=lambda name: (-sizes[name], name))[:3]]
+
+
+def content_of(
+    agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ...], config_maps: LiveConfigMaps = NO_CONFIG_MAPS
+) -> Content:
     """Return what the Agent is reviewed with if a revision begins now.
 
     Args:
         agent: The Agent.
         policy: The policy that it names.
         bindings: The MCPBindings of its namespace.
+        config_maps: The ConfigMaps of its namespace that it refers to.
     """
     environments = tuple(dict.fromkeys(stage.environment for stage in agent.spec.stages))
     reviewed = _reviewed_bindings(agent, bindings, environments)
@@ -156,11 +185,14 @@ def content_of(agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ..
         isolation={name: policy.spec.isolation_in(name) for name in sorted(environments)},
         audited=audited_by_environment(agent, policy, bindings) or None,
         bindings=reviewed,
+        config_maps=keep(uses_of(agent, bindings), config_maps),
     )
     return content.model_copy(update={"policy": _policy_of(content, agent, policy)})
 
 
-def verification_wait(agent: Agent, bindings: tuple[MCPBinding, ...]) -> str:
+def verification_wait(
+    agent: Agent, bindings: tuple[MCPBinding, ...], config_maps: LiveConfigMaps = NO_CONFIG_MAPS
+) -> str:
     """Return why no revision may begin before a server was verified, empty if none is being verified.
 
     The pins of stdio servers are in the content. A revision that began before they are those of today's server would be
@@ -170,18 +202,21 @@ def verification_wait(agent: Agent, bindings: tuple[MCPBinding, ...]) -> str:
     Args:
         agent: The Agent.
         bindings: The MCPBindings of its namespace.
+        config_maps: The ConfigMaps of its namespace that it and its servers refer to.
     """
     for stage in agent.spec.stages:
         for use in agent.spec.bindings:
             binding = binding_for(bindings, use.source, stage.environment)
-            if binding is not None and _is_being_verified(binding):
+            if binding is not None and _is_being_verified(binding, config_maps):
                 return f"MCPBinding {binding.metadata.name} is being verified"
     return ""
 
 
-def _is_being_verified(binding: MCPBinding) -> bool:
-    """Return True if the operator has not judged this spec of a binding yet, or its server is being verified."""
-    if not binding.is_judged:
+def _is_being_verified(binding: MCPBinding, config_maps: LiveConfigMaps) -> bool:
+    """Return True if the operator has not judged a binding as it is now yet, or its server is being verified."""
+    run = binding.verification.run
+    judged = run.config_maps if run is not None else ""
+    if not binding.is_judged or judged != digest_of_kept(keep(server_uses(binding), config_maps)):
         return True
     condition = binding.status.condition(BindingCondition.VERIFIED) if binding.status is not None else None
     return condition is None or condition.status == "Unknown"

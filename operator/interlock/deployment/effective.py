@@ -27,6 +27,7 @@ from interlock.api.refusals import model_matches
 from interlock.api.shared_types import ApiModel
 from interlock.api.stdio_server import StdioServer
 from interlock.api.verification import PinnedDefinition, PinState
+from interlock.deployment.config_maps import NO_CONFIG_MAPS, LiveConfigMaps, keep, select, uses_of
 from interlock.deployment.content import Content, Pins, ReviewedBinding, find_upstream, pins_of_binding
 from interlock.deployment.field_classes import child_path, classes_at
 from interlock.deployment.field_groups import FieldClass
@@ -81,7 +82,13 @@ def effective(
     return _Merge(content, agent, policy, bindings, stage).result()
 
 
-def needs_revision(content: Content, agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ...]) -> bool:
+def needs_revision(
+    content: Content,
+    agent: Agent,
+    policy: AgentPolicy,
+    bindings: tuple[MCPBinding, ...],
+    config_maps: LiveConfigMaps = NO_CONFIG_MAPS,
+) -> bool:
     """Return True if today's objects say more than, or something else than, what a revision was reviewed with.
 
     The first revision needs one in any case. Tightening, and a return within what was reviewed, need none. The end of
@@ -93,6 +100,7 @@ def needs_revision(content: Content, agent: Agent, policy: AgentPolicy, bindings
         agent: The Agent today.
         policy: Its policy today.
         bindings: The MCPBindings of its namespace today.
+        config_maps: The ConfigMaps of its namespace today.
     """
     labels = agent.metadata.labels
     if any(labels.get(key) != content.labels.get(key) for key in selected_label_keys(policy)):
@@ -100,6 +108,9 @@ def needs_revision(content: Content, agent: Agent, policy: AgentPolicy, bindings
     environments = {stage.environment for stage in agent.spec.stages}
     reviewed = {name: sources for name, sources in (content.audited or {}).items() if name in environments}
     if reviewed != audited_by_environment(agent, policy, bindings):
+        return True
+    uses = uses_of(agent, bindings)
+    if select(uses, content.config_maps) != keep(uses, config_maps):
         return True
     found = effective(content, agent, policy, bindings)
     return (
@@ -110,7 +121,12 @@ def needs_revision(content: Content, agent: Agent, policy: AgentPolicy, bindings
 
 
 def described_digest(
-    known: Mapping[str, Content], agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ...], new: Content
+    known: Mapping[str, Content],
+    agent: Agent,
+    policy: AgentPolicy,
+    bindings: tuple[MCPBinding, ...],
+    new: Content,
+    config_maps: LiveConfigMaps = NO_CONFIG_MAPS,
 ) -> str:
     """Return the digest of the first known revision that is what the objects of today describe, else of a new one.
 
@@ -120,8 +136,9 @@ def described_digest(
         policy: Its policy today.
         bindings: The MCPBindings of its namespace today.
         new: What a new revision would be reviewed with.
+        config_maps: The ConfigMaps of its namespace today.
     """
-    fitting = (digest for digest, one in known.items() if not needs_revision(one, agent, policy, bindings))
+    fitting = (digest for digest, one in known.items() if not needs_revision(one, agent, policy, bindings, config_maps))
     return next(fitting, new.digest)
 
 

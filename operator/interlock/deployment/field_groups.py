@@ -101,6 +101,7 @@ GROUPS: Final[tuple[tuple[FieldClass, str, str], ...]] = (
         template.args template.env[].name template.env[].value template.resources.requests.cpu
         template.resources.requests.memory template.resources.limits.cpu template.resources.limits.memory
         template.imagePullPolicy template.workingDir template.env[].valueFrom.fieldRef.fieldPath
+        template.env[].valueFrom.configMapKeyRef.* template.envFrom[].* template.volumes[].configMap.*
         template.ports[].name template.ports[].containerPort template.ports[].protocol template.startupProbe.*
         template.livenessProbe.* template.readinessProbe.* template.volumeMounts[].name
         template.volumeMounts[].mountPath template.volumeMounts[].subPath template.volumeMounts[].readOnly
@@ -308,6 +309,7 @@ GROUPS: Final[tuple[tuple[FieldClass, str, str], ...]] = (
         """MCPBinding.spec
         server.stdio.image server.stdio.command server.stdio.args server.stdio.env[].name server.stdio.env[].value
         server.stdio.env[].valueFrom.secretKeyRef.name server.stdio.env[].valueFrom.secretKeyRef.key
+        server.stdio.env[].valueFrom.configMapKeyRef.* server.stdio.envFrom[].* server.stdio.volumes[].configMap.*
         server.stdio.env[].valueFrom.fieldRef.fieldPath server.stdio.imagePullPolicy server.stdio.workingDir
         server.stdio.readinessProbe.* server.stdio.volumeMounts[].name server.stdio.volumeMounts[].mountPath
         server.stdio.volumeMounts[].subPath server.stdio.volumeMounts[].readOnly server.stdio.volumes[].name

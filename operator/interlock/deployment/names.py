@@ -7,6 +7,7 @@ that was cut has just the greatest length, and no other name has that. So no use
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from interlock.api.environments import Isolation
 from interlock.api.policy import AgentPolicy
 from interlock.api.shared_types import ObjectMeta
 from interlock.deployment.placement import Placement
+from interlock_contract.bundle import BUNDLE_KEY
 from interlock_contract.names import (
     AGENT_ACCOUNT_SUFFIX,
     AGENT_LABEL,
@@ -52,6 +54,8 @@ POD_DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 """The annotation by which a ReplicaSet's controller chooses among pods that are alike: the lowest number goes first."""
 DELETED_FIRST = "-1000"
 """The cost of a pod that must go before others, which have 0."""
+BUNDLE = "bundle"
+"""Value of the component label on the ConfigMap with the bundle of a placement."""
 STAGE_TEST = "test"
 """Value of the component label on everything of a stage's tests."""
 VERIFICATION = "verification"
@@ -189,6 +193,22 @@ def agent_service(placement: Placement) -> str:
 def agent_config(placement: Placement) -> str:
     """Return the name of the ConfigMap that the agent's container mounts."""
     return f"{name_of(placement)}-files"
+
+
+def config_map_copy(base: str, kept: Iterable[str], source: str) -> str:
+    """Return the name of a copy of a ConfigMap: that of its placement or verification, and `-mapa` to `-mapp`.
+
+    The letter is the place of the ConfigMap among those that are kept, so it stays as long as the placement exists. For
+    any other ConfigMap it is the name of no object, and no pod starts.
+
+    Args:
+        base: The name of the placement, or of the Job of a verification.
+        kept: The names of the ConfigMaps that the revision or the verification keeps.
+        source: The name of the ConfigMap that the user refers to.
+    """
+    names = sorted(kept)
+    letter = chr(ord("a") + names.index(source)) if source in names else ""
+    return f"{base}-map{letter}"
 
 
 def agent_secret(placement: Placement, digest: str) -> str:
@@ -395,6 +415,17 @@ class ChildKey:
 def key_of(manifest: Manifest) -> ChildKey:
     """Return the key of a manifest."""
     return ChildKey(manifest["kind"], manifest["metadata"]["name"])
+
+
+def bundle_text(manifest: Manifest) -> str | None:
+    """Return the bundle in an object, None in any other one.
+
+    A bundle is known by its label. Users choose the keys of other ConfigMaps, which may be those of a bundle.
+    """
+    if manifest["metadata"].get("labels", {}).get(APP_COMPONENT_LABEL) != BUNDLE:
+        return None
+    text = (manifest.get("data") or {}).get(BUNDLE_KEY)
+    return text if isinstance(text, str) else None
 
 
 def build_child(

@@ -8,6 +8,7 @@ from interlock.api.binding import MCPBinding
 from interlock.api.environments import Isolation
 from interlock.api.policy import AgentPolicy
 from interlock.api.shared_types import EnvironmentClass, ScopeDimension
+from interlock.deployment.config_maps import ConfigMaps
 from interlock.governance.budgets import EnvironmentBudget, ModelPrices
 from interlock_contract.bundle import DEFAULT_DRAIN_SECONDS
 
@@ -94,6 +95,7 @@ class Placement:
         budget: What it spends from, None where it spends no money.
         prices: The prices of its models.
         agent_key: The key that the agent shows to its guard.
+        config_maps: What its revision keeps of ConfigMaps. Its pods refer to copies of this alone.
         is_serving: False for a placement that is being started: it serves nothing yet.
         excluded: The scopes that other placements serve instead.
         is_draining: Whether it takes no new tasks, since it is on its way out.
@@ -121,6 +123,7 @@ class Placement:
     budget: EnvironmentBudget | None = None
     prices: ModelPrices = field(default_factory=ModelPrices)
     agent_key: str = field(default="", repr=False)
+    config_maps: ConfigMaps = field(default_factory=dict, repr=False)
     is_serving: bool = True
     excluded: tuple[Scope, ...] = ()
     is_draining: bool = False

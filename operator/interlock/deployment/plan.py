@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from interlock.deployment.children.config import build_agent_config, build_agent_secret, build_bundle
+from interlock.deployment.children.config_maps import build_config_map_copies
 from interlock.deployment.children.disruption import build_disruption_budgets
 from interlock.deployment.children.identity import (
     build_guard_role,
@@ -27,12 +28,11 @@ from interlock.deployment.children.services import (
     build_task_service,
 )
 from interlock.deployment.children.workload import build_workloads
-from interlock.deployment.names import ChildKey, Manifest, key_of
+from interlock.deployment.names import ChildKey, Manifest, bundle_text, key_of
 from interlock.deployment.ownership import AppliedObject, AppliedObjects, content_digest
 from interlock.deployment.placement import Placement
 from interlock.deployment.quantities import parse_quantity
 from interlock.deployment.switch_over import serves_less
-from interlock_contract.bundle import BUNDLE_KEY
 
 _METADATA = "metadata"
 _IGNORED = ("apiVersion", "kind", _METADATA)
@@ -202,6 +202,7 @@ def _children_of(placement: Placement) -> tuple[Manifest, ...]:
         build_bundle(placement),
         build_lease(placement),
         build_agent_config(placement),
+        *build_config_map_copies(placement),
         build_agent_secret(placement),
         *build_network_policies(placement),
         *build_internal_services(placement),
@@ -286,7 +287,7 @@ def workloads_of(live: Iterable[ChildKey]) -> tuple[ChildKey, ...]:
 
 
 def _enforcement_rests_on(manifest: Manifest) -> bool:
-    return manifest["kind"] in _ENFORCING or BUNDLE_KEY in (manifest.get("data") or {})
+    return manifest["kind"] in _ENFORCING or bundle_text(manifest) is not None
 
 
 _ENFORCING = (WORKLOAD, GRANT, "Role", NETWORK)

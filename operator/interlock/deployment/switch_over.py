@@ -7,8 +7,7 @@ In the other order no placement would serve it.
 import json
 from typing import Any
 
-from interlock.deployment.names import Manifest
-from interlock_contract.bundle import BUNDLE_KEY
+from interlock.deployment.names import Manifest, bundle_text
 
 
 def serves_less(desired: Manifest, live: Manifest) -> bool:
@@ -28,7 +27,7 @@ def serves_less(desired: Manifest, live: Manifest) -> bool:
 def _read(manifest: Manifest) -> dict[str, Any] | None:
     """Return the bundle in a ConfigMap, None where there is none."""
     try:
-        found = json.loads((manifest.get("data") or {}).get(BUNDLE_KEY, "null"))
+        found = json.loads(bundle_text(manifest) or "null")
     except ValueError:
         return None
     return found if isinstance(found, dict) else None

@@ -25,6 +25,12 @@ FEATURES: Final[Mapping[PodFeature, tuple[str, ...]]] = {
     PodFeature.METADATA: ("metadata.labels", "metadata.annotations"),
     PodFeature.SCHEDULING: ("nodeSelector", "tolerations", "affinity", "topologySpreadConstraints"),
     PodFeature.PROBES: ("startupProbe", "livenessProbe", "readinessProbe"),
+    PodFeature.CONFIG_MAPS: (
+        "env[].valueFrom.configMapKeyRef",
+        "envFrom",
+        "volumes[].configMap",
+        "volumes[].projected.sources[].configMap",
+    ),
     PodFeature.DOWNWARD_API: ("env[].valueFrom.fieldRef", "volumes[].projected.sources[].downwardAPI"),
     PodFeature.EMPTY_DIRS: ("volumes[].emptyDir",),
     PodFeature.CONTAINER: ("workingDir", "ports"),

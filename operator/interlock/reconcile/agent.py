@@ -10,7 +10,7 @@ from interlock.api.agent import Agent, Stage
 from interlock.api.environments import class_of_name
 from interlock.api.status import AgentStatus
 from interlock.deployment.children.revisions import build_revision, notes_of
-from interlock.deployment.names import ChildKey, Manifest, key_of
+from interlock.deployment.names import ChildKey, Manifest, bundle_text, key_of
 from interlock.deployment.plan import WritePlan, plan_children
 from interlock.governance.budgets import LedgerIdentity
 from interlock.orchestration.gate_limits import gated_stages
@@ -34,7 +34,7 @@ from interlock.reconcile.scale_downs import PodMark
 from interlock.reconcile.snapshot import Snapshot
 from interlock.reconcile.stage_gates import on_breach
 from interlock.reconcile.stage_tests import objects_of_tests, see_tests
-from interlock_contract.bundle import BUNDLE_KEY, MAX_BUNDLE_DIGESTS, digest
+from interlock_contract.bundle import MAX_BUNDLE_DIGESTS, digest
 
 SECRET_INTERVAL = timedelta(seconds=30)
 """How long pods that do not start wait until their agent's Secret is created again."""
@@ -243,7 +243,7 @@ def _secret_due(report: AgentReport, now: datetime) -> tuple[bool, datetime | No
 
 def _bundles(manifests: Iterable[Manifest]) -> tuple[str, ...]:
     """Return the text of each bundle among some manifests."""
-    return tuple(manifest["data"][BUNDLE_KEY] for manifest in manifests if BUNDLE_KEY in (manifest.get("data") or {}))
+    return tuple(text for manifest in manifests if (text := bundle_text(manifest)) is not None)
 
 
 def _announced(snapshot: Snapshot, digests: tuple[str, ...]) -> tuple[str, ...]:

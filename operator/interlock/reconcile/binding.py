@@ -21,6 +21,7 @@ from interlock.action.pins import (
 from interlock.api.binding import MCPBinding
 from interlock.api.pod_policy import PodTemplatePolicy
 from interlock.api.policy import AgentPolicy, EgressProxy
+from interlock.api.refusals import Refusal
 from interlock.api.shared_types import parse_duration
 from interlock.api.verification import MAX_REPORTED, MAX_USERS, MCPBindingStatus, VerificationRun, VerificationStatus
 from interlock.deployment.children.verification_job import (
@@ -31,7 +32,17 @@ from interlock.deployment.children.verification_job import (
     build_plan,
     build_result,
     build_support,
+    build_verification_copies,
     plan_digest,
+)
+from interlock.deployment.config_maps import (
+    ConfigMaps,
+    LiveConfigMaps,
+    check_config_maps,
+    digest_of_kept,
+    keep,
+    server_uses,
+    unread_names,
 )
 from interlock.deployment.names import ChildKey, Manifest, key_of, pinned_name, result_name
 from interlock.deployment.ownership import AppliedObjects
@@ -83,6 +94,7 @@ class BindingSnapshot:
         proxy: The egress proxy of the AgentPolicies that use the source, None where they have none.
         pods: What an AgentPolicy that uses the source says about pods.
         refusal: Why no AgentPolicy that uses the source lets the server run; empty where one does, or none uses it.
+        config_maps: The ConfigMaps of its namespace that its server refers to.
     """
 
     binding: MCPBinding
@@ -98,6 +110,29 @@ class BindingSnapshot:
     proxy: EgressProxy | None = None
     pods: PodTemplatePolicy = field(default_factory=PodTemplatePolicy)
     refusal: str = ""
+    config_maps: LiveConfigMaps = field(default_factory=dict)
+
+    @property
+    def kept(self) -> ConfigMaps:
+        """What a run that starts now keeps of the ConfigMaps."""
+        return keep(server_uses(self.binding), self.config_maps)
+
+    @property
+    def blocked(self) -> Refusal | None:
+        """Why no run can start with the ConfigMaps as they are."""
+        return check_config_maps(server_uses(self.binding), self.config_maps)
+
+    @property
+    def may_start(self) -> bool:
+        """Whether the pod of a run may be created: a policy allows it, and all ConfigMaps are known and may be used."""
+        is_read = not unread_names(server_uses(self.binding), self.config_maps)
+        return not self.refusal and self.blocked is None and is_read
+
+    @property
+    def plan(self) -> str:
+        """The digest of all inputs of a run that starts now."""
+        found = plan_digest(self.binding, self.guard_image, self.proxy, self.kept)
+        return found if self.blocked is None else digest_of(f"{found} {self.blocked.message}")
 
     @property
     def applied(self) -> AppliedObjects:
@@ -108,9 +143,9 @@ class BindingSnapshot:
     def run(self) -> VerificationTarget | None:
         """The run that the status records."""
         known = self.binding.verification.run
-        return (
-            VerificationTarget(self.binding, known.number, self.guard_image, self.proxy, self.pods) if known else None
-        )
+        if known is None:
+            return None
+        return VerificationTarget(self.binding, known.number, self.guard_image, self.proxy, self.pods, self.kept)
 
 
 def find_proxy(policies: Iterable[AgentPolicy | Unreadable], source: str) -> EgressProxy | None:
@@ -203,8 +238,7 @@ def verify_binding(snapshot: BindingSnapshot, now: datetime) -> BindingOutcome:
     if ended is not None:
         known = _record_end(snapshot, ended, now)
     known = _accept(snapshot.binding, forget_unmapped(snapshot.binding, known))
-    digest = plan_digest(snapshot.binding, snapshot.guard_image, snapshot.proxy)
-    known = _schedule(snapshot, known, digest, now)
+    known = _schedule(snapshot, known, snapshot.plan, now)
     if snapshot.dropped_at is not None:
         reported = snapshot.dropped_at.replace(microsecond=0)
         known = known.model_copy(update={"dropped_at": max(reported, known.dropped_at or reported)})
@@ -217,7 +251,7 @@ def verify_binding(snapshot: BindingSnapshot, now: datetime) -> BindingOutcome:
     binding = _with(snapshot.binding, known)
     status = MCPBindingStatus(
         observed_generation=binding.metadata.generation,
-        conditions=build_conditions(snapshot.binding, binding, ended, now, trouble=trouble),
+        conditions=build_conditions(snapshot.binding, binding, ended, now, trouble=trouble, blocked=snapshot.blocked),
         agents=len(snapshot.agents),
         used_by=snapshot.agents[:MAX_USERS],
         tools_mapped=sum(bool(tool.digest) for tool in known.tools),
@@ -249,7 +283,7 @@ def _find_end(snapshot: BindingSnapshot, now: datetime) -> EndedRun | None:
     run, known = snapshot.run, snapshot.binding.verification.run
     if run is None or known is None or known.ended_at is not None:
         return None
-    if known.plan != plan_digest(snapshot.binding, snapshot.guard_image, snapshot.proxy):
+    if known.plan != snapshot.plan:
         return None  # another spec: the result of this run no longer matters
     result = _read_result(snapshot)
     if result is not None and result.run == run.id:
@@ -347,6 +381,7 @@ def _schedule(snapshot: BindingSnapshot, known: VerificationStatus, digest: str,
         started = VerificationRun(
             number=run.number + 1 if run else 1,
             plan=digest,
+            config_maps=digest_of_kept(snapshot.kept),
             started_at=now,
             failures=run.failures if run and same else 0,
             reported=min(run.reported + 1, MAX_REPORTED) if run and same and reported_at is not None else 0,
@@ -413,14 +448,14 @@ def _plan(snapshot: BindingSnapshot, definitions: Mapping[str, str]) -> tuple[Wr
         desired.append(build_pinned(binding, {digest: definitions[digest] for digest in sorted(pinned)}))
     is_running = known.run.ended_at is None
     if is_running:
-        desired.append(build_plan(run))
+        desired += [build_plan(run), *build_verification_copies(run)]
     result = ChildKey("ConfigMap", result_name(binding.metadata.name))
     unplanned = {result, ChildKey(JOB, run.job)}
     jobs = {key for key in snapshot.children if key.kind == JOB} - unplanned
     rest = {key: child for key, child in snapshot.children.items() if key not in unplanned | jobs}
     plan = plan_children(tuple(desired), rest, snapshot.applied)
     missing = () if result in snapshot.children else (build_result(binding),)
-    is_due = is_running and not snapshot.refusal and ChildKey(JOB, run.job) not in snapshot.children
+    is_due = is_running and snapshot.may_start and ChildKey(JOB, run.job) not in snapshot.children
     wanted = (build_job(run),) if is_due else ()
     plan = replace(
         plan,

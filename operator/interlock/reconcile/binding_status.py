@@ -5,6 +5,7 @@ from datetime import datetime
 
 from interlock.action.pins import Drift, find_drift, has_other_image
 from interlock.api.binding import MCPBinding
+from interlock.api.refusals import Refusal
 from interlock.api.status import Condition
 from interlock.api.verification import BindingCondition, BindingReason, MCPBindingStatus, PinState, VerificationStatus
 from interlock.deployment.names import binding_label
@@ -23,7 +24,13 @@ class EndedRun:
 
 
 def build_conditions(
-    before: MCPBinding, after: MCPBinding, ended: EndedRun | None, now: datetime, *, trouble: str = ""
+    before: MCPBinding,
+    after: MCPBinding,
+    ended: EndedRun | None,
+    now: datetime,
+    *,
+    trouble: str = "",
+    blocked: Refusal | None = None,
 ) -> tuple[Condition, ...]:
     """Return the conditions, each with the generation of the spec. One that needs no new verdict keeps its own.
 
@@ -33,6 +40,7 @@ def build_conditions(
         ended: The run that has just ended, None where none has.
         now: The time.
         trouble: Why the pod of the run does not start, or what of it fails; empty where nothing is known.
+        blocked: Why no pod of a run is created.
     """
     known = before.status.conditions if before.status else ()
     verified = _verified(before, after, ended, trouble)
@@ -41,6 +49,8 @@ def build_conditions(
         verified = Finding(kept.type, kept.status, kept.reason, kept.message)
     elif verified is None:
         verified = _verifying(after, trouble)
+    if blocked is not None:
+        verified = Finding(BindingCondition.VERIFIED, "False", BindingReason(blocked.reason.value), blocked.message)
     findings = (_ready(after, verified), verified, _drifted(after))
     return tuple(build_condition(finding, after.metadata.generation, known, now) for finding in findings)
 

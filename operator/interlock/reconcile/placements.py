@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from interlock.deployment.children.services import addresses_of
-from interlock.deployment.names import ChildKey, Manifest, guard_service, name_of, placement_digest
+from interlock.deployment.names import ChildKey, Manifest, bundle_text, guard_service, name_of, placement_digest
 from interlock.deployment.observed.enforcement import Enforcement, enforcement_of
 from interlock.deployment.observed.readiness import Readiness
 from interlock.deployment.peers import id_of, named, with_peers
@@ -22,7 +22,7 @@ from interlock.reconcile.scale_downs import PodMark, going, marks_of, scale_down
 from interlock.reconcile.snapshot import Snapshot
 from interlock.reconcile.stage_gates import counted_placement
 from interlock_contract.agent_key import derive_agent_key
-from interlock_contract.bundle import BUNDLE_KEY, digest
+from interlock_contract.bundle import digest
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,7 @@ def build_placements(
             budget=budget.budget,
             prices=snapshot.spending.find_prices(found.agent, found.policy),
             agent_key=derive_agent_key(snapshot.operator_key, agent_key),
+            config_maps=revisions.known[desired.ref.digest].content.config_maps,
             is_serving=desired.is_serving or desired.is_draining,
             excluded=desired.excluded,
             is_draining=desired.is_draining,
@@ -194,9 +195,7 @@ def with_enforcement(
     placements: Iterable[RunningPlacement], desired: Iterable[Manifest], snapshot: Snapshot
 ) -> tuple[RunningPlacement, ...]:
     """Return the placements with the self-tests of the guards for exactly the bundles that are desired now."""
-    bundles = {
-        one["metadata"]["name"]: one["data"][BUNDLE_KEY] for one in desired if BUNDLE_KEY in (one.get("data") or {})
-    }
+    bundles = {one["metadata"]["name"]: text for one in desired if (text := bundle_text(one)) is not None}
     found = []
     for one in placements:
         name = name_of(one.placement)

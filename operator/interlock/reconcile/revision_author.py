@@ -21,9 +21,9 @@ def author_of_run(
 ) -> Author:
     """Return who began a run: who commanded it, else who wrote the spec that differs.
 
-    Of several specs the Agent's counts first, then the policy's, then that of a binding. Labels, accepted pins and the
-    removal of a binding begin runs too. The API server records no author of these, and the author of a spec is another
-    user, so the run has none.
+    Of several specs the Agent's counts first, then the policy's, then that of a binding. Labels, accepted pins, an
+    edited ConfigMap and the removal of a binding begin runs too. The API server records no author of these, and the
+    author of a spec is another user, so the run has none.
 
     Args:
         snapshot: The snapshot.

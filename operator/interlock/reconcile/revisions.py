@@ -9,7 +9,8 @@ from interlock.api.agent import Agent, Stage
 from interlock.api.refusals import Refusal
 from interlock.api.status import AgentReason, ConditionType
 from interlock.deployment.children.revisions import read_revision, revision_object_name
-from interlock.deployment.content import Content, content_of, content_size_refusal, verification_wait
+from interlock.deployment.config_maps import check_config_maps, unread_names, uses_of
+from interlock.deployment.content import Content, content_of, content_size_refusal, is_too_large, verification_wait
 from interlock.deployment.effective import Effective, described_digest, effective
 from interlock.governance.governed import check_governance
 from interlock.orchestration.rollout_state import PlacementKey, RevisionRef, RolloutCommands, RolloutFacts
@@ -26,7 +27,7 @@ class Revisions:
 
     Attributes:
         verdict: The verdict of the layers on what is described today.
-        wanted: Digest of what is described today; None while a layer refuses it.
+        wanted: Digest of what is described today; None while one of the first three layers refuses it.
         known: What is known of each revision, by its digest.
         allowed: Digests of the revisions that today's policy and bindings allow to run.
         content_digests: Digests of stored contents that are not those of their revisions, by the latter.
@@ -120,7 +121,7 @@ def find_revisions(snapshot: Snapshot, record: RolloutRecord) -> Revisions:
     if policy is None or refuses_all(snapshot) is not None:
         verdict = check_layers(snapshot, _current(snapshot.agent, facts, None))
         return Revisions(verdict, known=snapshot.revisions, is_unstored=record.is_earlier)
-    today = content_of(snapshot.agent, policy, snapshot.bindings)
+    today = content_of(snapshot.agent, policy, snapshot.bindings, snapshot.config_maps)
     known, content_digests = dict(snapshot.revisions), dict(record.content_digests)
     is_unstored = record.is_earlier
     if record.is_earlier and facts.newest is not None and _is_unchanged(snapshot.agent):
@@ -128,22 +129,44 @@ def find_revisions(snapshot: Snapshot, record: RolloutRecord) -> Revisions:
         content_digests[facts.newest.digest] = today.digest
     candidates = dict.fromkeys(ref.digest for ref in _candidates(facts))
     returned_to = {digest: known[digest].content for digest in candidates if digest in known}
-    described = described_digest(returned_to, snapshot.agent, policy, snapshot.bindings, today)
+    described = described_digest(returned_to, snapshot.agent, policy, snapshot.bindings, today, snapshot.config_maps)
     known.setdefault(described, KnownRevision(today))
     verdict = check_layers(snapshot, _current(snapshot.agent, facts, described))
-    if verdict.layer is None and (refusal := _too_large(known[described].content)) is not None:
-        verdict = refusal
+    content, waiting = known[described].content, ""
+    if verdict.layer is None and not _waits_for_config_maps(facts, described, content):
+        verdict = _too_large(content) or verdict
+    wanted = described if verdict.layer is None else None
     if verdict.layer is None:
         is_unstored = False
+    if _begins(facts, described):
+        waiting = _waiting(snapshot, known, facts, today)
+        held = _held_by_config_maps(snapshot, content) if verdict.layer is None else None
+        if held is not None and held.refusal is not None:
+            verdict, waiting = held, held.refusal.message
     found = Revisions(
         verdict,
-        wanted=described if verdict.layer is None else None,
+        wanted=wanted,
         known=known,
         content_digests=content_digests,
         is_unstored=is_unstored,
-        waiting=_waiting(snapshot, known, facts, today) if _begins(facts, described) else "",
+        waiting=waiting,
     )
     return replace(found, allowed=frozenset(_allowed(snapshot, facts, found)))
+
+
+def _waits_for_config_maps(facts: RolloutFacts, described: str, content: Content) -> bool:
+    """Return True if a revision that would begin is too large only because of the ConfigMaps that it refers to."""
+    without = content.model_copy(update={"config_maps": {}})
+    return bool(content.config_maps) and _begins(facts, described) and not is_too_large(without)
+
+
+def _held_by_config_maps(snapshot: Snapshot, content: Content) -> Verdict | None:
+    """Return why what is described today cannot begin with the ConfigMaps as they are.
+
+    It waits: a revision that runs has its own copies, so it goes on, and its rollout too.
+    """
+    refused = check_config_maps(uses_of(snapshot.agent, snapshot.bindings), snapshot.config_maps)
+    return _too_large(content) if refused is None else Verdict(ConditionType.DEPLOYED, refused)
 
 
 def _begins(facts: RolloutFacts, described: str) -> bool:
@@ -218,10 +241,13 @@ def _too_large(content: Content) -> Verdict | None:
 def _waiting(snapshot: Snapshot, revisions: Mapping[str, KnownRevision], facts: RolloutFacts, today: Content) -> str:
     """Return why a new revision must wait, empty if it need not.
 
-    One that begins while the server of a binding is verified would begin twice: what was verified is part of it. One
-    that the Agent's own spec begins does not wait for those of other agents.
+    One that begins while the server of a binding is verified would begin twice: what was verified is part of it. So is
+    the content of ConfigMaps. One that the Agent's own spec begins does not wait for those of other agents.
     """
-    pending = verification_wait(snapshot.agent, snapshot.bindings)
+    pending = verification_wait(snapshot.agent, snapshot.bindings, snapshot.config_maps)
+    unread = unread_names(uses_of(snapshot.agent, snapshot.bindings), snapshot.config_maps)
+    if unread and not pending:
+        pending = f"ConfigMap {unread[0]} was not read yet"
     if pending or facts.newest is None:
         return pending
     before = revisions.get(facts.newest.digest)

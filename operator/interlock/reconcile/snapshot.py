@@ -9,6 +9,7 @@ from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
 from interlock.api.status import Condition
+from interlock.deployment.config_maps import LiveConfigMaps
 from interlock.deployment.content import Content
 from interlock.deployment.names import ChildKey, Manifest
 from interlock.deployment.observed.pod_reports import AgentPods
@@ -86,6 +87,7 @@ class Snapshot:
         last_number: The highest number of its stored revisions, if its status does not say so.
         metrics: The results of the queries of its current stage's gates, by their names. A missing one is not known.
         test_pods: The pods of Jobs of tests that have ended, by the Job's name.
+        config_maps: The ConfigMaps of its namespace that it and its stdio servers refer to.
     """
 
     agent: Agent
@@ -111,6 +113,7 @@ class Snapshot:
     last_number: int = 0
     metrics: Mapping[str, MetricResult] = field(default_factory=dict)
     test_pods: Mapping[str, tuple[Manifest, ...]] = field(default_factory=dict)
+    config_maps: LiveConfigMaps = field(default_factory=dict)
 
     @property
     def applied(self) -> AppliedObjects:

@@ -9,7 +9,7 @@ import asyncio
 import functools
 import logging
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -19,6 +19,7 @@ from interlock.cluster.api_json import parse_api_json, parse_object
 from interlock.cluster.api_server import ApiServerFinder, check_version
 from interlock.cluster.applier import Applier
 from interlock.cluster.child_cache import ChildCache
+from interlock.cluster.config_map_store import ConfigMapStore
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.kill_lease import KillLease
 from interlock.cluster.ledger_store import LedgerStore, environments_of
@@ -173,6 +174,7 @@ class App:
             functools.partial(self._router.wake, Event.AGENT_PODS_CHANGED),
         )
         ledger_store = self._open_ledger_store(client)
+        config_maps = self._open_config_maps(client)
         api_server = ApiServerFinder(
             client,
             functools.partial(self._router.wake, Event.API_SERVER_MOVED),
@@ -189,12 +191,9 @@ class App:
         operator_key = await retry_until_available(
             functools.partial(obtain_operator_key, client, self.settings.namespace, self.settings.key_file)
         )
-        self._spawn("child watch", child_watch.run())
-        self._spawn("agent pods", agent_pods.run())
-        self._spawn("ledgers", ledger_store.run())
-        await child_watch.synced()
-        await agent_pods.synced()
-        await ledger_store.synced()
+        await self._follow(
+            {"child watch": child_watch, "agent pods": agent_pods, "ledgers": ledger_store, "ConfigMaps": config_maps}
+        )
         events = EventPoster(client, socket.gethostname(), self._clock.now)
         self._opened.push_async_callback(events.close)
         self._spawn("admission policies", AdmissionPolicies(client, events.post, self.settings.namespace).run())
@@ -217,18 +216,20 @@ class App:
         )
         worker = WorkerProcess()
         self._opened.push_async_callback(worker.close)
+        binding_reader = BindingSnapshotReader(
+            self._cache,
+            binding_children,
+            client,
+            guard_image=self.settings.guard_image,
+            api_server=lambda: api_server.found,
+            drift_seen_at=drifts.learned_at,
+            dropped_at=drifts.dropped_at,
+            compute=worker.run,
+        )
+        reader.config_maps_of = binding_reader.config_maps_of = config_maps.of
         bindings = BindingReconciler(
             cache=self._cache,
-            reader=BindingSnapshotReader(
-                self._cache,
-                binding_children,
-                client,
-                guard_image=self.settings.guard_image,
-                api_server=lambda: api_server.found,
-                drift_seen_at=drifts.learned_at,
-                dropped_at=drifts.dropped_at,
-                compute=worker.run,
-            ),
+            reader=binding_reader,
             applier=Applier(client, binding_children),
             writer=writer,
             events=events,
@@ -240,6 +241,13 @@ class App:
         ledgers = self._ledger_reconciler(client, ledger_store, agent_pods, events)
         self._start_workers(agents, bindings, policies, ledgers, failures)
         _log.info("operator started", extra={"kubernetes": version, "agents": self._cache.agent_count()})
+
+    async def _follow(self, watches: Mapping[str, ChildWatch | AgentPodStore | LedgerStore | ConfigMapStore]) -> None:
+        """Start watches by their names, and wait until they know all of their objects."""
+        for name, watch in watches.items():
+            self._spawn(name, watch.run())
+        for watch in watches.values():
+            await watch.synced()
 
     async def _agent_reconciler(
         self,
@@ -265,6 +273,12 @@ class App:
             wake=self._wake_agent,
             report_drift=drifts.report,
         )
+
+    def _open_config_maps(self, client: KubeClient) -> ConfigMapStore:
+        """Return the store of ConfigMaps, which hears of references from now on."""
+        store = ConfigMapStore(client, lambda user: self._router.handle_config_map(*user))
+        self._cache.on_config_maps = lambda kind, key, names: store.refer((kind, key), names)
+        return store
 
     def _open_ledger_store(self, client: KubeClient) -> LedgerStore:
         """Return the store of ledgers, which hears of owners from now on."""

@@ -1,7 +1,7 @@
 """The reconcile of one MCPBinding: start and end verifications of its MCP server, and report their results."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 
@@ -16,6 +16,7 @@ from interlock.cluster.pod_warnings import read_warnings
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.children.verification_job import JOB
+from interlock.deployment.config_maps import LiveConfigMaps, server_uses
 from interlock.deployment.names import ChildKey, mcp_container
 from interlock.deployment.observed.causes import PodCause, find_cause, without_figures
 from interlock.deployment.ownership import AppliedObjects
@@ -75,6 +76,8 @@ class BindingSnapshotReader:
         self._guard_image = guard_image
         self._api_server = api_server
         self._drift_seen_at, self._dropped_at = drift_seen_at, dropped_at
+        self.config_maps_of: Callable[[str, Iterable[str]], LiveConfigMaps] = lambda *_: {}
+        """Returns the ConfigMaps of a namespace with these names that are known."""
 
     def read(self, key: Key) -> BindingSnapshot | None:
         """Return the snapshot of an MCPBinding; None where there is none to reconcile.
@@ -96,6 +99,7 @@ class BindingSnapshotReader:
             refusal=pods.refusal,
             dropped_at=self._dropped_at(key),
             agents=tuple(self._cache.agents_served_by(key)),
+            config_maps=self.config_maps_of(key[0], {use.name for use in server_uses(binding)}),
         )
 
     async def read_image(self, snapshot: BindingSnapshot) -> BindingSnapshot:

@@ -29,6 +29,8 @@ class Event(StrEnum):
     POLICY_SPEC_CHANGED = "an AgentPolicy was created or deleted, or its spec changed"
     BINDING_CHANGED = "an MCPBinding was created, changed or deleted"
     BINDING_GRANTS_CHANGED = "an MCPBinding was created or deleted, or its spec, verification or pins changed"
+    CONFIG_MAP_OF_AGENT_CHANGED = "a ConfigMap to which an Agent refers was created, changed or deleted"
+    CONFIG_MAP_OF_BINDING_CHANGED = "a ConfigMap to which an MCPBinding refers was created, changed or deleted"
     AGENT_CHILD_CHANGED = "a child of an Agent was created, changed or deleted"
     BINDING_CHILD_CHANGED = "a child of an MCPBinding was created, changed or deleted"
     POLICY_CHILD_CHANGED = "an object of an AgentPolicy's notifier was created, changed or deleted"
@@ -64,6 +66,8 @@ ROUTES: Final[Mapping[Event, tuple[Target, ...]]] = {
     Event.POLICY_SPEC_CHANGED: (Target.AGENTS, Target.POLICIES, Target.LEDGERS),
     Event.BINDING_CHANGED: (Target.BINDING,),
     Event.BINDING_GRANTS_CHANGED: (Target.AGENTS, Target.POLICIES),
+    Event.CONFIG_MAP_OF_AGENT_CHANGED: (Target.AGENT,),
+    Event.CONFIG_MAP_OF_BINDING_CHANGED: (Target.BINDING, Target.AGENTS),
     Event.AGENT_CHILD_CHANGED: (Target.AGENT,),
     Event.BINDING_CHILD_CHANGED: (Target.BINDING,),
     Event.POLICY_CHILD_CHANGED: (Target.POLICY,),
@@ -143,6 +147,14 @@ class Router:
         else:
             self.wake(Event.BINDING_CHANGED, key)
             self.wake(Event.BINDING_GRANTS_CHANGED, key, self._cache.drop_binding(key, version))
+
+    def handle_config_map(self, kind: str, key: Key) -> None:
+        """Handle that a ConfigMap is another one to which an Agent or MCPBinding refers."""
+        if kind == AGENT.kind:
+            self.wake(Event.CONFIG_MAP_OF_AGENT_CHANGED, key)
+        else:
+            served = [(key[0], name) for name in self._cache.agents_served_by(key)]
+            self.wake(Event.CONFIG_MAP_OF_BINDING_CHANGED, key, served)
 
     def wake(self, event: Event, key: Key = ("", ""), agents: Iterable[Key] = (), policies: Iterable[Key] = ()) -> None:
         """Add the keys of the event's targets to the work queues.

@@ -14,6 +14,7 @@ from interlock.api.status import AgentStatus
 from interlock.api.stored_status import read_agent_status
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.resource_cache import ResourceCache, parse_agent
+from interlock.deployment.config_maps import LiveConfigMaps, uses_of
 from interlock.deployment.names import Manifest
 from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.placement import ApiServerAddress
@@ -90,6 +91,8 @@ class SnapshotReader:
         """Returns the ledgers that an Agent may spend from, and the prices of its models under its policy."""
         self.revisions_of: Callable[[Agent, Iterable[str]], Mapping[str, KnownRevision]] = lambda *_: {}
         """Returns those of an Agent's revisions with these digests that are kept."""
+        self.config_maps_of: Callable[[str, Iterable[str]], LiveConfigMaps] = lambda *_: {}
+        """Returns the ConfigMaps of a namespace with these names that are known."""
         self.metrics_of: Callable[[Key, Sequence[MetricGate]], Mapping[str, MetricResult]] = lambda *_: {}
         """Returns the last results of an Agent's metric gates by name, and goes on asking for these gates alone."""
         self.may_start: Callable[[Key, AgentPolicy], str] = lambda *_: ""
@@ -176,7 +179,12 @@ class SnapshotReader:
             last_number=turn.last_number,
             metrics=self.metrics_of(key, gates.metrics),
             test_pods=turn.test_pods,
+            config_maps=self._config_maps(agent, bindings),
         )
+
+    def _config_maps(self, agent: Agent, bindings: Iterable[MCPBinding | Unreadable]) -> LiveConfigMaps:
+        readable = tuple(one for one in bindings if isinstance(one, MCPBinding))
+        return self.config_maps_of(agent.metadata.namespace, {use.name for use in uses_of(agent, readable)})
 
 
 def _ready_since(agent: Agent) -> datetime | None:

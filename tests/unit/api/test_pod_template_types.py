@@ -43,7 +43,6 @@ def test_each_case_of_a_field_is_a_template() -> None:
         "schedulingGates",
         "lifecycle",
         "volumeDevices",
-        "envFrom",
         "stdin",
         "terminationMessagePath",
         "activeDeadlineSeconds",
@@ -53,6 +52,28 @@ def test_each_case_of_a_field_is_a_template() -> None:
 )
 def test_what_is_not_in_the_template_does_not_exist(name: str) -> None:
     assert "Extra inputs are not permitted" in refusal(**{name: None})
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"envFrom": [{"secretRef": {"name": "s"}}]},
+        {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]},
+        {"volumes": [{"name": "v", "secret": {"secretName": "s"}}]},
+        {"volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "s"}}]}}]},
+        {"volumes": [{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]},
+    ],
+)
+def test_an_agent_gets_no_secret_and_no_token(members: dict[str, object]) -> None:
+    assert "Extra inputs are not permitted" in refusal(**members)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("a/b.txt", ""), ("../b", "without .."), ("/b", "without .."), ("a//b", "without ..")]
+)
+def test_a_key_of_a_config_map_is_a_file_in_its_volume(path: str, said: str) -> None:
+    volume = {"name": "v", "configMap": {"name": "settings", "items": [{"key": "a", "path": path}]}}
+    assert said in refusal(volumes=[volume]) if said else refusal(volumes=[volume]) == ""
 
 
 OUR_PATHS = [

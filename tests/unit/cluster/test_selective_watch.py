@@ -11,62 +11,17 @@ import pytest
 from interlock.cluster import selective_watch
 from interlock.cluster.selective_watch import SelectiveWatch, WaitingObjects
 from interlock_kube import object_reader
-from interlock_kube.client import JSON, METADATA_LIST, AnswerTooLarge, ApiError, Json
+from interlock_kube.client import JSON, AnswerTooLarge, ApiError, Json
 from interlock_kube.object_reader import ObjectName
-from interlock_kube.resource_types import BY_KIND, Key, key_of
+from interlock_kube.resource_types import CONFIG_MAP, Key, key_of
 from tests.requirements import requirement
 from tests.support.bounds import until
-
-CONFIG_MAP = BY_KIND["ConfigMap"]
-EVERYWHERE = CONFIG_MAP.everywhere()
+from tests.support.watched_objects import EVERYWHERE, FakeServer, an_event
 
 
 def an_object(name: str, version: int = 1, owner: str = "known", namespace: str = "agents") -> Json:
     metadata = {"name": name, "namespace": namespace, "resourceVersion": str(version), "labels": {"owner": owner}}
     return {"metadata": metadata, "data": {"x": name}}
-
-
-def an_event(kind: str, found: Json) -> Json:
-    return {"type": kind, "object": {"metadata": found["metadata"]}}
-
-
-@dataclass
-class FakeServer:
-    """A fake of the Client: objects, and the events of one watch."""
-
-    objects: dict[Key, Json] = field(default_factory=dict)
-    reads: list[str] = field(default_factory=list)
-    failures: dict[str, list[Exception]] = field(default_factory=dict)
-    page: int = 1000
-    events: "asyncio.Queue[Json]" = field(default_factory=asyncio.Queue)
-
-    def add(self, *objects: Json) -> None:
-        self.objects |= {key_of(found): found for found in objects}
-
-    async def get(self, path: str, query: Any = None, *, accept: str = JSON, most: int = 0) -> Json:
-        assert most > 0, "every read is bounded"
-        if failures := self.failures.get(path):
-            raise failures.pop(0)
-        if path == EVERYWHERE:
-            begin = int(query.get("continue", 0))
-            end = begin + self.page
-            found = list(self.objects.values())[begin:end]
-            more = str(end) if end < len(self.objects) else ""
-            if accept == JSON:
-                self.reads.append(f"page {begin}")
-            else:
-                assert accept == METADATA_LIST
-                found = [{"metadata": one["metadata"]} for one in found]
-            return {"items": found, "metadata": {"resourceVersion": "100", "continue": more}}
-        *_, namespace, _, name = path.split("/")
-        self.reads.append(name)
-        if (namespace, name) not in self.objects:
-            raise ApiError(404, "not found")
-        return self.objects[namespace, name]
-
-    async def lines(self, _path: str, _query: Any, **_: Any) -> AsyncIterator[Json]:
-        while True:
-            yield await self.events.get()
 
 
 @dataclass

@@ -83,8 +83,13 @@ TEST = {
 TEMPLATE: dict[str, Any] = {
     **{name: value for case in CASES.values() for name, value in case.members.items()},
     "metadata": {"labels": {"example.com/team": "a"}, "annotations": {"example.com/ticket": "42"}},
-    "env": [{"name": "A", "value": "b"}, {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+    "env": [
+        {"name": "A", "value": "b"},
+        {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        *CASES["env[].valueFrom.configMapKeyRef"].members["env"],
+    ],
     "volumes": [
+        *CASES["volumes[].configMap"].members["volumes"],
         *CASES["volumes[].emptyDir"].members["volumes"],
         *CASES["volumes[].projected.sources[].downwardAPI"].members["volumes"],
     ],

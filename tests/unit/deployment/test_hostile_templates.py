@@ -4,6 +4,7 @@ The policy allows every feature, since what a policy withholds is no boundary of
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from interlock.action.actions_bound import check_action
+from interlock.cluster.config_map_store import names_in
 from interlock.deployment.names import Manifest, key_of
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
@@ -119,6 +121,14 @@ OF_AGENTS: dict[str, dict[str, Any]] = {
     "a port of the node": {"ports": [{"containerPort": 8080, "hostPort": 80}]},
     "a variable of Interlock": {"env": [{"name": "INTERLOCK_MCP_CONFIG", "value": "/v"}]},
     "a Secret in a variable": variable(valueFrom={"secretKeyRef": {"name": "crm-secret", "key": "token"}}),
+    "another agent's bundle": volume(configMap={"name": "other-0123456789"}),
+    "its own bundle by a key": variable(
+        valueFrom={"configMapKeyRef": {"name": "triage-0123456789", "key": "bundle.json", "optional": True}}
+    ),
+    "variables of another agent": {"envFrom": [{"configMapRef": {"name": "other-0123456789-mapa"}}]},
+    "a result of a verification": volume(
+        projected={"sources": [{"configMap": {"name": "crm-verify-result", "optional": True}}]}
+    ),
     "an address of the node": variable(valueFrom={"fieldRef": {"fieldPath": "status.hostIP"}}),
     "nodes without other agents": anti_affinity(labelSelector={"matchLabels": {"interlock.dev/agent": "another"}}),
     "nodes without any pod": anti_affinity(labelSelector={}),
@@ -162,6 +172,7 @@ OF_SERVERS: dict[str, dict[str, Any]] = {
     "the guard's token": mount("/v", "guard-token"),
     "a Secret as a volume": volume(secret={"secretName": "other"}),
     "a token": volume(projected={"sources": [TOKEN]}),
+    "the guard's bundle": volume(configMap={"name": "triage-0123456789"}),
     "the guard's startup": {"startupProbe": {"exec": {"command": ["true"]}}},
     "the guard's liveness": {"livenessProbe": {"exec": {"command": ["true"]}}},
     "a readiness by the network": {"readinessProbe": {"httpGet": {"port": 7411}}},
@@ -259,7 +270,11 @@ def check_pod(pod: dict[str, Any], plain: dict[str, Any]) -> None:
     theirs = [one for one in pod["volumes"] if one["name"] not in ours]
     assert [one for one in pod["volumes"] if one["name"] in ours] == plain["volumes"]
     assert all(one["name"].startswith(("user-", "srv0-")) for one in theirs)
-    assert all(one.keys() - {"name"} == {"emptyDir"} or "downwardAPI" in json.dumps(one) for one in theirs)
+    kinds = ("downwardAPI", "configMap")
+    assert all(
+        one.keys() - {"name"} == {"emptyDir"} or any(kind in json.dumps(one) for kind in kinds) for one in theirs
+    )
+    assert all(re.fullmatch(r"triage-[0-9a-f]{10}-map[a-p]?", name) for name in names_in(pod) - names_in(plain))
     found = {one["name"]: one for name in containers for one in pod.get(name, ())}
     before = {one["name"]: one for name in containers for one in plain.get(name, ())}
     assert list(found) == list(before)

@@ -93,6 +93,8 @@ WAKES: dict[Event, dict[str, set[Key]]] = {
     Event.POLICY_SPEC_CHANGED: {"agents": {TRIAGE}, "policies": {SUPPORT}, "ledgers": LEDGERS},
     Event.BINDING_CHANGED: {"bindings": {OTHER}},
     Event.BINDING_GRANTS_CHANGED: {"agents": {TRIAGE}, "policies": {SUPPORT}},
+    Event.CONFIG_MAP_OF_AGENT_CHANGED: {"agents": {OTHER}},
+    Event.CONFIG_MAP_OF_BINDING_CHANGED: {"agents": {TRIAGE}, "bindings": {OTHER}},
     Event.AGENT_CHILD_CHANGED: {"agents": {OTHER}},
     Event.BINDING_CHILD_CHANGED: {"bindings": {OTHER}},
     Event.POLICY_CHILD_CHANGED: {"policies": {OTHER}},
@@ -110,6 +112,28 @@ def test_each_event_of_the_table_wakes_whom_it_must(runtime: Routed, event: Even
     runtime.router.wake(event, OTHER, agents=[TRIAGE])
 
     assert runtime.woken() == WAKES[event]
+
+
+def test_a_config_map_wakes_the_agent_that_refers_to_it_or_the_binding_and_the_agents_that_it_serves(
+    runtime: Routed,
+) -> None:
+    runtime.router.handle_config_map(AGENT.kind, OTHER)
+    assert runtime.woken() == {"agents": {OTHER}}
+    runtime.router.handle_config_map(MCP_BINDING.kind, CRM)
+    assert runtime.woken() == {"agents": {TRIAGE}, "bindings": {CRM}}
+
+
+def test_the_cache_tells_which_config_maps_an_agent_or_a_binding_refers_to(runtime: Routed) -> None:
+    told: dict[tuple[str, Key], frozenset[str]] = {}
+    runtime.cache.on_config_maps = lambda kind, key, names: told.update({(kind, key): names})
+    env = [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "a"}}}]
+    agent, binding = an_agent().with_template(env=env).at_version(30), a_binding().with_server(env=env).at_version(31)
+    runtime.handle(AGENT, agent.to_kubernetes(), is_deleted=False)
+    runtime.handle(MCP_BINDING, binding.to_kubernetes(), is_deleted=False)
+    assert told == dict.fromkeys(((AGENT.kind, TRIAGE), (MCP_BINDING.kind, CRM)), frozenset(("settings",)))
+    runtime.handle(AGENT, agent.at_version(32).to_kubernetes(), is_deleted=True)
+    runtime.handle(MCP_BINDING, binding.at_version(33).to_kubernetes(), is_deleted=True)
+    assert set(told.values()) == {frozenset()}
 
 
 def test_the_table_has_each_event_once_and_every_target_is_used() -> None:

@@ -13,6 +13,7 @@ from interlock.deployment.children.config import (
     build_config_volume,
     name_of_secret,
 )
+from interlock.deployment.children.config_maps import build_variables, copies_of
 from interlock.deployment.children.pod_parts import LAST_LINES, build_tmp_volume, container_security
 from interlock.deployment.children.resources import build_resources
 from interlock.deployment.children.services import guard_url
@@ -33,7 +34,7 @@ CONFIG_VOLUME = "config"
 
 def build_agent(placement: Placement) -> dict[str, Any]:
     """Return the agent's container: it alone gets the agent's key, and no secret of a server, no token, no pipe."""
-    template = placement.agent.spec.template
+    template, copies = placement.agent.spec.template, copies_of(placement)
     scope = [limit.model_dump(mode="json") for limit in placement.scope]
     own = {
         AGENT_VARIABLE: placement.agent.metadata.name,
@@ -54,8 +55,9 @@ def build_agent(placement: Placement) -> dict[str, Any]:
         **({"args": list(template.args)} if template.args else {}),
         **({"workingDir": template.working_dir} if template.working_dir else {}),
         **({"ports": [_port(port) for port in template.ports]} if template.ports else {}),
+        **({"envFrom": [build_variables(one, copies) for one in template.env_from]} if template.env_from else {}),
         "env": [
-            *(build_env(variable) for variable in template.env),
+            *build_env(template.env, copies),
             *({"name": name, "value": value} for name, value in own.items()),
             *model_variables(placement, guard_url(placement), key),
         ],
@@ -95,5 +97,5 @@ def build_agent_volumes(placement: Placement) -> list[dict[str, Any]]:
     return [
         build_config_volume(placement),
         build_tmp_volume(TMP_VOLUME, defaults),
-        *build_user_volumes(USER_VOLUME, placement.agent.spec.template.volumes, defaults),
+        *build_user_volumes(USER_VOLUME, placement.agent.spec.template.volumes, defaults, copies_of(placement)),
     ]

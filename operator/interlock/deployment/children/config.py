@@ -20,7 +20,7 @@ from interlock.api.shared_types import parse_duration
 from interlock.api.verification import PinnedDefinition
 from interlock.deployment.children.services import guard_url
 from interlock.deployment.children.upstreams import build_target, compile_models
-from interlock.deployment.names import Manifest, agent_config, agent_secret, build_placement_child, name_of
+from interlock.deployment.names import BUNDLE, Manifest, agent_config, agent_secret, build_placement_child, name_of
 from interlock.deployment.placement import BoundSource, Placement, Scope
 from interlock.governance.access_matrix import Granted, MatrixPermissions, matrix_cell
 from interlock_contract.agent_key import agent_key_digest
@@ -212,7 +212,7 @@ def build_bundle(placement: Placement) -> Manifest:
         "v1",
         "ConfigMap",
         name_of(placement),
-        "bundle",
+        BUNDLE,
         data={BUNDLE_KEY: dump_bundle(compile_bundle(placement))},
     )
 

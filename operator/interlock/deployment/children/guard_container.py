@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from interlock.deployment.children.config_maps import copies_of
 from interlock.deployment.children.pod_parts import (
     AUDIT_TOKEN_VOLUME,
     LAST_LINES,
@@ -134,7 +135,7 @@ def build_guard_volumes(placement: Placement) -> list[dict[str, Any]]:
         volumes.append(build_launcher_volume())
     defaults = placement.policy.spec.resources
     for index, source, stdio in servers:
-        volumes += build_server_volumes(source, stdio, index, defaults)
+        volumes += build_server_volumes(source, stdio, index, defaults, copies_of(placement))
     return volumes
 
 

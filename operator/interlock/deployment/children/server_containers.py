@@ -4,6 +4,7 @@ from typing import Any
 
 from interlock.api.policy import ContainerDefaults
 from interlock.api.stdio_server import StdioServer
+from interlock.deployment.children.config_maps import Copies, build_variables, copies_of
 from interlock.deployment.children.pod_parts import (
     LAST_LINES,
     LAUNCHER_VOLUME,
@@ -42,6 +43,7 @@ def build_servers(placement: Placement) -> list[dict[str, Any]]:
                 bound.binding.spec.server.stdio,
                 index,
                 placement.policy.spec.resources,
+                copies_of(placement),
             ),
             # The agent's container starts after this: once the guard has initialized the server.
             "startupProbe": observe_probe(f"/ready/{bound.source}", period=1, failures=60),
@@ -53,7 +55,9 @@ def build_servers(placement: Placement) -> list[dict[str, Any]]:
     ]
 
 
-def build_server(source: str, stdio: StdioServer, index: int, defaults: ContainerDefaults) -> dict[str, Any]:
+def build_server(
+    source: str, stdio: StdioServer, index: int, defaults: ContainerDefaults, copies: Copies
+) -> dict[str, Any]:
     """Return the sidecar of one stdio server, without the guard's probes.
 
     Args:
@@ -61,7 +65,9 @@ def build_server(source: str, stdio: StdioServer, index: int, defaults: Containe
         stdio: The server.
         index: Position of the source among those of the agent.
         defaults: The policy's, for what the server does not state.
+        copies: The copies of ConfigMaps that the pod refers to.
     """
+    variables = build_env(stdio.env, copies)
     user = stdio.security_context.run_as_user if stdio.security_context else FIRST_SERVER_UID + index
     return {
         "name": mcp_container(source),
@@ -72,7 +78,8 @@ def build_server(source: str, stdio: StdioServer, index: int, defaults: Containe
         "command": [f"{LAUNCHER_PATH}/launch", f"{PIPES_PATH}/{source}", *stdio.command],
         **({"args": list(stdio.args)} if stdio.args else {}),
         **({"workingDir": stdio.working_dir} if stdio.working_dir else {}),
-        **({"env": [build_env(variable) for variable in stdio.env]} if stdio.env else {}),
+        **({"envFrom": [build_variables(one, copies) for one in stdio.env_from]} if stdio.env_from else {}),
+        **({"env": variables} if variables else {}),
         **({"readinessProbe": dump_part(stdio.readiness_probe)} if stdio.readiness_probe else {}),
         "resources": build_resources(stdio.resources, defaults),
         "terminationMessagePolicy": LAST_LINES,
@@ -87,12 +94,12 @@ def build_server(source: str, stdio: StdioServer, index: int, defaults: Containe
 
 
 def build_server_volumes(
-    source: str, stdio: StdioServer, index: int, defaults: ContainerDefaults
+    source: str, stdio: StdioServer, index: int, defaults: ContainerDefaults, copies: Copies
 ) -> list[dict[str, Any]]:
     """Return the volumes that one stdio server alone mounts. The arguments are those of `build_server`."""
     return [
         build_tmp_volume(mcp_volume(source), defaults),
-        *build_user_volumes(server_volume(index), stdio.volumes, defaults),
+        *build_user_volumes(server_volume(index), stdio.volumes, defaults, copies),
     ]
 
 

@@ -15,6 +15,7 @@ from interlock.api.policy import ContainerDefaults, EgressProxy
 from interlock.api.shared_types import parse_duration
 from interlock.api.verification import parse_arguments
 from interlock.deployment.children.config import build_grant, compile_source
+from interlock.deployment.children.config_maps import Copies, with_source
 from interlock.deployment.children.identity import build_account
 from interlock.deployment.children.network import verification_egress
 from interlock.deployment.children.pod_parts import (
@@ -30,6 +31,7 @@ from interlock.deployment.children.pod_parts import (
 from interlock.deployment.children.scheduling import build_node_choice, build_pull_secrets
 from interlock.deployment.children.server_containers import build_launcher, build_server, build_server_volumes
 from interlock.deployment.children.upstreams import mount_secrets, project_secrets, proxy_for
+from interlock.deployment.config_maps import ConfigMaps, digest_of_kept
 from interlock.deployment.names import (
     Manifest,
     build_child,
@@ -61,6 +63,7 @@ KEEP_SECONDS = 600
 """How long Kubernetes keeps an ended Job and its log."""
 LEAST_SECONDS = 300
 """Time limit of a run without its probes: pull images, initialize the server, list its tools."""
+_NO_COPIES: ConfigMaps = {}
 NO_AGENT = "verification"
 """Value of the bundle's agent, stage and environment, since a verification has no agent."""
 
@@ -75,6 +78,7 @@ class VerificationTarget:
         guard_image: Image of the guards, which contains the verifier.
         proxy: The egress proxy of the policies that use the binding's source, None where they have none.
         pods: What a policy that uses the source says about pods.
+        config_maps: What the run keeps of the ConfigMaps that the server refers to.
     """
 
     binding: MCPBinding
@@ -82,11 +86,18 @@ class VerificationTarget:
     guard_image: str
     proxy: EgressProxy | None = None
     pods: PodTemplatePolicy = field(default_factory=PodTemplatePolicy)
+    config_maps: ConfigMaps = field(default_factory=dict, repr=False)
+
+    @property
+    def copies(self) -> Copies:
+        """The copies of ConfigMaps that the run's pod refers to."""
+        return Copies(self.job, self.config_maps)
 
     @property
     def id(self) -> str:
         """The run's identifier. It changes with the spec, the number, the guard's image and the binding's uid."""
-        text = f"{self.binding.metadata.uid}/{plan_digest(self.binding, self.guard_image, self.proxy)}/{self.number}"
+        plan = plan_digest(self.binding, self.guard_image, self.proxy, self.config_maps)
+        text = f"{self.binding.metadata.uid}/{plan}/{self.number}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -101,14 +112,17 @@ class VerificationTarget:
         return LEAST_SECONDS + sum(int(parse_duration(probe.max_latency).total_seconds()) + 1 for probe in probes)
 
 
-def plan_digest(binding: MCPBinding, guard_image: str, proxy: EgressProxy | None = None) -> str:
+def plan_digest(
+    binding: MCPBinding, guard_image: str, proxy: EgressProxy | None = None, config_maps: ConfigMaps = _NO_COPIES
+) -> str:
     """Return the digest of all inputs of a verification. A proxy counts only if the server is reached through it."""
     spec = binding.spec.model_dump(by_alias=True, mode="json", exclude={"environments"})
     spec["verify"].pop("interval")
     http = binding.spec.server.http
     used = None if http is None else proxy_for(http, proxy)
     way = [] if used is None else [used.model_dump(by_alias=True, mode="json", exclude={"no_proxy"})]
-    text = json.dumps([guard_image, spec, *way], sort_keys=True, separators=(",", ":"))
+    kept = [digest_of_kept(config_maps)] if config_maps else []
+    text = json.dumps([guard_image, spec, *way, *kept], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -173,6 +187,15 @@ def build_plan(run: VerificationTarget) -> Manifest:
     return build_child(run.binding, "v1", "ConfigMap", name, verification_labels(run.binding), data=data)
 
 
+def build_verification_copies(run: VerificationTarget) -> tuple[Manifest, ...]:
+    """Return the copies of ConfigMaps of a run, which cannot be changed while it lasts."""
+    labels = verification_labels(run.binding)
+    return tuple(
+        with_source(build_child(run.binding, "v1", "ConfigMap", name, labels, **body), source)
+        for source, name, body in run.copies.manifests()
+    )
+
+
 def build_job(run: VerificationTarget) -> Manifest:
     """Return the Job of a run: it runs once, within a time limit, and Kubernetes deletes it afterwards."""
     return build_child(
@@ -223,9 +246,9 @@ def _pod(run: VerificationTarget) -> dict[str, Any]:
     stdio = binding.spec.server.stdio
     if stdio is not None:
         # The sidecar starts before the verifier and opens its pipes at once, so an init container makes them.
-        server = build_server(source, stdio, 0, _DEFAULTS)
+        server = build_server(source, stdio, 0, _DEFAULTS, run.copies)
         before = [build_launcher(run.guard_image), _make_pipes(run), server]
-        volumes = [build_launcher_volume(), *build_server_volumes(source, stdio, 0, _DEFAULTS)]
+        volumes = [build_launcher_volume(), *build_server_volumes(source, stdio, 0, _DEFAULTS, run.copies)]
     templates = () if stdio is None else (stdio,)
     return {
         "serviceAccountName": verification_name(binding.metadata.name),
