@@ -13,7 +13,8 @@ from tests.support.examples import example_objects, find
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
 
 AGENT = "newcomer"
-TOOLS = {"list_contacts", "list_opportunities", "create_task", "export_everything", "delete_contact"}
+READS = {"get_contact", "list_contacts", "list_opportunities"}
+TOOLS = READS | {"create_task", "export_everything", "delete_contact"}
 
 
 def test_an_agent_that_works_already_is_recorded_suggested_and_enforced(shared: Live) -> None:
@@ -36,8 +37,8 @@ def test_an_agent_that_works_already_is_recorded_suggested_and_enforced(shared: 
     log = AuditLog()
     log.read(io.BytesIO("\n".join(live.records(AGENT)).encode()))
     binding, policy = (one for one in yaml.safe_load_all(suggest(log)) if one)
-    assert {tool["name"] for tool in binding["spec"]["tools"]} == {"list_contacts", "list_opportunities"}
-    assert [row["read"] for row in policy["spec"]["dataAccess"]] == [["contacts"], ["opportunities"]]
+    assert {tool["name"] for tool in binding["spec"]["tools"]} == READS
+    assert [row["read"] for row in policy["spec"]["dataAccess"]] == [["contact"], ["contacts"], ["opportunities"]]
 
     applied = example_objects("12-adopt", live.namespace, "1-policy.yaml", "2-binding.yaml")
     own, rules = find(applied, "MCPBinding"), find(applied, "AgentPolicy")
