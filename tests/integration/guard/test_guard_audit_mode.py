@@ -4,7 +4,9 @@ import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 import yaml
 from mcp import Client as SdkClient
@@ -14,13 +16,17 @@ from interlock_cli.audit_log import AuditLog
 from interlock_cli.suggest import DECIDE, suggest
 from interlock_contract.bundle import Bundle, BundleTool, EnforcementMode, Grant, dump_bundle, parse_bundle
 from tests.integration.guard.fake_api_server import FakeApiServer
-from tests.integration.guard.harness import SOURCE, Guard, StdioServer, a_bundle
+from tests.integration.guard.harness import SOURCE, Client, Guard, StdioServer, a_bundle
 from tests.integration.guard.learning import learn_on_pipes
 from tests.support.bounds import until
 from tests.support.pins import LearntPins
 
 READS = ("get-sum", "get-tiny-image", "get-structured-content")
-ARGUMENTS = {"get-sum": {"a": 2, "b": 3}, "get-structured-content": {"location": "New York"}, "echo": {"message": "x"}}
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "get-sum": {"a": 2, "b": 3},
+    "get-structured-content": {"location": "New York"},
+    "echo": {"message": "x"},
+}
 
 
 @pytest.fixture
@@ -83,6 +89,9 @@ async def passing(guard: Guard, *tools: str) -> list[str]:
 async def test_what_was_seen_in_audit_is_what_is_permitted_in_enforce_and_no_write_before_a_person_decides(
     learnt: LearntPins, api: FakeApiServer, guard: Guard
 ) -> None:
+    async with aiohttp.ClientSession() as session:  # a first call, before any client has asked for the list
+        first = await Client(session, guard.url).call("get-sum", **ARGUMENTS["get-sum"])
+        assert "5" in first.text
     async with SdkClient(guard.url) as client:
         listed = {tool.name for tool in (await client.list_tools()).tools}
     assert listed >= {*READS, "echo"}, "tools that are not mapped are shown"
@@ -90,13 +99,13 @@ async def test_what_was_seen_in_audit_is_what_is_permitted_in_enforce_and_no_wri
 
     calls = [record for record in guard.records() if record["method"] == "tools/call"]
     assert [(one["decision"], one["reason"]) for one in calls] == [
-        *[("WouldDeny", "ToolNotMapped")] * 4,
+        *[("WouldDeny", "ToolNotMapped")] * 5,
         ("Deny", "ToolNotMapped"),
     ]
     assert {one["mode"] for one in guard.records()} == {"Audit"}
     outcomes = [line["outcome"] for line in guard.lines() if line["kind"] == "outcome"]
     assert outcomes.count("Answered") >= 5
-    counted = f'interlock_guard_decisions_total{{decision="WouldDeny",reason="ToolNotMapped",source="{SOURCE}"}} 4'
+    counted = f'interlock_guard_decisions_total{{decision="WouldDeny",reason="ToolNotMapped",source="{SOURCE}"}} 5'
     assert counted in await guard.metrics()
 
     log = AuditLog()

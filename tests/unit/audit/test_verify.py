@@ -55,6 +55,17 @@ def test_calls_without_an_outcome_are_counted_and_no_finding() -> None:
     assert (kinds(report), report.without_outcome) == ([], 1)
 
 
+def test_calls_that_passed_in_mode_audit_have_outcomes_and_denied_ones_have_none() -> None:
+    chain = ChainWriter().begin()
+    passed = chain.write("decision", decision="WouldDeny")
+    chain.write("decision", decision="WouldDeny")
+    chain.write("outcome", of=passed, outcome="Answered")
+    report = check(chain.lines)
+    assert (kinds(report), report.without_outcome) == ([], 1)
+    chain.write("outcome", of=chain.write("decision", decision="Deny"), outcome="Answered")
+    assert kinds(check(chain.lines)) == ["Broken"]
+
+
 @requirement("records.verified")
 @given(st.integers(0, len(TEXT) - 1), st.integers(1, 255))
 def test_any_byte_that_was_changed_is_found(place: int, change: int) -> None:

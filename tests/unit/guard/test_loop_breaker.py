@@ -52,6 +52,13 @@ def test_calls_are_told_apart_by_source_tool_and_arguments() -> None:
 
 
 @requirement("loops.refused")
+def test_a_call_that_passes_in_mode_audit_is_a_loop_as_any_other() -> None:
+    bench, denied = Bench(BundleLoops(2, 60)), Deny(DenyReason.TOOL_NOT_MAPPED, "mcpbinding/crm", "")
+    passed = Allow("agentpolicy/support/dataAccess[0]", would_deny=denied)
+    assert [bench.call(decision=passed, id="1") for _ in range(2)] == [False, True]
+
+
+@requirement("loops.refused")
 def test_prompts_are_told_apart_by_model_and_endpoint_and_from_calls_of_tools() -> None:
     bench = Bench(BundleLoops(2, 60))
     digest = digest_of(canonicalize({}))
