@@ -94,9 +94,8 @@ def not_ready_message(report: AgentReport, one: RunningPlacement) -> str:
     said = report.snapshot.pods.cause(one.key.stage, one.key.revision)
     trouble = "; ".join(text for text in (said, one.readiness.refused) if text) or one.readiness.stuck
     where = f" of revision {one.desired.ref.name} in stage {one.key.stage}" if len(report.placements) > 1 else ""
+    describe = f"run: kubectl -n {metadata.namespace} describe pods -l interlock.dev/agent={metadata.name}"
+    # Where no pod exists, there is none to describe.
+    advice = one.readiness.way_out if one.readiness.way_out and not said else describe
     # A Deployment that has just been written has the same message: another one would cost another write.
-    return (
-        f"{report.ready_pods(one)} of {one.replicas} pods ready{where}"
-        f"{': ' + trouble if trouble else ''}; "
-        f"run: kubectl -n {metadata.namespace} describe pods -l interlock.dev/agent={metadata.name}"
-    )
+    return f"{report.ready_pods(one)} of {one.replicas} pods ready{where}{': ' + trouble if trouble else ''}; {advice}"

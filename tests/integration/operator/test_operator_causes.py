@@ -112,6 +112,7 @@ def test_ready_says_that_a_quota_refuses_the_pods(operator: OperatorProcess, san
         lambda: f"Ready names the quota: {sandbox.condition('triage', 'Ready')}",
         CAUSE_SECONDS,
     )
+    assert "; ResourceQuota small has no room for the pod: raise it" in sandbox.condition("triage", "Ready")["message"]
 
 
 def verified(sandbox: Sandbox) -> str:
@@ -153,7 +154,7 @@ def test_a_binding_says_that_a_quota_refuses_the_pod_of_its_verification(
     quota_without_pods(sandbox)
     sandbox.api.create(objects.binding(), sandbox.namespace)
     eventually(
-        lambda: "its Job: FailedCreate" in verified(sandbox) and "exceeded quota: small" in verified(sandbox),
+        lambda: "its Job: FailedCreate" in verified(sandbox) and "ResourceQuota small has no room" in verified(sandbox),
         lambda: f"Verified names the quota: {verified(sandbox)}",
         CAUSE_SECONDS,
     )

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from interlock.deployment.names import Manifest
+from interlock.deployment.observed.pod_refusals import find_way_out
 from interlock.deployment.observed.quoting import quote_last_line, quote_message, quote_wrapped
 from interlock_contract.clock import read_time
 
@@ -239,9 +240,11 @@ def read_warning(event: Manifest) -> PodWarning | None:
         return None
     container = _PLACE.fullmatch(_text(about, "fieldPath"))
     place = f"container {container[1]}" if container else {"Pod": "a pod", "Job": "its Job"}[about["kind"]]
+    said = _said(f"{place}: {reason}", quote_wrapped(_text(event, "note")))
+    way_out = find_way_out(_text(event, "note"), _text(event.get("metadata") or {}, "namespace"))
     return PodWarning(
         uid=_text(about, "uid"),
         at=time_of(event),
-        message=_said(f"{place}: {reason}", quote_wrapped(_text(event, "note"))),
+        message=f"{said}; {way_out}" if way_out else said,
         is_probe=reason == _PROBE,
     )

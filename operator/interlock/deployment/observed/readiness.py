@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from interlock.deployment.names import Manifest
+from interlock.deployment.observed.pod_refusals import find_way_out
 from interlock.deployment.observed.quoting import quote_message
 
 
@@ -18,6 +19,7 @@ class Readiness:
         is_current: The Deployment's controller has observed the current spec.
         refused: Quoted message of the API server that refused a pod, empty where it has refused none.
         stuck: Quoted message of the Deployment's controller that there was no progress for minutes, empty without one.
+        way_out: Which object of the namespace refuses the pod and what to do, as far as `refused` says that.
     """
 
     available: int = 0
@@ -25,6 +27,7 @@ class Readiness:
     is_current: bool = False
     refused: str = ""
     stuck: str = ""
+    way_out: str = ""
 
     @property
     def is_ready(self) -> bool:
@@ -41,6 +44,7 @@ def readiness_of_all(deployments: Iterable[Manifest | None]) -> Readiness:
         is_current=bool(found) and all(one.is_current for one in found),
         refused=next((one.refused for one in found if one.refused), ""),
         stuck=next((one.stuck for one in found if one.stuck), ""),
+        way_out=next((one.way_out for one in found if one.refused), ""),
     )
 
 
@@ -50,16 +54,18 @@ def readiness_of(deployment: Manifest | None) -> Readiness:
         return Readiness()
     status = deployment.get("status", {})
     older = status.get("replicas", 0) - status.get("updatedReplicas", 0)
+    refusal = _message_of("ReplicaFailure", "True", status.get("conditions", []))
     seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
     return Readiness(
         available=max(0, status.get("availableReplicas", 0) - older),
         wanted=deployment["spec"].get("replicas", 1),
         is_current=seen,
-        refused=_message_of("ReplicaFailure", "True", status.get("conditions", [])),
-        stuck=_message_of("Progressing", "False", status.get("conditions", [])),
+        refused=quote_message(refusal),
+        stuck=quote_message(_message_of("Progressing", "False", status.get("conditions", []))),
+        way_out=find_way_out(refusal, deployment["metadata"].get("namespace", "")),
     )
 
 
 def _message_of(kind: str, status: str, conditions: list[dict[str, str]]) -> str:
     found = (one for one in conditions if (one["type"], one["status"]) == (kind, status))
-    return next((quote_message(one.get("message", "")) for one in found), "")
+    return next((one.get("message", "") for one in found), "")
