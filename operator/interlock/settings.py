@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from interlock.api.shared_types import Quantity, ResourceAmounts, Resources
+from interlock.deployment.quantities import parse_quantity
 from interlock_contract.budget.windows import LEAST_DAY_SECONDS, MAX_DAY_SECONDS
 from interlock_contract.names import OPERATOR_NAMESPACE
 from interlock_contract.pod import OPERATOR_KEY_PATH
@@ -21,6 +23,19 @@ class OperatorSettings(BaseSettings):
 
     guard_image: str = "registry.invalid/interlock/guard:dev"
     """Image of the guards."""
+
+    guard_cpu_request: Quantity | None = None
+    """CPU request of each of Interlock's containers in pods of agents, verifications and notifiers; absent: 20m for
+    guards and verifiers, 10m for others. AgentPolicies may state others in podTemplate.guardResources."""
+
+    guard_cpu_limit: Quantity | None = None
+    """CPU limit of each of them; absent: 1."""
+
+    guard_memory_request: Quantity | None = None
+    """Memory request of each of them; absent: 48Mi for guards, verifiers and notifiers, less for others."""
+
+    guard_memory_limit: Quantity | None = None
+    """Memory limit of each of them; absent, and where it is too low: what the container needs."""
 
     audit_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
     """Where guards send audit records, such as http://interlock-audit.interlock-system.svc:7420; empty: nowhere."""
@@ -62,6 +77,27 @@ class OperatorSettings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The lowest level that is logged."""
+
+    @property
+    def guard_resources(self) -> Resources:
+        """What the installation states for Interlock's own containers."""
+        return Resources(
+            requests=ResourceAmounts(cpu=self.guard_cpu_request, memory=self.guard_memory_request),
+            limits=ResourceAmounts(cpu=self.guard_cpu_limit, memory=self.guard_memory_limit),
+        )
+
+    @field_validator("guard_cpu_request", "guard_cpu_limit", "guard_memory_request", "guard_memory_limit")
+    @classmethod
+    def _is_quantity(cls, amount: str | None, info: ValidationInfo) -> str | None:
+        """Refuse what is no amount above 0: every pod of the cluster would be refused."""
+        try:
+            is_amount = amount is None or parse_quantity(amount) > 0
+        except ValueError:
+            is_amount = False
+        if not is_amount:
+            name = f"INTERLOCK_{(info.field_name or '').upper()}"
+            raise ValueError(f"{name}: {amount!r} is no amount above 0: write one such as 500m, 1 or 256Mi")
+        return amount
 
     @field_validator("prometheus")
     @classmethod

@@ -205,6 +205,10 @@ class PolicyBuilder(_Builder):
         """Say what templates may use and get by default, by the names in YAML."""
         return self._with("spec", podTemplate=rules)
 
+    def with_guard_resources(self, **resources: Any) -> Self:
+        """State requests and limits of Interlock's own containers."""
+        return self.with_pod_template(guardResources=resources)
+
     def build(self) -> AgentPolicy:
         """Return the AgentPolicy."""
         return AgentPolicy.model_validate(self.raw)

@@ -93,7 +93,7 @@ class SmallOperator:
         notifiers = NotifierApplier(
             self.children[AGENT_POLICY],
             applier[AGENT_POLICY],
-            guard_image=GUARD_IMAGE,
+            settings=OperatorSettings(guard_image=GUARD_IMAGE),
             api_server=lambda: API_SERVER,
         )
         reconcilers = {
@@ -116,7 +116,7 @@ class SmallOperator:
                     self.cache,
                     self.children[MCP_BINDING],
                     client,
-                    guard_image=GUARD_IMAGE,
+                    settings=OperatorSettings(guard_image=GUARD_IMAGE),
                     api_server=lambda: API_SERVER,
                     drift_seen_at=drifts.learned_at,
                     dropped_at=drifts.dropped_at,

@@ -33,3 +33,21 @@ def test_a_collector_is_not_named_so_that_a_namespace_of_users_could_answer(host
 )
 def test_a_collector_is_named_in_full_by_its_address_or_over_tls(url: str) -> None:
     assert OperatorSettings(audit_url=url).audit_url == url
+
+
+@requirement("pods.bounded")
+@pytest.mark.parametrize("name", ["guard_cpu_request", "guard_cpu_limit", "guard_memory_request", "guard_memory_limit"])
+@pytest.mark.parametrize("amount", ["x", "0", "-1"])
+def test_what_is_no_amount_for_the_guard_is_refused_by_the_name_of_its_variable(name: str, amount: str) -> None:
+    with pytest.raises(ValidationError, match=f"INTERLOCK_{name.upper()}: '{amount}' is no amount above 0"):
+        OperatorSettings(**{name: amount})
+
+
+@requirement("pods.bounded")
+def test_the_settings_state_the_resources_of_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTERLOCK_GUARD_CPU_LIMIT", "1500m")
+    monkeypatch.setenv("INTERLOCK_GUARD_MEMORY_REQUEST", "64Mi")
+
+    found = OperatorSettings().guard_resources.model_dump(exclude_none=True)
+
+    assert found == {"requests": {"memory": "64Mi"}, "limits": {"cpu": "1500m"}}

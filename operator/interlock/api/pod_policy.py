@@ -8,7 +8,7 @@ from pydantic import Field
 from interlock.api.markers import cel_pattern, kube
 from interlock.api.pod_template import ImagePullSecret
 from interlock.api.scheduling import NodeLabels, Toleration
-from interlock.api.shared_types import ApiModel
+from interlock.api.shared_types import ApiModel, Resources
 from interlock.api.template_messages import METADATA_GLOB_INVALID
 from interlock.api.text import checked, text_rule
 
@@ -101,6 +101,10 @@ class PodTemplatePolicy(ApiModel):
 
     image_references: Literal["Any", "Digest"] = Field(default="Any", json_schema_extra=kube(default="Any"))
     """Digest: images of agents, of their tests and of stdio servers must be named by digest, as name@sha256:..."""
+
+    guard_resources: Resources | None = None
+    """CPU and memory of the guard, and of Interlock's other containers in pods of agents and verifications. Absent: as
+    the installation states. A memory limit below what a container needs is raised to that."""
 
     @property
     def allowed(self) -> frozenset[PodFeature]:

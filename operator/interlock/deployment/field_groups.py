@@ -133,6 +133,8 @@ GROUPS: Final[tuple[tuple[FieldClass, str, str], ...]] = (
         """AgentPolicy.spec
         podTemplate.default.imagePullSecrets[].name podTemplate.default.nodeSelector
         podTemplate.default.tolerations[].*
+        podTemplate.guardResources.requests.cpu podTemplate.guardResources.requests.memory
+        podTemplate.guardResources.limits.cpu podTemplate.guardResources.limits.memory
         """,
     ),
     (

@@ -7,7 +7,7 @@ from interlock.api.agent import Agent, Stage
 from interlock.api.binding import MCPBinding
 from interlock.api.environments import Isolation
 from interlock.api.policy import AgentPolicy
-from interlock.api.shared_types import EnvironmentClass, ScopeDimension
+from interlock.api.shared_types import EnvironmentClass, Resources, ScopeDimension
 from interlock.deployment.config_maps import ConfigMaps
 from interlock.governance.budgets import EnvironmentBudget, ModelPrices
 from interlock_contract.bundle import DEFAULT_DRAIN_SECONDS
@@ -88,6 +88,7 @@ class Placement:
         sources: The agent's sources with their bindings, in the spec's order.
         replicas: Number of pods, 0 while killed.
         guard_image: The guard's image.
+        guard_resources: What the installation states for Interlock's own containers where the policy states nothing.
         collisions: How many names of the placement were those of another one (see `name_collisions`).
         audit_url: URL of the audit collector; empty if there is none, then the guard keeps its records.
         guard_addresses: Addresses of the guard's Service; a separate agent's pod needs them.
@@ -116,6 +117,7 @@ class Placement:
     sources: tuple[BoundSource, ...]
     replicas: int
     guard_image: str
+    guard_resources: Resources | None = None
     collisions: int = 0
     audit_url: str = ""
     guard_addresses: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ from interlock.api.binding import MCPBinding
 from interlock.api.pod_policy import PodTemplatePolicy
 from interlock.api.policy import AgentPolicy, EgressProxy
 from interlock.api.refusals import Refusal
-from interlock.api.shared_types import parse_duration
+from interlock.api.shared_types import Resources, parse_duration
 from interlock.api.verification import MAX_REPORTED, MAX_USERS, MCPBindingStatus, VerificationRun, VerificationStatus
 from interlock.deployment.children.verification_job import (
     JOB,
@@ -93,6 +93,7 @@ class BindingSnapshot:
         tool_diff: The result of the `diff_request` that an earlier call returned; None before that call.
         proxy: The egress proxy of the AgentPolicies that use the source, None where they have none.
         pods: What an AgentPolicy that uses the source says about pods.
+        guard_resources: What the installation states for Interlock's own containers.
         refusal: Why no AgentPolicy that uses the source lets the server run; empty where one does, or none uses it.
         config_maps: The ConfigMaps of its namespace that its server refers to.
     """
@@ -109,6 +110,7 @@ class BindingSnapshot:
     tool_diff: str | None = None
     proxy: EgressProxy | None = None
     pods: PodTemplatePolicy = field(default_factory=PodTemplatePolicy)
+    guard_resources: Resources | None = None
     refusal: str = ""
     config_maps: LiveConfigMaps = field(default_factory=dict)
 
@@ -145,7 +147,15 @@ class BindingSnapshot:
         known = self.binding.verification.run
         if known is None:
             return None
-        return VerificationTarget(self.binding, known.number, self.guard_image, self.proxy, self.pods, self.kept)
+        return VerificationTarget(
+            self.binding,
+            known.number,
+            self.guard_image,
+            self.proxy,
+            self.pods,
+            guard_resources=self.guard_resources,
+            config_maps=self.kept,
+        )
 
 
 def find_proxy(policies: Iterable[AgentPolicy | Unreadable], source: str) -> EgressProxy | None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from interlock.api.policy import AgentPolicy, AgentPolicyStatus, PolicyCondition, PolicyReason
+from interlock.api.shared_types import Resources
 from interlock.deployment.children.notifier import build_notifier, build_record
 from interlock.deployment.names import ChildKey, key_of, notifier_name, policy_label, record_name
 from interlock.deployment.ownership import AppliedObjects
@@ -25,6 +26,7 @@ class NotifierSnapshot:
         children: The objects of its notifier.
         guard_image: The image of the guards.
         api_server: The addresses of the API server.
+        guard_resources: What the installation states for Interlock's own containers.
     """
 
     policy: AgentPolicy
@@ -32,6 +34,7 @@ class NotifierSnapshot:
     children: Mapping[ChildKey, LiveChild]
     guard_image: str
     api_server: ApiServerAddress
+    guard_resources: Resources | None = None
 
     @property
     def applied(self) -> AppliedObjects:
@@ -45,7 +48,9 @@ def plan_notifier(snapshot: NotifierSnapshot) -> tuple[WritePlan, frozenset[Chil
     The content of the record belongs to the notifier: it is created where it is missing, and deleted with the notifier.
     """
     policy, record = snapshot.policy, ChildKey("ConfigMap", record_name(snapshot.policy.metadata.name))
-    desired = build_notifier(policy, snapshot.guard_image, snapshot.api_server)
+    desired = build_notifier(
+        policy, snapshot.guard_image, snapshot.api_server, guard_resources=snapshot.guard_resources
+    )
     if not desired:
         return plan_children((), snapshot.children, snapshot.applied), frozenset()
     rest = {key: child for key, child in snapshot.children.items() if key != record}

@@ -124,6 +124,7 @@ def build_placements(
             sources=bound_sources(found.agent, found.bindings, environment),
             replicas=scale_down.replicas,
             guard_image=snapshot.guard_image,
+            guard_resources=snapshot.guard_resources,
             audit_url=snapshot.audit_url,
             api_server=snapshot.api_server,
             budget=budget.budget,

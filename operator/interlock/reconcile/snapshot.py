@@ -8,6 +8,7 @@ from typing import Any
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
+from interlock.api.shared_types import Resources
 from interlock.api.status import Condition
 from interlock.deployment.config_maps import LiveConfigMaps
 from interlock.deployment.content import Content
@@ -68,6 +69,7 @@ class Snapshot:
             which may be very many, no reconcile depends on any.
         children: Its children as they are.
         guard_image: The image of the guards.
+        guard_resources: What the installation states for Interlock's own containers.
         unreadable: Objects that matter here and cannot be read, each with the reason.
         audit_url: Where guards send their audit records; where it is empty they keep them.
         api_server: The addresses of the API server.
@@ -113,6 +115,7 @@ class Snapshot:
     last_number: int = 0
     metrics: Mapping[str, MetricResult] = field(default_factory=dict)
     test_pods: Mapping[str, tuple[Manifest, ...]] = field(default_factory=dict)
+    guard_resources: Resources | None = None
     config_maps: LiveConfigMaps = field(default_factory=dict)
 
     @property

@@ -220,7 +220,7 @@ class App:
             self._cache,
             binding_children,
             client,
-            guard_image=self.settings.guard_image,
+            settings=self.settings,
             api_server=lambda: api_server.found,
             drift_seen_at=drifts.learned_at,
             dropped_at=drifts.dropped_at,
@@ -334,9 +334,7 @@ class App:
         self, client: KubeClient, writer: StatusWriter, compute: Compute, api_server: Callable[[], ApiServerAddress]
     ) -> PolicyReconciler:
         applier = Applier(client, self._policy_children)
-        notifiers = NotifierApplier(
-            self._policy_children, applier, guard_image=self.settings.guard_image, api_server=api_server
-        )
+        notifiers = NotifierApplier(self._policy_children, applier, settings=self.settings, api_server=api_server)
         return PolicyReconciler(self._cache, notifiers, writer, self._wake_agent, compute, self._clock.now)
 
     async def stop(self) -> None:

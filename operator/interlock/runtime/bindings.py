@@ -34,6 +34,7 @@ from interlock.reconcile.binding_status import binding_transitions
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Unreadable
 from interlock.runtime.worker_process import Compute
+from interlock.settings import OperatorSettings
 from interlock.telemetry import VERIFICATIONS
 from interlock_contract.selftest_report import DROPPED_SUFFIX
 from interlock_kube.client import UNREACHABLE, AnswerTooLarge, ApiError, Json, KubeClient
@@ -50,7 +51,7 @@ class BindingSnapshotReader:
         cache: The objects that users apply.
         children: The children of MCPBindings.
         client: Reads the pod of a verification.
-        guard_image: The image of the guards.
+        settings: The operator's settings.
         api_server: Returns the addresses of the API server.
         drift_seen_at: Returns when a guard last found a tool of an MCPBinding changed, None where none has.
         dropped_at: Returns when a guard last dropped many messages of an MCPBinding's server, None where none has.
@@ -63,7 +64,7 @@ class BindingSnapshotReader:
         children: ChildCache,
         client: KubeClient,
         *,
-        guard_image: str,
+        settings: OperatorSettings,
         api_server: Callable[[], ApiServerAddress],
         drift_seen_at: Callable[[Key], datetime | None],
         dropped_at: Callable[[Key], datetime | None] = lambda _: None,
@@ -73,7 +74,7 @@ class BindingSnapshotReader:
         self._cache = cache
         self._children = children
         self._client = client
-        self._guard_image = guard_image
+        self._settings = settings
         self._api_server = api_server
         self._drift_seen_at, self._dropped_at = drift_seen_at, dropped_at
         self.config_maps_of: Callable[[str, Iterable[str]], LiveConfigMaps] = lambda *_: {}
@@ -91,7 +92,8 @@ class BindingSnapshotReader:
         return BindingSnapshot(
             binding=binding,
             children=self._children.of(key, binding.metadata.uid),
-            guard_image=self._guard_image,
+            guard_image=self._settings.guard_image,
+            guard_resources=self._settings.guard_resources,
             api_server=self._api_server(),
             drift_seen_at=self._drift_seen_at(key),
             proxy=find_proxy(self._cache.policies(key[0]), binding.spec.source),

@@ -19,6 +19,7 @@ from interlock.reconcile.notifier import NotifierSnapshot, find_notifying, plan_
 from interlock.reconcile.policy_status import build_policy_conditions
 from interlock.reconcile.snapshot import Unreadable
 from interlock.runtime.worker_process import Compute
+from interlock.settings import OperatorSettings
 from interlock_kube.client import Json
 from interlock_kube.resource_types import AGENT_POLICY, Key
 
@@ -32,20 +33,26 @@ class NotifierApplier:
     Args:
         children: The objects.
         applier: Writes them.
-        guard_image: The image of the guards.
+        settings: The operator's settings.
         api_server: Returns the addresses of the API server.
     """
 
     def __init__(
-        self, children: ChildCache, applier: Applier, *, guard_image: str, api_server: Callable[[], ApiServerAddress]
+        self,
+        children: ChildCache,
+        applier: Applier,
+        *,
+        settings: OperatorSettings,
+        api_server: Callable[[], ApiServerAddress],
     ) -> None:
         self._children, self._applier = children, applier
-        self._guard_image, self._api_server = guard_image, api_server
+        self._settings, self._api_server = settings, api_server
 
     def read(self, key: Key, policy: AgentPolicy, status: AgentPolicyStatus | None) -> NotifierSnapshot:
         """Return the snapshot of a policy's notifier."""
         children = self._children.of(key, policy.metadata.uid)
-        return NotifierSnapshot(policy, status, children, self._guard_image, self._api_server())
+        settings, address = self._settings, self._api_server()
+        return NotifierSnapshot(policy, status, children, settings.guard_image, address, settings.guard_resources)
 
     async def apply(
         self, key: Key, snapshot: NotifierSnapshot, record: Callable[[tuple[ManagedObject, ...]], Awaitable[None]]

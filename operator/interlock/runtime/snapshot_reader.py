@@ -162,6 +162,7 @@ class SnapshotReader:
             children=self._children.of(key, agent.metadata.uid),
             guard_image=self._settings.guard_image,
             audit_url=self._settings.audit_url,
+            guard_resources=self._settings.guard_resources,
             unreadable=tuple(problem for problem in problems if isinstance(problem, Unreadable)),
             kill_seen=self._kill_seen(key),
             starts_pods=self._starts_pods(),

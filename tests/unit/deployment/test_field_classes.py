@@ -110,6 +110,7 @@ POD_TEMPLATE = {
         "nodeSelector": {"pool": "agents"},
         "tolerations": [{"key": "a", "operator": "Exists"}],
     },
+    "guardResources": AMOUNTS,
 }
 
 

@@ -147,10 +147,10 @@ def test_the_guards_memory_follows_the_size_of_requests_to_models(size: int | No
     more = {} if size is None else {"requestBytes": size}
     policy = a_policy().allowing_models("openai/*", **more)
     guard = guard_of(a_placement(an_agent().calling("openai/gpt-4o-mini"), policy=policy))
-    assert guard["resources"]["limits"] == {"memory": limit}
+    assert guard["resources"]["limits"]["memory"] == limit
     assert {"name": "INTERLOCK_MODEL_REQUEST_BYTES", "value": str(size or 32 * MIB)} in guard["env"]
     without = guard_of(a_placement(policy=policy))
-    assert without["resources"]["limits"] == {"memory": "128Mi"}
+    assert without["resources"]["limits"]["memory"] == "128Mi"
     assert "INTERLOCK_MODEL_REQUEST_BYTES" not in [variable["name"] for variable in without["env"]]
 
 

@@ -93,8 +93,8 @@ class Operator:
         children = ChildCache(kind.kind)
         failures = FailureReporter(self.cache, writer, lambda: NOW, lambda _: None)
         reconciler: AgentReconciler | PolicyReconciler | BindingReconciler
+        settings = OperatorSettings(guard_image=GUARD_IMAGE)
         if kind.kind == "Agent":
-            settings = OperatorSettings(guard_image=GUARD_IMAGE)
             reader = SnapshotReader(self.cache, children, settings, operator_key=OPERATOR_KEY, kill_seen={}.get)
             applier = Applier(client, children)
             reconciler = AgentReconciler(
@@ -109,7 +109,7 @@ class Operator:
             show = failures.show_on_agent
         elif kind.kind == "AgentPolicy":
             notifiers = NotifierApplier(
-                children, Applier(client, children), guard_image=GUARD_IMAGE, api_server=ApiServerAddress
+                children, Applier(client, children), settings=settings, api_server=ApiServerAddress
             )
             reconciler, show = (
                 PolicyReconciler(self.cache, notifiers, writer, lambda _: None, compute, lambda: NOW),
@@ -122,7 +122,7 @@ class Operator:
                     self.cache,
                     children,
                     client,
-                    guard_image=GUARD_IMAGE,
+                    settings=settings,
                     api_server=ApiServerAddress,
                     drift_seen_at=lambda _: None,
                     compute=compute,

@@ -10,6 +10,7 @@ from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.runtime.policies import NotifierApplier, PolicyReconciler
+from interlock.settings import OperatorSettings
 from interlock_kube.client import ApiError
 from interlock_kube.resource_types import AGENT_POLICY, Key
 from tests.requirements import requirement
@@ -43,7 +44,7 @@ class Tables:
         notifiers = NotifierApplier(
             self.children,
             Applier(self.client, self.children),  # type: ignore[arg-type]
-            guard_image=GUARD_IMAGE,
+            settings=OperatorSettings(guard_image=GUARD_IMAGE),
             api_server=lambda: API_SERVER,
         )
         self.tables = PolicyReconciler(self.resources, notifiers, writer, self.asked.append, compute, lambda: NOW)

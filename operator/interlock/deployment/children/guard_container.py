@@ -16,6 +16,7 @@ from interlock.deployment.children.pod_parts import (
     field_ref,
     observe_probe,
 )
+from interlock.deployment.children.resources import EGRESS_CHECK_NEEDS, ContainerNeeds, own_resources
 from interlock.deployment.children.server_containers import build_server_volumes
 from interlock.deployment.children.services import guard_url
 from interlock.deployment.children.upstreams import build_secrets_mount, build_secrets_volume
@@ -103,10 +104,7 @@ def build_guard(placement: Placement) -> dict[str, Any]:
         "startupProbe": observe_probe("/startupz", period=1, failures=60),
         "livenessProbe": observe_probe("/healthz", period=10, failures=3),
         "readinessProbe": observe_probe("/readyz", period=2, failures=2),
-        "resources": {
-            "requests": {"cpu": "20m", "memory": "48Mi"},
-            "limits": {"memory": f"{memory}Mi"},
-        },
+        "resources": own_resources(placement, ContainerNeeds("20m", 48, memory)),
         "terminationMessagePolicy": LAST_LINES,
         "securityContext": container_security(GUARD_UID, GUARD_GID),
         "volumeMounts": mounts,
@@ -160,6 +158,6 @@ def build_egress_check(placement: Placement) -> dict[str, Any]:
             {"name": EGRESS_CHECK_CLOSED_VARIABLE, "value": " ".join(closed)},
             {"name": EGRESS_CHECK_VARIABLE, "value": mode},
         ],
-        "resources": {"requests": {"cpu": "10m", "memory": "24Mi"}, "limits": {"memory": "64Mi"}},
+        "resources": own_resources(placement, EGRESS_CHECK_NEEDS),
         "securityContext": container_security(EGRESS_CHECK_UID, EGRESS_CHECK_UID),
     }

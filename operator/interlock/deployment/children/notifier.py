@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from interlock.api.binding import CaSource
 from interlock.api.policy import AgentPolicy, NotifyTarget
+from interlock.api.shared_types import Resources
 from interlock.deployment.children.identity import build_account
 from interlock.deployment.children.network import notifier_egress, notifier_ingress
 from interlock.deployment.children.pod_parts import (
@@ -17,6 +18,7 @@ from interlock.deployment.children.pod_parts import (
     container_security,
     pod_security,
 )
+from interlock.deployment.children.resources import NOTIFIER_NEEDS, build_own_resources
 from interlock.deployment.children.upstreams import SECRETS_VOLUME, Reference, authorities_of, file_of, project
 from interlock.deployment.names import (
     Manifest,
@@ -47,17 +49,21 @@ _GRACE_SECONDS: Final = 5
 """Enough to record the last delivery."""
 
 
-def build_notifier(policy: AgentPolicy, guard_image: str, api_server: ApiServerAddress) -> tuple[Manifest, ...]:
+def build_notifier(
+    policy: AgentPolicy, guard_image: str, api_server: ApiServerAddress, *, guard_resources: Resources | None = None
+) -> tuple[Manifest, ...]:
     """Return the objects of the notifier but its record; none without webhooks.
 
     Args:
         policy: The policy.
         guard_image: Image of the guards, which contains the notifier.
         api_server: The addresses of the API server.
+        guard_resources: What the installation states for Interlock's own containers where the policy states nothing.
     """
     if not policy.spec.notify:
         return ()
     name, labels = notifier_name(policy.metadata.name), notifier_labels(policy.metadata.name)
+    container = _container(policy, guard_image, guard_resources)
     rules = [
         {"apiGroups": [GROUP], "resources": [BUDGET_LEDGERS], "verbs": ["list", "watch"]},
         {
@@ -82,7 +88,7 @@ def build_notifier(policy: AgentPolicy, guard_image: str, api_server: ApiServerA
                 "egress": notifier_egress(policy, api_server),
             },
         ),
-        build_child(policy, "apps/v1", "Deployment", name, labels, spec=_deployment(policy, guard_image)),
+        build_child(policy, "apps/v1", "Deployment", name, labels, spec=_deployment(policy, container)),
     )
 
 
@@ -120,7 +126,7 @@ def _authorities_file(ca: CaSource | None) -> str | None:
     return None if ca is None else file_of(authorities_of(ca))
 
 
-def _deployment(policy: AgentPolicy, guard_image: str) -> dict[str, Any]:
+def _deployment(policy: AgentPolicy, container: dict[str, Any]) -> dict[str, Any]:
     name = policy.metadata.name
     return {
         "replicas": 1,
@@ -135,7 +141,7 @@ def _deployment(policy: AgentPolicy, guard_image: str) -> dict[str, Any]:
                 "enableServiceLinks": False,
                 "terminationGracePeriodSeconds": _GRACE_SECONDS,
                 "securityContext": pod_security(),
-                "containers": [_container(policy, guard_image)],
+                "containers": [container],
                 "volumes": [
                     build_token_volume(),
                     {"name": SECRETS_VOLUME, "projected": {"sources": _projections(policy)}},
@@ -145,7 +151,7 @@ def _deployment(policy: AgentPolicy, guard_image: str) -> dict[str, Any]:
     }
 
 
-def _container(policy: AgentPolicy, guard_image: str) -> dict[str, Any]:
+def _container(policy: AgentPolicy, guard_image: str, guard_resources: Resources | None) -> dict[str, Any]:
     name = policy.metadata.name
     variables = {
         NAMESPACE_VARIABLE: policy.metadata.namespace,
@@ -162,7 +168,7 @@ def _container(policy: AgentPolicy, guard_image: str) -> dict[str, Any]:
         "ports": [{"name": "observe", "containerPort": OBSERVE_PORT, "protocol": "TCP"}],
         "livenessProbe": _probe("/healthz", period=10, failures=3),
         "readinessProbe": _probe("/readyz", period=2, failures=2),
-        "resources": {"requests": {"cpu": "10m", "memory": "48Mi"}, "limits": {"memory": "128Mi"}},
+        "resources": build_own_resources(NOTIFIER_NEEDS, policy.spec.pod_template.guard_resources, guard_resources),
         "terminationMessagePolicy": LAST_LINES,
         "securityContext": container_security(NOTIFIER_UID, NOTIFIER_UID),
         "volumeMounts": [

@@ -1,13 +1,77 @@
-"""The resources of agents' and MCP servers' containers: those of their specs, completed by the policy's defaults.
+"""The resources of containers: those of agents and MCP servers, and those of Interlock's own.
 
-A container without limits may take the memory of its whole node, that of guards and other tenants included.
+A container without limits may take the memory of its whole node, that of guards and other tenants included. In a
+namespace with a LimitRange it would get the limits of that one, which are often too low for a guard.
 """
 
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
 
-from interlock.api.policy import ContainerDefaults
+from interlock.api.policy import ContainerDefaults, DefaultLimits, DefaultRequests
 from interlock.api.shared_types import ResourceAmounts, Resources
+from interlock.deployment.placement import Placement
 from interlock.deployment.quantities import parse_quantity
+
+OWN_CPU_LIMIT: Final = "1"
+"""CPU limit of each of Interlock's own containers unless installation or policy state another."""
+
+
+@dataclass(frozen=True)
+class ContainerNeeds:
+    """What one of Interlock's own containers needs.
+
+    Attributes:
+        cpu: CPU that it requests unless another amount is stated.
+        memory: Memory that it requests unless another amount is stated, in MiB.
+        least_memory_limit: The lowest memory limit with which it works, in MiB.
+    """
+
+    cpu: str
+    memory: int
+    least_memory_limit: int
+
+
+LAUNCHER_NEEDS: Final = ContainerNeeds("10m", 16, 32)
+EGRESS_CHECK_NEEDS: Final = ContainerNeeds("10m", 24, 64)
+VERIFIER_NEEDS: Final = ContainerNeeds("20m", 48, 128)
+NOTIFIER_NEEDS: Final = ContainerNeeds("10m", 48, 128)
+
+
+def build_own_resources(needs: ContainerNeeds, *stated: Resources | None) -> dict[str, Any]:
+    """Return the `resources` of one of Interlock's own containers: requests and limits of CPU and memory, all four.
+
+    A memory limit below what the container needs is raised to that. With less it would be killed while it works.
+
+    Args:
+        needs: What the container needs.
+        stated: What policy and installation state, the one that goes first before the others, amount by amount.
+    """
+    own = Resources(
+        requests=_first_stated(one.requests for one in stated if one is not None),
+        limits=_first_stated(one.limits for one in stated if one is not None),
+    )
+    least = f"{needs.least_memory_limit}Mi"
+    defaults = ContainerDefaults(
+        default=DefaultLimits(cpu=OWN_CPU_LIMIT, memory=least),
+        default_request=DefaultRequests(cpu=needs.cpu, memory=f"{needs.memory}Mi"),
+    )
+    found = build_resources(own, defaults)
+    if _exceeds(least, found["limits"]["memory"]):
+        found["limits"]["memory"] = least
+    return found
+
+
+def own_resources(placement: Placement, needs: ContainerNeeds) -> dict[str, Any]:
+    """Return the `resources` of one of Interlock's own containers in the pods of a placement."""
+    return build_own_resources(needs, placement.policy.spec.pod_template.guard_resources, placement.guard_resources)
+
+
+def _first_stated(amounts: Iterable[ResourceAmounts | None]) -> ResourceAmounts:
+    merged: dict[str, str] = {}
+    for one in amounts:
+        merged = _amounts(one or ResourceAmounts()) | merged
+    return ResourceAmounts(**merged)
 
 
 def build_resources(stated: Resources | None, defaults: ContainerDefaults) -> dict[str, Any]:

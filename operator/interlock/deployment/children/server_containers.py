@@ -103,11 +103,12 @@ def build_server_volumes(
     ]
 
 
-def build_launcher(guard_image: str) -> dict[str, Any]:
+def build_launcher(guard_image: str, resources: dict[str, Any]) -> dict[str, Any]:
     """Return the init container that copies the launcher of stdio servers, whose images need no shell.
 
     Args:
         guard_image: Image of the guards, which contains the launcher.
+        resources: Its resources.
     """
     return {
         "name": LAUNCHER_CONTAINER,
@@ -115,7 +116,7 @@ def build_launcher(guard_image: str) -> dict[str, Any]:
         "imagePullPolicy": "IfNotPresent",
         # A pod may repeat its init containers, so an earlier copy is replaced.
         "command": ["cp", "--remove-destination", LAUNCHER_IN_IMAGE, f"{LAUNCHER_PATH}/launch"],
-        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "32Mi"}},
+        "resources": resources,
         "terminationMessagePolicy": LAST_LINES,
         "securityContext": container_security(LAUNCHER_UID, LAUNCHER_UID),
         "volumeMounts": [{"name": LAUNCHER_VOLUME, "mountPath": LAUNCHER_PATH}],

@@ -12,7 +12,7 @@ from typing import Any
 from interlock.api.binding import MCPBinding
 from interlock.api.pod_policy import PodTemplatePolicy
 from interlock.api.policy import ContainerDefaults, EgressProxy
-from interlock.api.shared_types import parse_duration
+from interlock.api.shared_types import Resources, parse_duration
 from interlock.api.verification import parse_arguments
 from interlock.deployment.children.config import build_grant, compile_source
 from interlock.deployment.children.config_maps import Copies, with_source
@@ -28,6 +28,7 @@ from interlock.deployment.children.pod_parts import (
     container_security,
     pod_security,
 )
+from interlock.deployment.children.resources import LAUNCHER_NEEDS, VERIFIER_NEEDS, ContainerNeeds, build_own_resources
 from interlock.deployment.children.scheduling import build_node_choice, build_pull_secrets
 from interlock.deployment.children.server_containers import build_launcher, build_server, build_server_volumes
 from interlock.deployment.children.upstreams import mount_secrets, project_secrets, proxy_for
@@ -78,6 +79,7 @@ class VerificationTarget:
         guard_image: Image of the guards, which contains the verifier.
         proxy: The egress proxy of the policies that use the binding's source, None where they have none.
         pods: What a policy that uses the source says about pods.
+        guard_resources: What the installation states for Interlock's own containers where that policy states nothing.
         config_maps: What the run keeps of the ConfigMaps that the server refers to.
     """
 
@@ -86,6 +88,7 @@ class VerificationTarget:
     guard_image: str
     proxy: EgressProxy | None = None
     pods: PodTemplatePolicy = field(default_factory=PodTemplatePolicy)
+    guard_resources: Resources | None = None
     config_maps: ConfigMaps = field(default_factory=dict, repr=False)
 
     @property
@@ -247,7 +250,8 @@ def _pod(run: VerificationTarget) -> dict[str, Any]:
     if stdio is not None:
         # The sidecar starts before the verifier and opens its pipes at once, so an init container makes them.
         server = build_server(source, stdio, 0, _DEFAULTS, run.copies)
-        before = [build_launcher(run.guard_image), _make_pipes(run), server]
+        launcher = build_launcher(run.guard_image, _own_resources(run, LAUNCHER_NEEDS))
+        before = [launcher, _make_pipes(run), server]
         volumes = [build_launcher_volume(), *build_server_volumes(source, stdio, 0, _DEFAULTS, run.copies)]
     templates = () if stdio is None else (stdio,)
     return {
@@ -278,7 +282,7 @@ def _make_pipes(run: VerificationTarget) -> dict[str, Any]:
         "imagePullPolicy": "IfNotPresent",
         "args": ["pipes"],
         "env": [{"name": SOURCE_VARIABLE, "value": run.binding.spec.source}],
-        "resources": _RESOURCES,
+        "resources": _own_resources(run, VERIFIER_NEEDS),
         "terminationMessagePolicy": LAST_LINES,
         "securityContext": container_security(GUARD_UID, GUARD_GID),
         "volumeMounts": [{"name": PIPES_VOLUME, "mountPath": PIPES_PATH}],
@@ -295,7 +299,7 @@ def _verifier(run: VerificationTarget, secrets: list[dict[str, Any]]) -> dict[st
             {"name": NAMESPACE_VARIABLE, "value": run.binding.metadata.namespace},
             {"name": RESULT_VARIABLE, "value": result_name(run.binding.metadata.name)},
         ],
-        "resources": _RESOURCES,
+        "resources": _own_resources(run, VERIFIER_NEEDS),
         "terminationMessagePolicy": LAST_LINES,
         "securityContext": container_security(GUARD_UID, GUARD_GID),
         "volumeMounts": [
@@ -307,5 +311,8 @@ def _verifier(run: VerificationTarget, secrets: list[dict[str, Any]]) -> dict[st
     }
 
 
-_RESOURCES = {"requests": {"cpu": "20m", "memory": "48Mi"}, "limits": {"memory": "128Mi"}}
+def _own_resources(run: VerificationTarget, needs: ContainerNeeds) -> dict[str, Any]:
+    return build_own_resources(needs, run.pods.guard_resources, run.guard_resources)
+
+
 _DEFAULTS = ContainerDefaults()  # a verification belongs to a binding, which has no policy

@@ -12,6 +12,7 @@ from interlock.deployment.children.agent_container import build_agent, build_age
 from interlock.deployment.children.config import user_files
 from interlock.deployment.children.guard_container import build_egress_check, build_guard, build_guard_volumes
 from interlock.deployment.children.pod_parts import pod_defaults
+from interlock.deployment.children.resources import LAUNCHER_NEEDS, own_resources
 from interlock.deployment.children.scheduling import build_pull_secrets, build_scheduling, stdio_servers
 from interlock.deployment.children.server_containers import build_launcher, build_servers
 from interlock.deployment.names import (
@@ -78,7 +79,7 @@ def _deployment(placement: Placement, name: str, component: str, pod: dict[str, 
 def _shared_pod(placement: Placement) -> dict[str, Any]:
     """Return the pod of guard, MCP servers and agent (`isolation: Shared`)."""
     servers = build_servers(placement)
-    launcher = [build_launcher(placement.guard_image)] if servers else []
+    launcher = [_launcher(placement)] if servers else []
     return {
         "serviceAccountName": guard_account(placement),
         **pod_defaults(),
@@ -120,7 +121,7 @@ def _guard_pod(placement: Placement) -> dict[str, Any]:
     guard, servers = build_guard(placement), build_servers(placement)
     if servers:
         containers = {
-            "initContainers": [guard, build_launcher(placement.guard_image)],
+            "initContainers": [guard, _launcher(placement)],
             "containers": [as_container(server) for server in servers],
         }
     else:
@@ -133,6 +134,10 @@ def _guard_pod(placement: Placement) -> dict[str, Any]:
         **containers,
         "volumes": build_guard_volumes(placement),
     }
+
+
+def _launcher(placement: Placement) -> dict[str, Any]:
+    return build_launcher(placement.guard_image, own_resources(placement, LAUNCHER_NEEDS))
 
 
 def _chosen_by_agent(placement: Placement) -> dict[str, Any]:
