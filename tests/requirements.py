@@ -535,6 +535,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "records.reviews-bounded": Requirement("made-up tokens reach the API server at a bounded rate, and no guard waits"),
     "listeners.scraped-by-permission": Requirement("only namespaces with a label reach the ports of metrics"),
+    "pods.users": Requirement("guard, agent and servers have users of their own, on OpenShift of a namespace's range"),
     "status.quotas": Requirement("status says which ResourceQuota or LimitRange refuses pods, and the way out"),
     "scale.subresource": Requirement(
         "the scale of an Agent is its agent pods that serve the rest; writing it starts no revision"

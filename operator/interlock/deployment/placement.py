@@ -9,6 +9,7 @@ from interlock.api.environments import Isolation
 from interlock.api.policy import AgentPolicy
 from interlock.api.shared_types import EnvironmentClass, Resources, ScopeDimension
 from interlock.deployment.config_maps import ConfigMaps
+from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
 from interlock.governance.budgets import EnvironmentBudget, ModelPrices
 from interlock_contract.bundle import DEFAULT_DRAIN_SECONDS
 
@@ -89,6 +90,7 @@ class Placement:
         replicas: Number of pods, 0 while killed.
         guard_image: The guard's image.
         guard_resources: What the installation states for Interlock's own containers where the policy states nothing.
+        users: The users and groups of the pods of its namespace.
         collisions: How many names of the placement were those of another one (see `name_collisions`).
         audit_url: URL of the audit collector; empty if there is none, then the guard keeps its records.
         guard_addresses: Addresses of the guard's Service; a separate agent's pod needs them.
@@ -118,6 +120,7 @@ class Placement:
     replicas: int
     guard_image: str
     guard_resources: Resources | None = None
+    users: PodUsers = DEFAULT_USERS
     collisions: int = 0
     audit_url: str = ""
     guard_addresses: tuple[str, ...] = ()

@@ -48,6 +48,7 @@ from interlock.deployment.names import ChildKey, Manifest, key_of, pinned_name, 
 from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import LiveChild, WritePlan, plan_children
+from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
 from interlock.governance.pod_features import digest_refusals, server_refusals
 from interlock.reconcile.binding_status import EndedRun, build_conditions
 from interlock.reconcile.managed_objects import read_applied
@@ -94,6 +95,7 @@ class BindingSnapshot:
         proxy: The egress proxy of the AgentPolicies that use the source, None where they have none.
         pods: What an AgentPolicy that uses the source says about pods.
         guard_resources: What the installation states for Interlock's own containers.
+        users: The users and groups of the pods of its namespace.
         refusal: Why no AgentPolicy that uses the source lets the server run; empty where one does, or none uses it.
         config_maps: The ConfigMaps of its namespace that its server refers to.
     """
@@ -111,6 +113,7 @@ class BindingSnapshot:
     proxy: EgressProxy | None = None
     pods: PodTemplatePolicy = field(default_factory=PodTemplatePolicy)
     guard_resources: Resources | None = None
+    users: PodUsers = DEFAULT_USERS
     refusal: str = ""
     config_maps: LiveConfigMaps = field(default_factory=dict)
 
@@ -154,6 +157,7 @@ class BindingSnapshot:
             self.proxy,
             self.pods,
             guard_resources=self.guard_resources,
+            users=self.users,
             config_maps=self.kept,
         )
 

@@ -10,6 +10,7 @@ from interlock.deployment.names import ChildKey, key_of, notifier_name, policy_l
 from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import WORKLOAD, LiveChild, WritePlan, plan_children
+from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
 from interlock.reconcile.conditions import Finding
 from interlock.reconcile.managed_objects import read_applied
 from interlock_contract.names import POLICY_LABEL
@@ -27,6 +28,7 @@ class NotifierSnapshot:
         guard_image: The image of the guards.
         api_server: The addresses of the API server.
         guard_resources: What the installation states for Interlock's own containers.
+        users: The users and groups of the pods of its namespace.
     """
 
     policy: AgentPolicy
@@ -35,6 +37,7 @@ class NotifierSnapshot:
     guard_image: str
     api_server: ApiServerAddress
     guard_resources: Resources | None = None
+    users: PodUsers = DEFAULT_USERS
 
     @property
     def applied(self) -> AppliedObjects:
@@ -49,7 +52,11 @@ def plan_notifier(snapshot: NotifierSnapshot) -> tuple[WritePlan, frozenset[Chil
     """
     policy, record = snapshot.policy, ChildKey("ConfigMap", record_name(snapshot.policy.metadata.name))
     desired = build_notifier(
-        policy, snapshot.guard_image, snapshot.api_server, guard_resources=snapshot.guard_resources
+        policy,
+        snapshot.guard_image,
+        snapshot.api_server,
+        guard_resources=snapshot.guard_resources,
+        users=snapshot.users,
     )
     if not desired:
         return plan_children((), snapshot.children, snapshot.applied), frozenset()

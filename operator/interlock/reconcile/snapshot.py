@@ -17,6 +17,7 @@ from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import LiveChild
+from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
 from interlock.governance.budgets import ModelPrices
 from interlock.orchestration.gates import MetricResult
 from interlock.orchestration.rollout_state import RolloutCommands
@@ -70,6 +71,7 @@ class Snapshot:
         children: Its children as they are.
         guard_image: The image of the guards.
         guard_resources: What the installation states for Interlock's own containers.
+        users: The users and groups of the pods of its namespace.
         unreadable: Objects that matter here and cannot be read, each with the reason.
         audit_url: Where guards send their audit records; where it is empty they keep them.
         api_server: The addresses of the API server.
@@ -116,6 +118,7 @@ class Snapshot:
     metrics: Mapping[str, MetricResult] = field(default_factory=dict)
     test_pods: Mapping[str, tuple[Manifest, ...]] = field(default_factory=dict)
     guard_resources: Resources | None = None
+    users: PodUsers = DEFAULT_USERS
     config_maps: LiveConfigMaps = field(default_factory=dict)
 
     @property

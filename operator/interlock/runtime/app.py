@@ -24,6 +24,7 @@ from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.kill_lease import KillLease
 from interlock.cluster.ledger_store import LedgerStore, environments_of
 from interlock.cluster.metric_source import MetricSource
+from interlock.cluster.namespace_users import NamespaceUsers
 from interlock.cluster.operator_clock import OperatorClock
 from interlock.cluster.operator_key import obtain_operator_key
 from interlock.cluster.resource_cache import ResourceCache
@@ -31,6 +32,7 @@ from interlock.cluster.revision_store import RevisionStore
 from interlock.cluster.selective_watch import PAGE, PAGE_BYTES
 from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.placement import ApiServerAddress
+from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
 from interlock.runtime.agent_decision import AgentDecider
 from interlock.runtime.agents import AgentReconciler
 from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader, DriftReports
@@ -130,6 +132,7 @@ class App:
         self._telemetry: TelemetryServer | None = None
         self._loop = asyncio.get_running_loop()
         self._policy_children = ChildCache(AGENT_POLICY.kind)
+        self._users_in: Callable[[str], PodUsers] = lambda _: DEFAULT_USERS
         self._child_watch: ChildWatch | None = None
         self._agent_pods: AgentPodStore | None = None
         self._ledger_store: LedgerStore | None = None
@@ -192,7 +195,13 @@ class App:
             functools.partial(obtain_operator_key, client, self.settings.namespace, self.settings.key_file)
         )
         await self._follow(
-            {"child watch": child_watch, "agent pods": agent_pods, "ledgers": ledger_store, "ConfigMaps": config_maps}
+            {
+                "child watch": child_watch,
+                "agent pods": agent_pods,
+                "ledgers": ledger_store,
+                "ConfigMaps": config_maps,
+                "users of namespaces": self._open_users(client),
+            }
         )
         events = EventPoster(client, socket.gethostname(), self._clock.now)
         self._opened.push_async_callback(events.close)
@@ -227,6 +236,7 @@ class App:
             compute=worker.run,
         )
         reader.config_maps_of = binding_reader.config_maps_of = config_maps.of
+        reader.users_in = binding_reader.users_in = self._users_in
         bindings = BindingReconciler(
             cache=self._cache,
             reader=binding_reader,
@@ -242,7 +252,9 @@ class App:
         self._start_workers(agents, bindings, policies, ledgers, failures)
         _log.info("operator started", extra={"kubernetes": version, "agents": self._cache.agent_count()})
 
-    async def _follow(self, watches: Mapping[str, ChildWatch | AgentPodStore | LedgerStore | ConfigMapStore]) -> None:
+    async def _follow(
+        self, watches: Mapping[str, ChildWatch | AgentPodStore | LedgerStore | ConfigMapStore | NamespaceUsers]
+    ) -> None:
         """Start watches by their names, and wait until they know all of their objects."""
         for name, watch in watches.items():
             self._spawn(name, watch.run())
@@ -273,6 +285,12 @@ class App:
             wake=self._wake_agent,
             report_drift=drifts.report,
         )
+
+    def _open_users(self, client: KubeClient) -> NamespaceUsers:
+        """Return what knows the users and groups of pods by namespace."""
+        users = NamespaceUsers(client, functools.partial(self._router.wake_namespace, Event.USERS_CHANGED))
+        self._users_in = users.of
+        return users
 
     def _open_config_maps(self, client: KubeClient) -> ConfigMapStore:
         """Return the store of ConfigMaps, which hears of references from now on."""
@@ -335,6 +353,7 @@ class App:
     ) -> PolicyReconciler:
         applier = Applier(client, self._policy_children)
         notifiers = NotifierApplier(self._policy_children, applier, settings=self.settings, api_server=api_server)
+        notifiers.users_in = self._users_in
         return PolicyReconciler(self._cache, notifiers, writer, self._wake_agent, compute, self._clock.now)
 
     async def stop(self) -> None:

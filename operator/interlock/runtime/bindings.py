@@ -21,6 +21,7 @@ from interlock.deployment.names import ChildKey, mcp_container
 from interlock.deployment.observed.causes import PodCause, find_cause, without_figures
 from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress
+from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
 from interlock.reconcile.binding import (
     BindingOutcome,
     BindingSnapshot,
@@ -75,6 +76,8 @@ class BindingSnapshotReader:
         self._children = children
         self._client = client
         self._settings = settings
+        self.users_in: Callable[[str], PodUsers] = lambda _: DEFAULT_USERS
+        """Returns the users and groups of the pods of a namespace."""
         self._api_server = api_server
         self._drift_seen_at, self._dropped_at = drift_seen_at, dropped_at
         self.config_maps_of: Callable[[str, Iterable[str]], LiveConfigMaps] = lambda *_: {}
@@ -94,6 +97,7 @@ class BindingSnapshotReader:
             children=self._children.of(key, binding.metadata.uid),
             guard_image=self._settings.guard_image,
             guard_resources=self._settings.guard_resources,
+            users=self.users_in(key[0]),
             api_server=self._api_server(),
             drift_seen_at=self._drift_seen_at(key),
             proxy=find_proxy(self._cache.policies(key[0]), binding.spec.source),

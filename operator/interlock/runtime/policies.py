@@ -13,6 +13,7 @@ from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import NETWORK
+from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
 from interlock.reconcile.effective_permissions import build_access_request
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.notifier import NotifierSnapshot, find_notifying, plan_notifier
@@ -47,12 +48,22 @@ class NotifierApplier:
     ) -> None:
         self._children, self._applier = children, applier
         self._settings, self._api_server = settings, api_server
+        self.users_in: Callable[[str], PodUsers] = lambda _: DEFAULT_USERS
+        """Returns the users and groups of the pods of a namespace."""
 
     def read(self, key: Key, policy: AgentPolicy, status: AgentPolicyStatus | None) -> NotifierSnapshot:
         """Return the snapshot of a policy's notifier."""
         children = self._children.of(key, policy.metadata.uid)
         settings, address = self._settings, self._api_server()
-        return NotifierSnapshot(policy, status, children, settings.guard_image, address, settings.guard_resources)
+        return NotifierSnapshot(
+            policy,
+            status,
+            children,
+            settings.guard_image,
+            address,
+            guard_resources=settings.guard_resources,
+            users=self.users_in(key[0]),
+        )
 
     async def apply(
         self, key: Key, snapshot: NotifierSnapshot, record: Callable[[tuple[ManagedObject, ...]], Awaitable[None]]

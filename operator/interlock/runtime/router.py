@@ -39,6 +39,7 @@ class Event(StrEnum):
     DRIFT_REPORTED = "a guard found a tool of an MCPBinding changed"
     EGRESS_PROXY_CHANGED = "an AgentPolicy has another egress proxy, or other sources under it"
     API_SERVER_MOVED = "the API server has other addresses"
+    USERS_CHANGED = "the pods of a namespace get other users and groups"
 
 
 class Target(StrEnum):
@@ -75,6 +76,7 @@ ROUTES: Final[Mapping[Event, tuple[Target, ...]]] = {
     Event.LEDGER_CHANGED: (Target.LEDGER,),
     Event.DRIFT_REPORTED: (Target.BINDING,),
     Event.EGRESS_PROXY_CHANGED: (Target.BINDINGS,),
+    Event.USERS_CHANGED: (Target.AGENTS, Target.BINDINGS, Target.POLICIES),
     Event.API_SERVER_MOVED: (Target.EVERY_AGENT, Target.EVERY_BINDING, Target.EVERY_POLICY),
 }
 
@@ -167,6 +169,12 @@ class Router:
         """
         for target in ROUTES[event]:
             self._add[target](key, set(agents), set(policies))
+
+    def wake_namespace(self, event: Event, namespace: str) -> None:
+        """Wake all Agents, AgentPolicies and MCPBindings of a namespace that an event is for."""
+        agents = {key for key in self._cache.agents() if key[0] == namespace}
+        policies = {key for key in self._cache.policy_keys() if key[0] == namespace}
+        self.wake(event, (namespace, ""), agents, policies)
 
     def _add_tables(self, agents: set[Key], policies: set[Key]) -> None:
         summaries = (self._cache.summary(agent) for agent in agents)

@@ -18,6 +18,7 @@ from interlock.deployment.config_maps import LiveConfigMaps, uses_of
 from interlock.deployment.names import Manifest
 from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.placement import ApiServerAddress
+from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
 from interlock.orchestration.commands import read_commands
 from interlock.orchestration.gates import MetricResult
 from interlock.reconcile.revisions import needed_revisions
@@ -95,6 +96,8 @@ class SnapshotReader:
         """Returns the ConfigMaps of a namespace with these names that are known."""
         self.metrics_of: Callable[[Key, Sequence[MetricGate]], Mapping[str, MetricResult]] = lambda *_: {}
         """Returns the last results of an Agent's metric gates by name, and goes on asking for these gates alone."""
+        self.users_in: Callable[[str], PodUsers] = lambda _: DEFAULT_USERS
+        """Returns the users and groups of the pods of a namespace."""
         self.may_start: Callable[[Key, AgentPolicy], str] = lambda *_: ""
         """Returns why a rollout that the policy or a binding begins must wait for those of other agents."""
 
@@ -163,6 +166,7 @@ class SnapshotReader:
             guard_image=self._settings.guard_image,
             audit_url=self._settings.audit_url,
             guard_resources=self._settings.guard_resources,
+            users=self.users_in(key[0]),
             unreadable=tuple(problem for problem in problems if isinstance(problem, Unreadable)),
             kill_seen=self._kill_seen(key),
             starts_pods=self._starts_pods(),

@@ -12,6 +12,7 @@ from interlock.cluster.agent_pods import AgentPodStore
 from interlock.cluster.api_server import ApiServerFinder
 from interlock.cluster.kill_lease import KillLease
 from interlock.cluster.ledger_store import LedgerStore
+from interlock.cluster.namespace_users import NamespaceUsers
 from interlock.runtime import app as app_module
 from interlock.runtime import second_watch
 from interlock.runtime.app import App
@@ -60,7 +61,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> ClosingClient:
     monkeypatch.setattr(app_module, "check_version", version)
     monkeypatch.setattr(app_module, "list_objects", _nothing)
     monkeypatch.setattr(ApiServerFinder, "find", _done)
-    for part in (ChildWatch, AgentPodStore, LedgerStore):
+    for part in (ChildWatch, AgentPodStore, LedgerStore, NamespaceUsers):
         monkeypatch.setattr(part, "run", _forever)
         monkeypatch.setattr(part, "synced", _done)
     return client
@@ -70,6 +71,7 @@ PARTS = [
     ("child watch", ChildWatch),
     ("agent pods", AgentPodStore),
     ("ledgers", LedgerStore),
+    ("users of namespaces", NamespaceUsers),
     ("API server finder", ApiServerFinder),
     ("Lease of the kill controller", KillLease),
     ("admission policies", AdmissionPolicies),

@@ -102,6 +102,7 @@ WAKES: dict[Event, dict[str, set[Key]]] = {
     Event.LEDGER_CHANGED: {"ledgers": {OTHER}},
     Event.DRIFT_REPORTED: {"bindings": {OTHER}},
     Event.EGRESS_PROXY_CHANGED: {"bindings": {CRM}},
+    Event.USERS_CHANGED: {"agents": {TRIAGE}, "bindings": {CRM}, "policies": {SUPPORT}},
     Event.API_SERVER_MOVED: {"agents": {TRIAGE}, "bindings": {CRM}, "policies": {("agents", "support")}},
 }
 
@@ -149,6 +150,17 @@ def test_events_of_an_agent_its_policy_and_its_binding_enqueue_the_agent(runtime
     runtime.handle(MCP_BINDING, changed.unverified().at_version(23).to_kubernetes(), is_deleted=False)
 
     assert asked(runtime) == [TRIAGE] * 4
+
+
+@requirement("pods.users")
+def test_other_users_of_a_namespace_wake_all_of_it_and_nothing_else(runtime: Routed) -> None:
+    elsewhere = an_agent().in_namespace("elsewhere").at_version(30).to_kubernetes()
+    runtime.handle(AGENT, elsewhere, is_deleted=False)
+    runtime.woken()
+
+    runtime.router.wake_namespace(Event.USERS_CHANGED, "agents")
+
+    assert runtime.woken() == {"agents": {TRIAGE}, "bindings": {CRM}, "policies": {SUPPORT}}
 
 
 @requirement("proxy.verified")

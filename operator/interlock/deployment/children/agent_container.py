@@ -26,7 +26,7 @@ from interlock.deployment.children.user_volumes import (
     dump_part,
 )
 from interlock.deployment.placement import Placement
-from interlock_contract.pod import AGENT_CONTAINER, AGENT_UID, AGENT_VARIABLE, CONFIG_PATH
+from interlock_contract.pod import AGENT_CONTAINER, AGENT_VARIABLE, CONFIG_PATH
 
 TMP_VOLUME = "tmp-agent"
 CONFIG_VOLUME = "config"
@@ -46,7 +46,7 @@ def build_agent(placement: Placement) -> dict[str, Any]:
         "INTERLOCK_FILES": f"{CONFIG_PATH}/{FILES_PATH}",
     }
     key = SecretKeyRef(name=name_of_secret(placement), key=AGENT_KEY)
-    user = template.security_context or ContainerUser()
+    user, users = template.security_context or ContainerUser(), placement.users
     return {
         "name": AGENT_CONTAINER,
         "image": template.image,
@@ -64,7 +64,7 @@ def build_agent(placement: Placement) -> dict[str, Any]:
         **_probes(placement),
         "resources": build_resources(template.resources, placement.policy.spec.resources),
         "terminationMessagePolicy": LAST_LINES,
-        "securityContext": container_security(user.run_as_user or AGENT_UID, user.run_as_group or AGENT_UID),
+        "securityContext": container_security(users.choose(users.agent, user.run_as_user, user.run_as_group)),
         "volumeMounts": [
             {"name": CONFIG_VOLUME, "mountPath": CONFIG_PATH, "readOnly": True},
             {"name": TMP_VOLUME, "mountPath": "/tmp"},  # noqa: S108 - a path in the container

@@ -32,12 +32,9 @@ from interlock_contract.pod import (
     EGRESS_CHECK_CONTAINER,
     EGRESS_CHECK_REPORT,
     EGRESS_CHECK_REQUIRE,
-    EGRESS_CHECK_UID,
     EGRESS_CHECK_VARIABLE,
     GUARD_CONTAINER,
-    GUARD_GID,
     GUARD_HOST,
-    GUARD_UID,
     GUARD_URL_VARIABLE,
     HOST_VARIABLE,
     LISTEN_VARIABLE,
@@ -106,7 +103,7 @@ def build_guard(placement: Placement) -> dict[str, Any]:
         "readinessProbe": observe_probe("/readyz", period=2, failures=2),
         "resources": own_resources(placement, ContainerNeeds("20m", 48, memory)),
         "terminationMessagePolicy": LAST_LINES,
-        "securityContext": container_security(GUARD_UID, GUARD_GID),
+        "securityContext": container_security(placement.users.guard),
         "volumeMounts": mounts,
     }
 
@@ -159,5 +156,5 @@ def build_egress_check(placement: Placement) -> dict[str, Any]:
             {"name": EGRESS_CHECK_VARIABLE, "value": mode},
         ],
         "resources": own_resources(placement, EGRESS_CHECK_NEEDS),
-        "securityContext": container_security(EGRESS_CHECK_UID, EGRESS_CHECK_UID),
+        "securityContext": container_security(placement.users.egress_check),
     }

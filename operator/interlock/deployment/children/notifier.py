@@ -30,13 +30,13 @@ from interlock.deployment.names import (
     record_name,
 )
 from interlock.deployment.placement import ApiServerAddress
+from interlock.deployment.pod_users import DEFAULT_USERS, Ids, PodUsers
 from interlock_contract.http_target import ProxyTarget
 from interlock_contract.names import BUDGET_LEDGERS, GROUP, POLICY_LABEL
 from interlock_contract.pod import (
     LEDGERS_VARIABLE,
     NAMESPACE_VARIABLE,
     NOTIFIER_CONTAINER,
-    NOTIFIER_UID,
     OBSERVE_PORT,
     RECORD_VARIABLE,
     SECRETS_PATH,
@@ -50,7 +50,12 @@ _GRACE_SECONDS: Final = 5
 
 
 def build_notifier(
-    policy: AgentPolicy, guard_image: str, api_server: ApiServerAddress, *, guard_resources: Resources | None = None
+    policy: AgentPolicy,
+    guard_image: str,
+    api_server: ApiServerAddress,
+    *,
+    guard_resources: Resources | None = None,
+    users: PodUsers = DEFAULT_USERS,
 ) -> tuple[Manifest, ...]:
     """Return the objects of the notifier but its record; none without webhooks.
 
@@ -59,11 +64,12 @@ def build_notifier(
         guard_image: Image of the guards, which contains the notifier.
         api_server: The addresses of the API server.
         guard_resources: What the installation states for Interlock's own containers where the policy states nothing.
+        users: The users and groups of the pods of the policy's namespace.
     """
     if not policy.spec.notify:
         return ()
     name, labels = notifier_name(policy.metadata.name), notifier_labels(policy.metadata.name)
-    container = _container(policy, guard_image, guard_resources)
+    container = _container(policy, guard_image, guard_resources, users.notifier)
     rules = [
         {"apiGroups": [GROUP], "resources": [BUDGET_LEDGERS], "verbs": ["list", "watch"]},
         {
@@ -151,7 +157,7 @@ def _deployment(policy: AgentPolicy, container: dict[str, Any]) -> dict[str, Any
     }
 
 
-def _container(policy: AgentPolicy, guard_image: str, guard_resources: Resources | None) -> dict[str, Any]:
+def _container(policy: AgentPolicy, guard_image: str, guard_resources: Resources | None, ids: Ids) -> dict[str, Any]:
     name = policy.metadata.name
     variables = {
         NAMESPACE_VARIABLE: policy.metadata.namespace,
@@ -170,7 +176,7 @@ def _container(policy: AgentPolicy, guard_image: str, guard_resources: Resources
         "readinessProbe": _probe("/readyz", period=2, failures=2),
         "resources": build_own_resources(NOTIFIER_NEEDS, policy.spec.pod_template.guard_resources, guard_resources),
         "terminationMessagePolicy": LAST_LINES,
-        "securityContext": container_security(NOTIFIER_UID, NOTIFIER_UID),
+        "securityContext": container_security(ids),
         "volumeMounts": [
             {"name": TOKEN_VOLUME, "mountPath": TOKEN_PATH, "readOnly": True},
             {"name": SECRETS_VOLUME, "mountPath": SECRETS_PATH, "readOnly": True},

@@ -3,6 +3,7 @@
 from typing import Any
 
 from interlock.api.policy import ContainerDefaults
+from interlock.deployment.pod_users import Ids
 from interlock_contract.kill import GRACE_SECONDS
 from interlock_contract.pod import AUDIT_AUDIENCE, AUTHORITY_FILE, OBSERVE_PORT, TOKEN_FILE
 
@@ -34,11 +35,11 @@ def pod_security() -> dict[str, Any]:
     }
 
 
-def container_security(uid: int, gid: int) -> dict[str, Any]:
+def container_security(ids: Ids) -> dict[str, Any]:
     """Return the security context of a container with a user of its own."""
     return {
-        "runAsUser": uid,
-        "runAsGroup": gid,
+        "runAsUser": ids.uid,
+        "runAsGroup": ids.gid,
         "readOnlyRootFilesystem": True,
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},

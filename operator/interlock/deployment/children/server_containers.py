@@ -23,13 +23,11 @@ from interlock.deployment.children.user_volumes import (
 )
 from interlock.deployment.names import mcp_container, mcp_volume
 from interlock.deployment.placement import Placement
+from interlock.deployment.pod_users import Ids, PodUsers
 from interlock_contract.pod import (
-    FIRST_SERVER_UID,
-    GUARD_GID,
     LAUNCHER_CONTAINER,
     LAUNCHER_IN_IMAGE,
     LAUNCHER_PATH,
-    LAUNCHER_UID,
     PIPES_PATH,
 )
 
@@ -44,6 +42,7 @@ def build_servers(placement: Placement) -> list[dict[str, Any]]:
                 index,
                 placement.policy.spec.resources,
                 copies_of(placement),
+                placement.users,
             ),
             # The agent's container starts after this: once the guard has initialized the server.
             "startupProbe": observe_probe(f"/ready/{bound.source}", period=1, failures=60),
@@ -56,7 +55,7 @@ def build_servers(placement: Placement) -> list[dict[str, Any]]:
 
 
 def build_server(
-    source: str, stdio: StdioServer, index: int, defaults: ContainerDefaults, copies: Copies
+    source: str, stdio: StdioServer, index: int, defaults: ContainerDefaults, copies: Copies, users: PodUsers
 ) -> dict[str, Any]:
     """Return the sidecar of one stdio server, without the guard's probes.
 
@@ -66,9 +65,10 @@ def build_server(
         index: Position of the source among those of the agent.
         defaults: The policy's, for what the server does not state.
         copies: The copies of ConfigMaps that the pod refers to.
+        users: The users and groups of the pods of its namespace.
     """
     variables = build_env(stdio.env, copies)
-    user = stdio.security_context.run_as_user if stdio.security_context else FIRST_SERVER_UID + index
+    chosen = stdio.security_context.run_as_user if stdio.security_context else None
     return {
         "name": mcp_container(source),
         "image": stdio.image,
@@ -83,7 +83,7 @@ def build_server(
         **({"readinessProbe": dump_part(stdio.readiness_probe)} if stdio.readiness_probe else {}),
         "resources": build_resources(stdio.resources, defaults),
         "terminationMessagePolicy": LAST_LINES,
-        "securityContext": container_security(user, GUARD_GID),
+        "securityContext": container_security(users.choose(users.server(index), chosen)),
         "volumeMounts": [
             {"name": LAUNCHER_VOLUME, "mountPath": LAUNCHER_PATH, "readOnly": True},
             {"name": PIPES_VOLUME, "mountPath": PIPES_PATH},
@@ -103,12 +103,13 @@ def build_server_volumes(
     ]
 
 
-def build_launcher(guard_image: str, resources: dict[str, Any]) -> dict[str, Any]:
+def build_launcher(guard_image: str, resources: dict[str, Any], ids: Ids) -> dict[str, Any]:
     """Return the init container that copies the launcher of stdio servers, whose images need no shell.
 
     Args:
         guard_image: Image of the guards, which contains the launcher.
         resources: Its resources.
+        ids: Its user and group.
     """
     return {
         "name": LAUNCHER_CONTAINER,
@@ -118,6 +119,6 @@ def build_launcher(guard_image: str, resources: dict[str, Any]) -> dict[str, Any
         "command": ["cp", "--remove-destination", LAUNCHER_IN_IMAGE, f"{LAUNCHER_PATH}/launch"],
         "resources": resources,
         "terminationMessagePolicy": LAST_LINES,
-        "securityContext": container_security(LAUNCHER_UID, LAUNCHER_UID),
+        "securityContext": container_security(ids),
         "volumeMounts": [{"name": LAUNCHER_VOLUME, "mountPath": LAUNCHER_PATH}],
     }

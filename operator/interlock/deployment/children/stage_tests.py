@@ -32,7 +32,7 @@ from interlock.deployment.names import (
 from interlock.deployment.placement import Placement
 from interlock_contract.kill import GRACE_SECONDS
 from interlock_contract.names import AGENT_LABEL, APP_COMPONENT_LABEL, GUARD_LABEL, REVISION_LABEL, STAGE_LABEL
-from interlock_contract.pod import AGENT_UID, TASK_PORT
+from interlock_contract.pod import TASK_PORT
 
 TEST_CONTAINER: Final = "test"
 TASK_URL: Final = "INTERLOCK_TASK_URL"
@@ -141,7 +141,7 @@ def _pod(placement: Placement, test: StageTest, seconds: int, service: StageServ
                 "env": variables,
                 "resources": build_resources(None, defaults),
                 "terminationMessagePolicy": LAST_LINES,
-                "securityContext": container_security(AGENT_UID, AGENT_UID),
+                "securityContext": container_security(placement.users.agent),
                 "volumeMounts": [{"name": _TMP, "mountPath": "/tmp"}],  # noqa: S108 - a path in the container
             }
         ],

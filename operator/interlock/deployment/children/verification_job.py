@@ -45,11 +45,10 @@ from interlock.deployment.names import (
     verification_selector,
 )
 from interlock.deployment.placement import ApiServerAddress, BoundSource
+from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
 from interlock_contract.bundle import BUNDLE_KEY, SCHEMA_VERSION, AgentIdentity, Bundle, dump_bundle
 from interlock_contract.pod import (
     CONFIG_PATH,
-    GUARD_GID,
-    GUARD_UID,
     NAMESPACE_VARIABLE,
     PIPES_PATH,
     RESULT_VARIABLE,
@@ -80,6 +79,7 @@ class VerificationTarget:
         proxy: The egress proxy of the policies that use the binding's source, None where they have none.
         pods: What a policy that uses the source says about pods.
         guard_resources: What the installation states for Interlock's own containers where that policy states nothing.
+        users: The users and groups of the pods of its namespace.
         config_maps: What the run keeps of the ConfigMaps that the server refers to.
     """
 
@@ -89,6 +89,7 @@ class VerificationTarget:
     proxy: EgressProxy | None = None
     pods: PodTemplatePolicy = field(default_factory=PodTemplatePolicy)
     guard_resources: Resources | None = None
+    users: PodUsers = DEFAULT_USERS
     config_maps: ConfigMaps = field(default_factory=dict, repr=False)
 
     @property
@@ -249,8 +250,8 @@ def _pod(run: VerificationTarget) -> dict[str, Any]:
     stdio = binding.spec.server.stdio
     if stdio is not None:
         # The sidecar starts before the verifier and opens its pipes at once, so an init container makes them.
-        server = build_server(source, stdio, 0, _DEFAULTS, run.copies)
-        launcher = build_launcher(run.guard_image, _own_resources(run, LAUNCHER_NEEDS))
+        server = build_server(source, stdio, 0, _DEFAULTS, run.copies, run.users)
+        launcher = build_launcher(run.guard_image, _own_resources(run, LAUNCHER_NEEDS), run.users.launcher)
         before = [launcher, _make_pipes(run), server]
         volumes = [build_launcher_volume(), *build_server_volumes(source, stdio, 0, _DEFAULTS, run.copies)]
     templates = () if stdio is None else (stdio,)
@@ -284,7 +285,7 @@ def _make_pipes(run: VerificationTarget) -> dict[str, Any]:
         "env": [{"name": SOURCE_VARIABLE, "value": run.binding.spec.source}],
         "resources": _own_resources(run, VERIFIER_NEEDS),
         "terminationMessagePolicy": LAST_LINES,
-        "securityContext": container_security(GUARD_UID, GUARD_GID),
+        "securityContext": container_security(run.users.guard),
         "volumeMounts": [{"name": PIPES_VOLUME, "mountPath": PIPES_PATH}],
     }
 
@@ -301,7 +302,7 @@ def _verifier(run: VerificationTarget, secrets: list[dict[str, Any]]) -> dict[st
         ],
         "resources": _own_resources(run, VERIFIER_NEEDS),
         "terminationMessagePolicy": LAST_LINES,
-        "securityContext": container_security(GUARD_UID, GUARD_GID),
+        "securityContext": container_security(run.users.guard),
         "volumeMounts": [
             {"name": PIPES_VOLUME, "mountPath": PIPES_PATH},
             {"name": TOKEN_VOLUME, "mountPath": TOKEN_PATH, "readOnly": True},

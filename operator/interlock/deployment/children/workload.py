@@ -137,7 +137,8 @@ def _guard_pod(placement: Placement) -> dict[str, Any]:
 
 
 def _launcher(placement: Placement) -> dict[str, Any]:
-    return build_launcher(placement.guard_image, own_resources(placement, LAUNCHER_NEEDS))
+    resources = own_resources(placement, LAUNCHER_NEEDS)
+    return build_launcher(placement.guard_image, resources, placement.users.launcher)
 
 
 def _chosen_by_agent(placement: Placement) -> dict[str, Any]:
