@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.deployment.children.network import everywhere_but_metadata, network_egress
+from interlock.deployment.children.egress_rules import everywhere_but_metadata, network_egress
 from interlock_contract import addresses
 from interlock_contract.addresses import Network, refuse_address
 from tests.requirements import requirement

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from interlock.deployment.children.network import everywhere_but_metadata, network_egress
+from interlock.deployment.children.egress_rules import everywhere_but_metadata, network_egress
 from tests.integration.kubectl import Kubectl
 from tests.requirements import requirement
 

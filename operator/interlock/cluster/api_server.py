@@ -8,7 +8,7 @@ import logging
 import re
 from collections.abc import Callable
 
-from interlock.deployment.children.network import endpoints_of
+from interlock.deployment.children.egress_rules import endpoints_of
 from interlock.deployment.placement import ApiServerAddress
 from interlock_kube.client import UNREACHABLE, ApiError, KubeClient
 from interlock_kube.resource_types import ENDPOINT_SLICE, SERVICE

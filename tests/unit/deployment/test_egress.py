@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from interlock.deployment.children.network import endpoints_of, guard_egress, verification_egress
+from interlock.deployment.children.egress_rules import endpoints_of, guard_egress, verification_egress
 from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, Placement
 from interlock_contract.addresses import refuse_address
 from tests.requirements import requirement

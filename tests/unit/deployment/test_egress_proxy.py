@@ -7,7 +7,7 @@ import pytest
 
 from interlock.api.policy import AgentPolicy, EgressProxy
 from interlock.deployment.children.config import compile_bundle
-from interlock.deployment.children.network import guard_egress, verification_egress
+from interlock.deployment.children.egress_rules import guard_egress, verification_egress
 from interlock.deployment.children.upstreams import build_secrets_volume
 from interlock.deployment.children.verification_job import VerificationTarget, build_job, build_plan, build_support
 from interlock.deployment.placement import Placement

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from interlock.api.shared_types import ScopeDimension
 from interlock.deployment.children.config import compile_bundle
-from interlock.deployment.children.network import tcp
+from interlock.deployment.children.egress_rules import tcp
 from interlock.deployment.names import (
     ChildKey,
     Manifest,

@@ -9,8 +9,8 @@ from typing import Any, Final
 from interlock.api.binding import CaSource
 from interlock.api.policy import AgentPolicy, NotifyTarget
 from interlock.api.shared_types import Resources
+from interlock.deployment.children.egress_rules import notifier_egress, notifier_ingress
 from interlock.deployment.children.identity import build_account
-from interlock.deployment.children.network import notifier_egress, notifier_ingress
 from interlock.deployment.children.pod_parts import (
     LAST_LINES,
     TOKEN_VOLUME,

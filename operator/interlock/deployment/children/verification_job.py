@@ -16,8 +16,8 @@ from interlock.api.shared_types import Resources, parse_duration
 from interlock.api.verification import parse_arguments
 from interlock.deployment.children.config import build_grant, compile_source
 from interlock.deployment.children.config_maps import Copies, with_source
+from interlock.deployment.children.egress_rules import verification_egress
 from interlock.deployment.children.identity import build_account
-from interlock.deployment.children.network import verification_egress
 from interlock.deployment.children.pod_parts import (
     LAST_LINES,
     PIPES_VOLUME,
