@@ -252,6 +252,18 @@ REQUIREMENTS: dict[str, Requirement] = {
     "isolation.agent-egress": Requirement("an agent's pod of its own is let out to its guard and to nothing else"),
     "isolation.guard-egress": Requirement("a guard's pod is let out to the API server and to what its servers need"),
     "isolation.addresses": Requirement("NetworkPolicies and guards close the same addresses, metadata services always"),
+    "egress.rows": Requirement("a row of egress opens its peers and ports to its agents or servers, and nothing else"),
+    "egress.refused": Requirement("a row of egress that would open a closed range, or public addresses, is refused"),
+    "egress.cut-out": Requirement("no cidr opens metadata services, nodes, their pods or the API server"),
+    "egress.nodes": Requirement("what rows open follows the nodes"),
+    "egress.dns": Requirement("an agent's pod has the cluster's DNS only where a row allows it"),
+    "egress.check": Requirement(
+        "the egress check finds closed what no row opens, and a target that is down stops no agent"
+    ),
+    "egress.reported": Requirement(
+        "EgressEnforced names what is open beside the guard, and that nothing of it is recorded"
+    ),
+    "egress.on-a-cluster": Requirement("a database is reached by the named agent and by no other", "kind"),
     "agent-key.proven": Requirement("the agent's port serves only requests with the key of its agent's container"),
     "agent-key.own-pod": Requirement("callers in the guard's own pod reach neither a separate agent's port nor tasks"),
     "agent-key.secret": Requirement("an agent's key is in its container alone, and the operator never reads a Secret"),

@@ -4,9 +4,18 @@ The guard checks each address that it dials with `refuse_address`. NetworkPolici
 `OPEN_BLOCKS`. Both come from the table of this module, so that no address is closed in one and open in the other.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    collapse_addresses,
+    ip_address,
+    ip_network,
+)
 from typing import Final, Literal
 
 Network = Literal["Public", "Private"]
@@ -17,8 +26,9 @@ The resolver of a name is not trusted, so the guard checks the address and dials
 loopback, link-local, multicast, unspecified or reserved addresses, or the metadata services of clouds.
 """
 
-_AddressRange = IPv4Network | IPv6Network
-_Table = tuple[tuple[_AddressRange, str], ...]
+AddressRange = IPv4Network | IPv6Network
+"""A range of addresses of one family."""
+_Table = tuple[tuple[AddressRange, str], ...]
 
 
 def _ranges(**named: str) -> _Table:
@@ -107,12 +117,12 @@ def allowed_blocks(network: Network) -> tuple[AddressBlock, ...]:
     """Return the blocks that have exactly the addresses that `refuse_address` allows."""
     closed = [one for one, _ in (_NEVER if network == "Private" else _NEVER + _PRIVATE)]
     private = [one for one, _ in _PRIVATE if network == "Private" and isinstance(one, IPv6Network)]
-    by_nat64 = _nat64_forms(one for one, _ in _NEVER + _PRIVATE)
-    bases: list[_AddressRange] = [_IPV4, _GLOBAL_UNICAST, *private]
+    by_nat64 = nat64_forms(one for one, _ in _NEVER + _PRIVATE)
+    bases: list[AddressRange] = [_IPV4, _GLOBAL_UNICAST, *private]
     return (*(_block(base, closed) for base in bases), _block(_NAT64, by_nat64))
 
 
-def _nat64_forms(ranges: Iterable[_AddressRange]) -> Iterator[IPv6Network]:
+def nat64_forms(ranges: Iterable[AddressRange]) -> Iterator[IPv6Network]:
     """Yield the forms of the IPv4 ranges under the well-known prefix: of 169.254.0.0/16, 64:ff9b::a9fe:0/112."""
     for one in ranges:
         if isinstance(one, IPv4Network):
@@ -120,19 +130,81 @@ def _nat64_forms(ranges: Iterable[_AddressRange]) -> Iterator[IPv6Network]:
             yield IPv6Network((first, _NAT64.prefixlen + one.prefixlen))
 
 
-def _block(base: _AddressRange, closed: Iterable[_AddressRange]) -> AddressBlock:
+def _block(base: AddressRange, closed: Iterable[AddressRange]) -> AddressBlock:
     """Return a range without the closed ranges in it, each of which is named once, also where two overlap."""
     inside = [one for one in closed if _is_within(one, base)]
     distinct = [one for one in inside if not any(one != other and _is_within(one, other) for other in inside)]
     return AddressBlock(str(base), tuple(str(one) for one in distinct))
 
 
-def _is_within(inner: _AddressRange, outer: _AddressRange) -> bool:
+def _is_within(inner: AddressRange, outer: AddressRange) -> bool:
     return inner.prefixlen >= outer.prefixlen and inner.network_address in outer
 
 
 OPEN_BLOCKS: Final = (
     _block(_IPV4, [one for one, _ in _CLOSED]),
-    _block(_IPV6, [*(one for one, _ in _CLOSED), *_nat64_forms(one for one, _ in _CLOSED)]),
+    _block(_IPV6, [*(one for one, _ in _CLOSED), *nat64_forms(one for one, _ in _CLOSED)]),
 )
 """Every address but metadata services and link-local ones, in both families."""
+
+_CIDR: Final = re.compile(r"[0-9a-fA-F:.]+/(0|[1-9][0-9]{0,2})")
+
+
+def parse_cidr(text: str) -> AddressRange | None:
+    """Return the range that a CIDR such as 10.20.0.0/24 names; None for other text and for one with host bits."""
+    if not _CIDR.fullmatch(text):
+        return None
+    try:
+        found = ip_network(text)
+    except ValueError:
+        return None
+    return None if _is_within(found, _MAPPED) else found
+
+
+_MAPPED: Final = IPv6Network("::ffff:0:0/96")
+"""IPv4 addresses as programs write them for IPv6. No packet has one, and the API server takes none in a rule."""
+_NEVER_OPENED: Final = (
+    *((one, name) for one, name in _NEVER if one != _MAPPED),
+    *((form, "closed by NAT64") for form in nat64_forms(one for one, _ in _NEVER + _PRIVATE)),
+)
+"""What no row of `egress` opens, with NAT64's forms of it."""
+
+NEVER_OPENED: Final = tuple(
+    str(one)
+    for one, _ in _NEVER_OPENED
+    if not any(one != other and _is_within(one, other) for other, _ in _NEVER_OPENED)
+)
+"""The same ranges as text, each once."""
+
+
+def never_opened(found: AddressRange) -> str | None:
+    """Return what a range is, such as `link local`, if no NetworkPolicy of an agent opens any of it; else None."""
+    return next((name for one, name in _NEVER_OPENED if _is_within(found, one)), None)
+
+
+def has_public(found: AddressRange) -> bool:
+    """Return True unless all addresses of a range are private."""
+    return not any(_is_within(found, one) for one, _ in _PRIVATE)
+
+
+PRIVATE_RANGES: Final = tuple(str(one) for one, _ in _PRIVATE)
+"""The private ranges as text."""
+
+
+def open_block(base: AddressRange, closed: Iterable[AddressRange]) -> AddressBlock | None:
+    """Return a range without everything in it that is closed; None if nothing is left of it.
+
+    Each excepted range is a strict subset of the range and of its family, as the API server requires. Neighbours become
+    one range, so that the nodes of a subnet take few of them.
+
+    Args:
+        base: The range.
+        closed: What is closed besides `NEVER_OPENED`. The forms of these ranges by NAT64 are closed, too.
+    """
+    more = tuple(closed)
+    cut = [*(one for one, _ in _NEVER_OPENED), *more, *nat64_forms(more)]
+    if any(_is_within(base, one) for one in cut):
+        return None
+    inside = [one for one in cut if _is_within(one, base)]
+    excepted: tuple[AddressRange, ...] = tuple(collapse_addresses(inside))  # type: ignore[type-var]
+    return None if base in excepted else AddressBlock(str(base), tuple(map(str, excepted)))

@@ -4,7 +4,11 @@ It is the first init container of an agent's pod of its own, so what holds for i
 address, same policy. It tries again and again what must be closed: a port of its guard that is not the agent's, and the
 API server; both answer for certain where they are not closed. A closed door may refuse or be silent, and both count.
 
-Only the standard library, and no names: an agent's pod has no DNS.
+At times it also tries what may be open for a reason of its own: the kubelet of its node, metadata services, and the
+cluster's DNS unless a row of egress opens it. These are tried seldom, because a node answers only so many tries in a
+second. What rows open is tried at the end, and only reported: a database that is down keeps no agent from starting.
+
+Only the standard library, and no names: an agent's pod may have no DNS.
 """
 
 import http.client
@@ -15,18 +19,24 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from interlock_contract.pod import (
     EGRESS_CHECK_CLOSED_VARIABLE,
+    EGRESS_CHECK_DNS,
+    EGRESS_CHECK_DNS_UNTRIED,
+    EGRESS_CHECK_NODE_VARIABLE,
+    EGRESS_CHECK_OPEN_VARIABLE,
     EGRESS_CHECK_REPORT,
     EGRESS_CHECK_REQUIRE,
     EGRESS_CHECK_VARIABLE,
     GUARD_URL_VARIABLE,
     NETWORK_OPEN,
     OPEN_MESSAGE,
+    UNANSWERED_MESSAGE,
 )
 
 PASSED: Final = 0
@@ -36,6 +46,13 @@ NO_GUARD: Final = 4
 
 ROUNDS: Final = 10
 """Rounds in a row in which the guard must answer and all else be closed."""
+ROUNDS_PER_SAMPLE: Final = 5
+"""Of so many rounds one tries what is tried seldom: the last one is among them."""
+TRY_SECONDS: Final = 2.0
+"""How long what rows open is tried, before the agent starts without an answer."""
+KUBELET_PORT: Final = 10250
+DNS_PORT: Final = 53
+METADATA: Final = (("169.254.169.254", 80), ("fd00:ec2::254", 80))
 OPEN_SECONDS: Final = 10.0
 """How long something may answer before the network counts as one that enforces nothing; the slowest known need 2 s."""
 WAIT_SECONDS: Final = 300.0
@@ -70,7 +87,9 @@ class EgressCheckSettings:
 
     Attributes:
         guard: The guard's name and port, which must answer.
-        closed: What must not.
+        closed: What must not. It answers for certain where it is not closed.
+        sampled: What must not either, and may not be there at all.
+        opened: What rows of egress open.
         requires_closed: Whether an open network keeps the agent from starting, or is only reported.
         message: Where the kubelet reads what a container says at its end.
     """
@@ -79,6 +98,8 @@ class EgressCheckSettings:
     closed: tuple[ProbedAddress, ...]
     requires_closed: bool
     message: Path
+    sampled: tuple[ProbedAddress, ...] = ()
+    opened: tuple[ProbedAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +123,11 @@ class EgressJudge:
     closed_rounds: int = 0
     open_since: float | None = None
     reached: tuple[ProbedAddress, ...] = field(default=())
+
+    @property
+    def is_sampling(self) -> bool:
+        """True if the next round must try everything: seldom, in the last round, and while anything is open."""
+        return self.open_since is not None or (self.closed_rounds + 1) % ROUNDS_PER_SAMPLE == 0
 
     def take(self, seen: Round, now: float) -> int | None:
         """Return the exit code that a round leads to, None to go on looking.
@@ -141,16 +167,41 @@ def read_settings(environment: Mapping[str, str]) -> EgressCheckSettings:
             f"{EGRESS_CHECK_VARIABLE} must be {EGRESS_CHECK_REQUIRE} or {EGRESS_CHECK_REPORT}"
         )
     message = Path(environment.get("INTERLOCK_EGRESS_CHECK_MESSAGE", _MESSAGE))
+    words = environment.get(EGRESS_CHECK_OPEN_VARIABLE, "").split()
+    dns = _cluster_dns(host)
+    node = environment.get(EGRESS_CHECK_NODE_VARIABLE, "")
+    sampled = [*([ProbedAddress(node, KUBELET_PORT)] if node else []), *(ProbedAddress(*one) for one in METADATA)]
+    if dns is not None and not {EGRESS_CHECK_DNS, EGRESS_CHECK_DNS_UNTRIED} & set(words):
+        sampled.append(dns)
+    opened = [_parse(EGRESS_CHECK_OPEN_VARIABLE, word) for word in words if not word.startswith(EGRESS_CHECK_DNS)]
     return EgressCheckSettings(
-        guard=guard, closed=tuple(closed), requires_closed=mode == EGRESS_CHECK_REQUIRE, message=message
+        guard=guard,
+        closed=tuple(closed),
+        requires_closed=mode == EGRESS_CHECK_REQUIRE,
+        message=message,
+        sampled=tuple(sampled),
+        opened=(*opened, *([dns] if dns is not None and EGRESS_CHECK_DNS in words else [])),
     )
 
 
-def run_round(settings: EgressCheckSettings, pool: ThreadPoolExecutor) -> Round:
-    """Try everything once, at the same time."""
+def run_round(settings: EgressCheckSettings, pool: ThreadPoolExecutor, *, is_sampling: bool = True) -> Round:
+    """Try once, at the same time, what must be closed; what is tried seldom only if `is_sampling`."""
     answered = pool.submit(is_ready, settings.guard)
-    reached = tuple(pool.map(is_open, settings.closed))
-    return Round(answered.result(), tuple(one for one, found in zip(settings.closed, reached, strict=True) if found))
+    targets = (*settings.closed, *(settings.sampled if is_sampling else ()))
+    reached = tuple(pool.map(is_open, targets))
+    return Round(answered.result(), tuple(one for one, found in zip(targets, reached, strict=True) if found))
+
+
+def find_unanswered(settings: EgressCheckSettings, pool: ThreadPoolExecutor) -> tuple[ProbedAddress, ...]:
+    """Return what rows of egress open and does not answer, after trying it for some time: it may be down."""
+    left, until = settings.opened, time.monotonic() + TRY_SECONDS
+    while left:
+        answers = tuple(pool.map(is_open, left))
+        left = tuple(one for one, found in zip(left, answers, strict=True) if not found)
+        if time.monotonic() >= until:
+            break
+        time.sleep(PAUSE_SECONDS)
+    return left
 
 
 def is_open(target: ProbedAddress) -> bool:
@@ -177,12 +228,19 @@ def is_ready(guard: ProbedAddress) -> bool:
 def watch(settings: EgressCheckSettings) -> int:
     """Look until there is an answer; say it where the kubelet reads it; return the exit code."""
     judge = EgressJudge(started=time.monotonic())
-    with ThreadPoolExecutor(len(settings.closed) + 1) as pool:
+    unanswered: tuple[ProbedAddress, ...] = ()
+    with ThreadPoolExecutor(len(settings.closed) + len(settings.sampled) + len(settings.opened) + 1) as pool:
         while True:
-            code = judge.take(run_round(settings, pool), time.monotonic())
+            seen = run_round(settings, pool, is_sampling=judge.is_sampling)
+            code = judge.take(seen, time.monotonic())
             if code is not None:
                 break
             time.sleep(PAUSE_SECONDS)
+        if code == PASSED:
+            unanswered = find_unanswered(settings, pool)
+    if unanswered:
+        said = " ".join(one.authority for one in unanswered)
+        settings.message.write_text(f"{UNANSWERED_MESSAGE} {said}", encoding="utf-8")
     if code == NETWORK_OPEN:
         targets = " and ".join(one.authority for one in judge.reached)
         settings.message.write_text(f"{OPEN_MESSAGE} {targets} answered for {OPEN_SECONDS:.0f} s", encoding="utf-8")
@@ -198,6 +256,17 @@ def main() -> int:
         print(f"settings: {error}", file=sys.stderr)  # noqa: T201 - a container's log
         return SETTINGS_INVALID
     return watch(settings)
+
+
+def _cluster_dns(api_server: str) -> ProbedAddress | None:
+    """Return where the cluster's DNS listens by convention: at the tenth address of the Services, after the API server.
+
+    The API server has the first one. Where the convention does not hold, nothing answers there.
+    """
+    try:
+        return ProbedAddress(str(ip_address(api_server) + 9), DNS_PORT)
+    except ValueError:
+        return None
 
 
 def _target(environment: Mapping[str, str], name: str) -> ProbedAddress:

@@ -156,6 +156,52 @@ def test_egress_is_enforced_once_every_pod_has_seen_it() -> None:
     assert (simulation.condition(EGRESS).status, simulation.condition(EGRESS).reason) == ("True", "EgressClosed")
 
 
+@requirement("egress.reported")
+def test_what_rows_open_is_named_with_what_is_not_opened_and_what_did_not_answer() -> None:
+    rows = (
+        {"name": "orders-db", "to": [{"cidr": "10.20.0.8/32"}, {"cidr": "172.18.0.2/32"}], "dns": "Allowed"},
+        {"name": "crm-db", "servers": ["crm"]},
+    )
+    policy = a_policy().isolating(staging="Separate").opening(*rows)
+    simulation = Simulation(a_snapshot().of(an_agent().with_stages(a_stage("only", "staging"))).with_policy(policy))
+    simulation.run()
+    say(simulation, EgressCheckVerdict.CLOSED, "10.20.0.8:5432")
+    simulation.reconcile_once()
+
+    found = simulation.condition(EGRESS)
+    assert (found.status, found.reason) == ("True", AgentReason.EGRESS_OPENED)
+    assert found.message == (
+        "every agent pod can reach its guard and 2 exceptions: orders-db (10.20.0.8/32, 172.18.0.2/32, TCP 5432), "
+        "the cluster's DNS, which can carry data out; what goes there is neither metered nor recorded; "
+        "servers in the guard's pod can reach crm-db (10.20.0.0/24, TCP 5432); "
+        "not opened: orders-db 172.18.0.2/32: it has only addresses of nodes, of their pods or of the API server; "
+        "did not answer when a pod started: 10.20.0.8:5432"
+    )
+
+
+@requirement("egress.reported")
+def test_in_a_shared_pod_rows_are_said_to_have_no_effect() -> None:
+    simulation = Simulation(a_snapshot().with_policy(a_policy().opening({})))
+    simulation.run()
+
+    assert simulation.condition(EGRESS).reason == AgentReason.SHARED_POD
+    assert simulation.condition(EGRESS).message.endswith("; rows of egress have no effect here")
+
+
+@requirement("egress.reported")
+def test_the_longest_lists_leave_room_in_the_message() -> None:
+    rows = [{"name": f"{'x' * 60}{number}"} for number in range(32)]
+    policy = a_policy().isolating(staging="Separate").opening(*rows)
+    simulation = Simulation(a_snapshot().of(an_agent().with_stages(a_stage("only", "staging"))).with_policy(policy))
+    simulation.run()
+    say(simulation, EgressCheckVerdict.CLOSED)
+    simulation.reconcile_once()
+
+    message = simulation.condition(EGRESS).message
+    assert "32 exceptions: " in message
+    assert " and 29 more; what goes there is neither metered nor recorded" in message
+
+
 def test_what_pods_of_another_stage_have_seen_counts_for_nothing() -> None:
     simulation = separate()
     simulation.run()

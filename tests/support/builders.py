@@ -17,6 +17,7 @@ from interlock.api.status import AgentStatus
 from interlock.api.verification import MCPBindingStatus
 from interlock.deployment.config_maps import LiveConfigMap
 from interlock.deployment.names import ChildKey, Manifest, placement_digest
+from interlock.deployment.node_ranges import NodeRanges
 from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, BoundSource, Placement
 from interlock.deployment.plan import LiveChild
@@ -243,6 +244,16 @@ class PolicyBuilder(_Builder):
         """Have exactly these environments besides the defaults."""
         return self._with("spec", environments=list(environments))
 
+    def opening(self, *rows: dict[str, Any]) -> Self:
+        """Add rows of egress, by the names in YAML. What is not named is a database that the agent `triage` reaches."""
+        usual = {"agents": ["triage"], "to": [{"cidr": "10.20.0.0/24"}], "ports": [{"port": 5432}]}
+        known = self.raw["spec"].get("egress", [])
+        added = [
+            {"name": f"row-{len(known) + index}", **{k: v for k, v in {**usual, **row}.items() if v is not None}}
+            for index, row in enumerate(rows)
+        ]
+        return self._with("spec", egress=[*known, *added])
+
     def isolating(self, **isolation: str) -> Self:
         """Set the isolation of agent and guard by environment; other environments keep their default."""
         return self.with_environments(*({"name": name, "isolation": word} for name, word in isolation.items()))
@@ -449,6 +460,7 @@ class SnapshotBuilder:
     pods: AgentPods = field(default_factory=AgentPods)
     ledgers: dict[str, Ledger | str] = field(default_factory=dict)
     unpriced: tuple[str, ...] = ()
+    nodes: NodeRanges | None = field(default_factory=NodeRanges)
     secret_created_at: datetime | None = None
     revisions: dict[str, KnownRevision] = field(default_factory=dict)
     lost_revisions: dict[str, str] = field(default_factory=dict)
@@ -506,6 +518,7 @@ class SnapshotBuilder:
             unreadable=self.unreadable,
             kill_seen=self.kill_seen,
             api_server=API_SERVER,
+            nodes=self.nodes,
             pods=self.pods,
             operator_key=OPERATOR_KEY,
             spending=BudgetSnapshot(dict(self.ledgers), lambda agent, _: prices_of(agent, *self.unpriced)),
@@ -557,6 +570,7 @@ def a_placement(
         guard_image=GUARD_IMAGE,
         guard_addresses=("10.96.0.41",),
         api_server=API_SERVER,
+        nodes=NodeRanges(),
         budget=budget,
         prices=prices_of(built),
         agent_key=derive_agent_key(OPERATOR_KEY, digest),

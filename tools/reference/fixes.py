@@ -133,6 +133,7 @@ NO_ACTION: Final = frozenset(
         *("GovernanceSatisfied", "RolloutPlanned", "BindingsResolved", "Applied", "PodsReady", "SelfTestPassed"),
         *(
             "EgressClosed",
+            "EgressOpened",
             "ScaledToZero",
             "NoGuard",
             "Progressing",

@@ -7,7 +7,7 @@ than a rule. The CEL rules are next to the fields in the models, the Python chec
 import re
 
 from interlock_contract.budget.money import MONEY_PATTERN
-from interlock_contract.pod import FIRST_RESERVED_PORT, LAST_RESERVED_PORT
+from interlock_contract.pod import AUDIT_TELEMETRY_PORT, FIRST_RESERVED_PORT, LAST_RESERVED_PORT
 
 EMAIL = r"^[A-Za-z0-9._%+'\-]+@[A-Za-z0-9\-]+(\.[A-Za-z0-9\-]+)+$"
 ROLE_ADDRESS = (
@@ -285,6 +285,34 @@ SELECTOR_EMPTY = "agentSelector.matchLabels is empty, which would match every ag
 LABELS_INVALID = (
     "agentSelector.matchLabels has a key or a value that is not valid in a label: write keys such as team or "
     "example.com/team, and values of letters, digits, dashes, underscores and dots"
+)
+EGRESS_AGENTS = (
+    "egress {name} needs exactly one of agents and agentSelector: write names of agents, or labels that they carry"
+)
+EGRESS_PEER = (
+    "a peer of egress needs exactly one of cidr and selectors: write a cidr, or namespaceSelector, podSelector or both"
+)
+CIDR_INVALID = "{text} is not a CIDR: write the first address and the length of the range, such as 10.20.0.0/24"
+CIDR_CLOSED = (
+    "{text} is in a range that is never opened, such as metadata services, link-local addresses and loopback: "
+    "write a range that has other addresses"
+)
+CIDR_PUBLIC = (
+    "egress {name} has a cidr with public addresses: write public: Allowed, or a range of private addresses "
+    "such as 10.20.0.0/24"
+)
+EGRESS_PORTS = "endPort is less than port: write the last port of the range, or remove endPort"
+EGRESS_PORT_RESERVED = (
+    f"ports {FIRST_RESERVED_PORT} to {AUDIT_TELEMETRY_PORT} are those of guards and of the audit collector, "
+    "which no egress opens: write ports without these"
+)
+PEER_SELECTOR_EMPTY = (
+    "matchLabels of a peer is empty, which would open all pods: write at least one label, such as "
+    "kubernetes.io/metadata.name for a namespace"
+)
+PEER_LABELS_INVALID = (
+    "matchLabels of a peer has a key or a value that is not valid in a label: write keys such as app or "
+    "example.com/app, and values of letters, digits, dashes, underscores and dots"
 )
 
 

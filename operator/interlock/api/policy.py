@@ -5,12 +5,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from interlock.api.agent_selector import AgentSelector, selects
 from interlock.api.binding import CA_RULE, TLS_RULES, CaSource, check_tls
 from interlock.api.budget import (
     DeclaredPrice,
     PolicyBudget,
     RateLimitRules,
 )
+from interlock.api.egress import MAX_EGRESS, EgressRow
 from interlock.api.environments import (
     FORMER_ENVIRONMENTS,
     MAX_ENVIRONMENTS,
@@ -20,14 +22,10 @@ from interlock.api.environments import (
     find_environment,
 )
 from interlock.api.loops import LoopPolicy
-from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
+from interlock.api.markers import Rule, cel_sentence, kube
 from interlock.api.messages import (
     AGENTS_OR_SELECTOR,
-    LABEL_KEY,
-    LABEL_VALUE,
-    LABELS_INVALID,
     REDACT_WITHOUT_ARGUMENTS,
-    SELECTOR_EMPTY,
     plain,
 )
 from interlock.api.pod_policy import PodTemplatePolicy
@@ -46,7 +44,6 @@ from interlock.api.text import (
     BodyMember,
     ContentHost,
     EnvironmentName,
-    LabelValue,
     ModelGlob,
     ModelUrl,
     Name,
@@ -285,23 +282,6 @@ class EgressProxy(ApiModel):
         return self
 
 
-class AgentSelector(ApiModel):
-    """Selects Agents by their labels."""
-
-    match_labels: dict[str, LabelValue] = Field(
-        max_length=8,
-        json_schema_extra=kube(
-            Rule(rule="size(self) > 0", message=SELECTOR_EMPTY),
-            Rule(
-                rule=f"self.all(k, size(k) <= 317 && k.matches({cel_pattern(LABEL_KEY)})"
-                f" && self[k].matches({cel_pattern(LABEL_VALUE)}))",
-                message=LABELS_INVALID,
-            ),
-        ),
-    )
-    """Labels that an Agent must carry, all of them with these very values; at least one."""
-
-
 class DataAccessRow(ApiModel):
     """One row of the access matrix; exactly one of agents and agentSelector is set."""
 
@@ -335,10 +315,7 @@ class DataAccessRow(ApiModel):
 
     def applies_to(self, agent: ObjectMeta) -> bool:
         """Return True if the row applies to this Agent. A row with both names and labels applies to none."""
-        if self.agent_selector is None:
-            return self.agents is not None and agent.name in self.agents
-        wanted = self.agent_selector.match_labels.items()
-        return self.agents is None and bool(wanted) and wanted <= agent.labels.items()
+        return selects(self.agents, self.agent_selector, agent)
 
 
 class AuditPolicy(ApiModel):
@@ -448,6 +425,9 @@ class AgentPolicySpec(ApiModel):
 
     egress_proxy: EgressProxy | None = None
     """The proxy for servers and providers of network Public. Those of network Private are reached directly."""
+
+    egress: tuple[EgressRow, ...] = Field(default=(), max_length=MAX_EGRESS, json_schema_extra=kube(keys=("name",)))
+    """Ways out past the guard, such as to a database, in isolation Separate. Without a row there are none."""
 
     resources: ContainerDefaults = ContainerDefaults()
     """What containers of agents and stdio MCP servers get where their own specs state nothing."""

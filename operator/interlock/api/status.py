@@ -49,7 +49,7 @@ class ConditionType(StrEnum):
     POLICY_ENFORCED = "PolicyEnforced"
     """The self-test of every guard passed for the current bundle."""
     EGRESS_ENFORCED = "EgressEnforced"
-    """Every agent pod can reach only its guard."""
+    """Every agent pod can reach only its guard, and what the policy opens."""
     PROMOTION_PENDING = "PromotionPending"
     """A later stage waits for the current one."""
     SERVING = "Serving"

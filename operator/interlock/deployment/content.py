@@ -28,6 +28,7 @@ from interlock.deployment.config_maps import (
     server_uses,
     uses_of,
 )
+from interlock.deployment.egress_narrowing import EgressUses, reviewed_rows
 from interlock.deployment.field_classes import child_path, classes_at
 from interlock.deployment.field_groups import FieldClass
 from interlock.governance.access_matrix import matrix_cell
@@ -287,9 +288,15 @@ def _policy_of(content: Content, agent: Agent, policy: AgentPolicy) -> AgentPoli
         data_access=tuple(row for source in sorted(content.sources) for row in _rows_of(agent, policy, source)),
         models=_models_of(content, spec.models) if content.agent.models else ModelPolicy(),
         egress_proxy=spec.egress_proxy if content.uses_proxy else None,
+        egress=reviewed_rows(spec.egress, agent.metadata, egress_uses(content, agent.spec)),
         resources=spec.resources,
         loops=spec.loops,
     )
+
+
+def egress_uses(content: Content, today: AgentSpec) -> EgressUses:
+    """Return what of the rows of egress concerns an agent: its sources, and the environments of its stages today."""
+    return EgressUses(frozenset(content.sources), frozenset(stage.environment for stage in today.stages))
 
 
 def _rows_of(agent: Agent, policy: AgentPolicy, source: str) -> Iterator[DataAccessRow]:

@@ -29,6 +29,7 @@ from interlock.api.stdio_server import StdioServer
 from interlock.api.verification import PinnedDefinition, PinState
 from interlock.deployment.config_maps import NO_CONFIG_MAPS, LiveConfigMaps, keep, select, uses_of
 from interlock.deployment.content import Content, Pins, ReviewedBinding, find_upstream, pins_of_binding
+from interlock.deployment.egress_narrowing import EgressUses, narrowed_rows
 from interlock.deployment.field_classes import child_path, classes_at
 from interlock.deployment.field_groups import FieldClass
 from interlock.deployment.narrowing import covers_domain, covers_prefix, longer, meet_lists, meet_names, meet_order
@@ -214,6 +215,13 @@ class _Merge:
             "AgentPolicy.spec.environments[]": lambda _, rules: self._environments(rules),
             "AgentPolicy.spec.models": self._models,
             "AgentPolicy.spec.loops": _meet_loops,
+            "AgentPolicy.spec.egress[]": lambda before, rows: narrowed_rows(
+                before,
+                rows,
+                agent.metadata,
+                self.agent.metadata,
+                EgressUses(frozenset(self.content.sources), frozenset(self._relevant_environments())),
+            ),
             "AgentPolicy.spec.egressProxy.noProxy": partial(meet_lists, covers=covers_domain),
         }
         if not self.content.uses_proxy:

@@ -162,6 +162,25 @@ GROUPS: Final[tuple[tuple[FieldClass, str, str], ...]] = (
         """,
     ),
     (
+        FieldClass.NARROWER,
+        (
+            "What is removed is closed immediately, and pods of the agent start again, which ends connections there. "
+            "What is added goes through the stages. Only rows that apply to the agent are in its revision."
+        ),
+        """AgentPolicy.spec
+        egress[].agents egress[].agentSelector.matchLabels egress[].servers egress[].environments egress[].to[].cidr
+        egress[].to[].namespaceSelector.matchLabels egress[].to[].podSelector.matchLabels egress[].ports[].port
+        egress[].ports[].endPort egress[].ports[].protocol egress[].dns
+        """,
+    ),
+    (
+        FieldClass.IMMEDIATE,
+        "A change closes and opens nothing by itself.",
+        """AgentPolicy.spec
+        egress[].name egress[].public
+        """,
+    ),
+    (
         FieldClass.ROLLOUT,
         "Another rule for rollouts. Revisions that run stay.",
         """AgentPolicy.spec

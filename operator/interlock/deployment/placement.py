@@ -9,6 +9,7 @@ from interlock.api.environments import Isolation
 from interlock.api.policy import AgentPolicy
 from interlock.api.shared_types import EnvironmentClass, Resources, ScopeDimension
 from interlock.deployment.config_maps import ConfigMaps
+from interlock.deployment.node_ranges import NodeRanges
 from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
 from interlock.governance.budgets import EnvironmentBudget, ModelPrices
 from interlock_contract.bundle import DEFAULT_DRAIN_SECONDS
@@ -95,6 +96,7 @@ class Placement:
         audit_url: URL of the audit collector; empty if there is none, then the guard keeps its records.
         guard_addresses: Addresses of the guard's Service; a separate agent's pod needs them.
         api_server: Addresses of the API server, for the guard's egress.
+        nodes: The addresses of nodes and of their pods, which no row of egress opens; None while they are not known.
         budget: What it spends from, None where it spends no money.
         prices: The prices of its models.
         agent_key: The key that the agent shows to its guard.
@@ -125,6 +127,7 @@ class Placement:
     audit_url: str = ""
     guard_addresses: tuple[str, ...] = ()
     api_server: ApiServerAddress = field(default_factory=ApiServerAddress)
+    nodes: NodeRanges | None = None
     budget: EnvironmentBudget | None = None
     prices: ModelPrices = field(default_factory=ModelPrices)
     agent_key: str = field(default="", repr=False)

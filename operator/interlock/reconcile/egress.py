@@ -1,12 +1,13 @@
 """The condition EgressEnforced: what an agent's pods can reach, as their policy says and their egress checks saw."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from interlock.api.shared_types import EnvironmentClass
 from interlock.api.status import AgentReason
+from interlock.deployment.egress_exceptions import agent_exceptions, egress_rows, opens_dns, server_exceptions
 from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict
-from interlock.deployment.placement import may_start_open
+from interlock.deployment.placement import Placement, may_start_open
 from interlock.reconcile.agent_report import AgentReport
 from interlock.reconcile.placements import RunningPlacement
 
@@ -52,7 +53,9 @@ def _of_placement(report: AgentReport, one: RunningPlacement) -> Egress:
         # A shared pod is the default of development. Elsewhere the policy asks for it.
         is_default = environment_class is EnvironmentClass.DEVELOPMENT
         status: Literal["False", "Unknown"] = "Unknown" if is_default else "False"
-        return Egress(status, AgentReason.SHARED_POD, _shared_message(policy.metadata.name, stage.environment))
+        message = _shared_message(policy.metadata.name, stage.environment)
+        ignored = "; rows of egress have no effect here" if egress_rows(one.placement) else ""
+        return Egress(status, AgentReason.SHARED_POD, f"{message}{ignored}")
     if report.killed is not None:
         return Egress("Unknown", AgentReason.KILL_SWITCH, "killed: no pod runs")
     if one.wanted == 0:
@@ -70,7 +73,45 @@ def _of_placement(report: AgentReport, one: RunningPlacement) -> Egress:
             AgentReason.EGRESS_CHECK_PENDING,
             f"{closed} of {one.wanted} agent pods have finished their egress check",
         )
-    return Egress("True", AgentReason.EGRESS_CLOSED, "every agent pod can reach only its guard")
+    return _closed(one.placement, found)
+
+
+def _closed(placement: Placement, checks: list[EgressCheckReport]) -> Egress:
+    """Return the finding for a network that is closed, except for what the policy opens."""
+    agents, servers = agent_exceptions(placement), server_exceptions(placement)
+    opened = [one.text for one in agents if one.is_open]
+    opened += ["the cluster's DNS, which can carry data out"] if opens_dns(agents) else []
+    served = [one.text for one in servers if one.is_open]
+    withheld = [f"{one.row.name} {text}" for one in (*agents, *servers) for text in one.withheld]
+    unanswered = sorted({word for check in checks for word in check.message.split()})
+    said = "every agent pod can reach only its guard"
+    if opened:
+        count = "1 exception" if len(opened) == 1 else f"{len(opened)} exceptions"
+        said = (
+            f"every agent pod can reach its guard and {count}: {_listed(opened)}; what goes there is neither metered "
+            "nor recorded"
+        )
+    parts = [
+        said,
+        *([f"servers in the guard's pod can reach {_listed(served)}"] if served else []),
+        *([f"not opened: {_listed(withheld)}"] if withheld else []),
+        *([f"did not answer when a pod started: {_listed(unanswered)}"] if unanswered else []),
+    ]
+    reason = AgentReason.EGRESS_OPENED if opened else AgentReason.EGRESS_CLOSED
+    return Egress("True", reason, "; ".join(parts))
+
+
+_MOST_LISTED: Final = 300
+"""Characters of a list in the message, which has room for three of them."""
+
+
+def _listed(texts: list[str]) -> str:
+    shown = texts[:1]
+    for text in texts[1:]:
+        if len(", ".join((*shown, text))) > _MOST_LISTED:
+            return f"{', '.join(shown)} and {len(texts) - len(shown)} more"
+        shown.append(text)
+    return ", ".join(shown)
 
 
 def _checks_of(report: AgentReport, one: RunningPlacement) -> list[EgressCheckReport]:

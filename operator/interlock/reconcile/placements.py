@@ -128,6 +128,7 @@ def build_placements(
             users=snapshot.users,
             audit_url=snapshot.audit_url,
             api_server=snapshot.api_server,
+            nodes=snapshot.nodes,
             budget=budget.budget,
             prices=snapshot.spending.find_prices(found.agent, found.policy),
             agent_key=derive_agent_key(snapshot.operator_key, agent_key),

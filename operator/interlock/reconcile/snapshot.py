@@ -13,6 +13,7 @@ from interlock.api.status import Condition
 from interlock.deployment.config_maps import LiveConfigMaps
 from interlock.deployment.content import Content
 from interlock.deployment.names import ChildKey, Manifest
+from interlock.deployment.node_ranges import NodeRanges
 from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress
@@ -75,6 +76,7 @@ class Snapshot:
         unreadable: Objects that matter here and cannot be read, each with the reason.
         audit_url: Where guards send their audit records; where it is empty they keep them.
         api_server: The addresses of the API server.
+        nodes: The addresses of nodes and of their pods; None while they are not known.
         pods: The reports of its pods.
         kill_seen: The switch's value where the second watch has seen it engaged; the Agent above may lag behind.
         starts_pods: Whether new pods may start; False while no kill controller would end them.
@@ -102,6 +104,7 @@ class Snapshot:
     audit_url: str = ""
     unreadable: tuple["Unreadable", ...] = field(default=())
     api_server: ApiServerAddress = field(default_factory=ApiServerAddress)
+    nodes: NodeRanges | None = None
     pods: AgentPods = field(default_factory=AgentPods)
     kill_seen: str | None = None
     starts_pods: bool = True

@@ -25,6 +25,7 @@ from interlock.cluster.kill_lease import KillLease
 from interlock.cluster.ledger_store import LedgerStore, environments_of
 from interlock.cluster.metric_source import MetricSource
 from interlock.cluster.namespace_users import NamespaceUsers
+from interlock.cluster.node_watch import NodeWatch
 from interlock.cluster.operator_clock import OperatorClock
 from interlock.cluster.operator_key import obtain_operator_key
 from interlock.cluster.resource_cache import ResourceCache
@@ -136,6 +137,7 @@ class App:
         self._child_watch: ChildWatch | None = None
         self._agent_pods: AgentPodStore | None = None
         self._ledger_store: LedgerStore | None = None
+        self._nodes: NodeWatch | None = None
         self._second_watch = SecondWatch(
             settings.kubeconfig,
             saw=self._saw_elsewhere,
@@ -184,6 +186,7 @@ class App:
             is_anywhere=self.settings.api_server_egress == "AnyOnPort",
         )
         await retry_until_available(api_server.find)
+        await self._follow_nodes(client)
         await self._kill_lease.read(client)
         self._spawn("heartbeat", self._heartbeat.run())
         self._spawn("API server finder", api_server.run())
@@ -270,6 +273,7 @@ class App:
         events: EventPoster,
         drifts: DriftReports,
     ) -> AgentReconciler:
+        reader.nodes = lambda: self._nodes.found if self._nodes is not None else None
         revisions = RevisionStore(client)
         reader.revisions_of = revisions.known
         metrics = MetricSource(self.settings.prometheus, self._agents.add, monotonic)
@@ -297,6 +301,12 @@ class App:
         store = ConfigMapStore(client, lambda user: self._router.handle_config_map(*user))
         self._cache.on_config_maps = lambda kind, key, names: store.refer((kind, key), names)
         return store
+
+    async def _follow_nodes(self, client: KubeClient) -> None:
+        """Read where the nodes are, and follow them from now on."""
+        self._nodes = NodeWatch(client, functools.partial(self._router.wake, Event.NODES_CHANGED))
+        await self._nodes.find()
+        self._spawn("nodes", self._nodes.run())
 
     def _open_ledger_store(self, client: KubeClient) -> LedgerStore:
         """Return the store of ledgers, which hears of owners from now on."""

@@ -40,6 +40,7 @@ class Event(StrEnum):
     EGRESS_PROXY_CHANGED = "an AgentPolicy has another egress proxy, or other sources under it"
     API_SERVER_MOVED = "the API server has other addresses"
     USERS_CHANGED = "the pods of a namespace get other users and groups"
+    NODES_CHANGED = "a node came or went, or has other addresses"
 
 
 class Target(StrEnum):
@@ -54,6 +55,7 @@ class Target(StrEnum):
     BINDING = "the MCPBinding of the event"
     BINDINGS = "all MCPBindings of the namespace of the event"
     BINDING_STATUS = "the MCPBinding of the event, within some seconds"
+    AGENTS_WITH_CIDRS = "all Agents whose AgentPolicy opens addresses"
     EVERY_AGENT = "every Agent"
     EVERY_BINDING = "every MCPBinding"
     EVERY_POLICY = "every AgentPolicy"
@@ -78,6 +80,7 @@ ROUTES: Final[Mapping[Event, tuple[Target, ...]]] = {
     Event.EGRESS_PROXY_CHANGED: (Target.BINDINGS,),
     Event.USERS_CHANGED: (Target.AGENTS, Target.BINDINGS, Target.POLICIES),
     Event.API_SERVER_MOVED: (Target.EVERY_AGENT, Target.EVERY_BINDING, Target.EVERY_POLICY),
+    Event.NODES_CHANGED: (Target.AGENTS_WITH_CIDRS,),
 }
 
 
@@ -117,6 +120,7 @@ class Router:
             Target.BINDING: lambda key, _agents, _policies: bindings.add(key),
             Target.BINDINGS: lambda key, _agents, _policies: _add_all(bindings, cache.bindings_in(key[0])),
             Target.BINDING_STATUS: lambda key, _agents, _policies: bindings.add_sooner(key, USERS_SECONDS),
+            Target.AGENTS_WITH_CIDRS: lambda _key, _agents, _policies: _add_all(agents, cache.agents_with_cidrs()),
             Target.EVERY_AGENT: lambda _key, _agents, _policies: _add_all(agents, cache.agents()),
             Target.EVERY_BINDING: lambda _key, _agents, _policies: _add_all(bindings, cache.binding_keys()),
             Target.EVERY_POLICY: lambda _key, _agents, _policies: self._add_tables(set(), cache.policy_keys()),

@@ -16,6 +16,7 @@ from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.resource_cache import ResourceCache, parse_agent
 from interlock.deployment.config_maps import LiveConfigMaps, uses_of
 from interlock.deployment.names import Manifest
+from interlock.deployment.node_ranges import NodeRanges
 from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
@@ -98,6 +99,8 @@ class SnapshotReader:
         """Returns the last results of an Agent's metric gates by name, and goes on asking for these gates alone."""
         self.users_in: Callable[[str], PodUsers] = lambda _: DEFAULT_USERS
         """Returns the users and groups of the pods of a namespace."""
+        self.nodes: Callable[[], NodeRanges | None] = lambda: None
+        """Returns the addresses of nodes and of their pods; None while they are not known."""
         self.may_start: Callable[[Key, AgentPolicy], str] = lambda *_: ""
         """Returns why a rollout that the policy or a binding begins must wait for those of other agents."""
 
@@ -171,6 +174,7 @@ class SnapshotReader:
             kill_seen=self._kill_seen(key),
             starts_pods=self._starts_pods(),
             api_server=self._api_server(),
+            nodes=self.nodes(),
             pods=self._pods(key, _ready_since(agent)),
             operator_key=self._operator_key,
             spending=self.spending_of(agent, policy) if isinstance(policy, AgentPolicy) else BudgetSnapshot(),

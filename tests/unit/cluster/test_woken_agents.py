@@ -38,6 +38,23 @@ POLICIES = [
 ]
 
 
+@requirement("egress.nodes")
+@pytest.mark.parametrize(
+    ("policy", "woken"),
+    [
+        (a_policy(), set()),
+        (a_policy().opening({"to": [{"podSelector": {"matchLabels": {"app": "pg"}}}]}), set()),
+        (a_policy().opening({}), {TRIAGE}),
+        (a_policy("another").opening({}), set()),
+    ],
+)
+def test_nodes_concern_the_agents_whose_policies_open_addresses(policy: PolicyBuilder, woken: set[object]) -> None:
+    resources = cached()
+    resources.put_policy(policy.at_version(2).to_kubernetes())
+
+    assert resources.agents_with_cidrs() == woken
+
+
 def cached() -> ResourceCache:
     resources = ResourceCache()
     resources.put_agent(an_agent().to_kubernetes())

@@ -37,5 +37,11 @@ def test_the_last_report_of_an_egress_check_holds(status: dict[str, Any], verdic
     assert read_egress_check(a_pod(**status)) == EgressCheckReport(verdict, message)
 
 
+def test_what_rows_open_and_does_not_answer_is_told_of_a_closed_network() -> None:
+    report = read_egress_check(a_pod(state=ended(0, "unanswered: 10.20.0.8:5432")))
+
+    assert report == EgressCheckReport(EgressCheckVerdict.CLOSED, "10.20.0.8:5432")
+
+
 def test_a_pod_that_has_no_status_yet_has_said_nothing() -> None:
     assert read_egress_check({"metadata": {}}).verdict is EgressCheckVerdict.WAITING

@@ -31,6 +31,24 @@ PRICE = {
     "contextWindow": 1000,
 }
 
+PODS = {"matchLabels": {"app": "pg", "tier": "gold"}}
+EGRESS = (
+    {
+        "servers": ["crm", "mail"],
+        "environments": ["staging", "production"],
+        "to": [{"cidr": "10.20.0.0/24"}, {"namespaceSelector": PODS, "podSelector": PODS}],
+        "ports": [{"port": 5000, "endPort": 5010}],
+        "public": "Allowed",
+        "dns": "Allowed",
+    },
+    {
+        "agents": None,
+        "agentSelector": {"matchLabels": {"team": "support"}},
+        "to": [{"cidr": "10.30.0.0/24"}],
+        "ports": [{"port": 6000, "endPort": 6010}],
+    },
+)
+
 Change = Callable[[Any], Any]
 
 
@@ -155,6 +173,7 @@ def everything(*, ca: int) -> Objects:
         .through_proxy("https://proxy.example.com:3128", caFrom=CA[ca], noProxy=["a.example.com", "b.example.com"])
         .with_resources(default={"cpu": "1", "memory": "1Gi"}, defaultRequest={"cpu": "1m", "memory": "1Mi"})
         .with_pod_template(**POD_TEMPLATE)
+        .opening(*EGRESS)
         .breaking_loops(identicalCalls=20, window="60s", action="Block")
         .recording("Redacted", "/secret")
         .notifying("ops", signingKeyFrom=KEY, caFrom=CA[ca])
@@ -374,6 +393,21 @@ narrowed("AgentPolicy.spec.dataAccess[].source", "elsewhere", None)
 narrowed("AgentPolicy.spec.dataAccess[].agents", ("another",), None)
 narrowed("AgentPolicy.spec.dataAccess[].agentSelector.matchLabels", {"team": "sales"}, None)
 narrowed("AgentPolicy.spec.models.urls[].name", "another", None)
+for _pods in ("namespaceSelector", "podSelector"):
+    narrowed(f"AgentPolicy.spec.egress[].to[].{_pods}.matchLabels", lambda labels: {**labels, "a": "b"}, {"app": "pg"})
+narrowed("AgentPolicy.spec.egress[].agents", ("another",), None)
+narrowed("AgentPolicy.spec.egress[].agentSelector.matchLabels", {"team": "sales"}, None)
+narrowed("AgentPolicy.spec.egress[].servers", first, None)
+narrowed("AgentPolicy.spec.egress[].environments", ("development",), None)
+narrowed(
+    "AgentPolicy.spec.egress[].to[].cidr",
+    lambda cidr: cidr.replace("/24", "/25"),
+    lambda cidr: cidr.replace("/24", "/16"),
+)
+narrowed("AgentPolicy.spec.egress[].ports[].port", lambda port: port + 1, lambda port: port - 1)
+narrowed("AgentPolicy.spec.egress[].ports[].endPort", lambda port: port - 1, lambda port: port + 1)
+narrowed("AgentPolicy.spec.egress[].ports[].protocol", None, "UDP")
+narrowed("AgentPolicy.spec.egress[].dns", lambda _: None, None)
 for _rows in ("tools[].name", "prompts[].name", "resources[].uri"):
     narrowed(f"MCPBinding.spec.{_rows}", lambda value: f"{value}-gone", None)
 for _row in ("tools[]", "prompts[]", "resources[]"):

@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,63 @@ def test_an_egress_check_without_targets_does_not_let_through(
     assert egress_check.main() == egress_check.SETTINGS_INVALID
 
 
+# What is tried seldom, and what rows open
+
+
+@requirement("egress.check")
+def test_the_kubelet_metadata_services_and_the_dns_must_be_closed_too() -> None:
+    settings = read_settings({**ENVIRONMENT, "INTERLOCK_EGRESS_CHECK_NODE": "172.18.0.3"})
+
+    assert [one.authority for one in settings.sampled] == [
+        *("172.18.0.3:10250", "169.254.169.254:80", "[fd00:ec2::254]:80", "10.96.0.10:53"),
+    ]
+    assert settings.opened == ()
+
+
+@requirement("egress.check")
+@pytest.mark.parametrize(
+    ("words", "dns_is_closed", "opened"),
+    [
+        ("", True, []),
+        ("10.20.0.8:5432 [fd00::8]:5432", True, ["10.20.0.8:5432", "[fd00::8]:5432"]),
+        ("10.20.0.8:5432 dns", False, ["10.20.0.8:5432", "10.96.0.10:53"]),
+        ("dns-untried", False, []),
+    ],
+)
+def test_what_a_row_opens_is_tried_and_need_not_be_closed(words: str, dns_is_closed: object, opened: list[str]) -> None:
+    settings = read_settings({**ENVIRONMENT, "INTERLOCK_EGRESS_CHECK_OPEN": words})
+
+    assert (ProbedAddress("10.96.0.10", 53) in settings.sampled) is dns_is_closed
+    assert [one.authority for one in settings.opened] == opened
+
+
+@requirement("egress.check")
+def test_samples_are_taken_seldom_in_the_last_round_and_in_each_while_something_is_open() -> None:
+    judge = EgressJudge(started=0.0)
+    sampled = []
+    for _ in range(ROUNDS):
+        sampled.append(judge.is_sampling)
+        judge.take(CLOSED, 0.0)
+    assert [number for number, is_sampling in enumerate(sampled, start=1) if is_sampling] == [5, 10]
+
+    judge = EgressJudge(started=0.0)
+    judge.take(OPEN, 0.0)
+    assert judge.is_sampling
+    judge.take(CLOSED, 1.0)
+    assert not judge.is_sampling
+
+
+@requirement("egress.check")
+def test_a_sample_that_stays_open_is_an_open_network() -> None:
+    """The other targets are closed all the time: what is tried seldom alone must not be forgotten in between."""
+    judge, now = EgressJudge(started=0.0), 0.0
+    codes = set()
+    while now < 2 * OPEN_SECONDS:
+        codes.add(judge.take(OPEN if judge.is_sampling else CLOSED, now))
+        now += 0.5
+    assert codes == {None, NETWORK_OPEN}
+
+
 # With real sockets
 
 
@@ -158,7 +216,8 @@ def closed_port() -> Iterator[int]:
 
 
 def settings_for(guard: int, door: int, message: Path, **more: str) -> egress_check.EgressCheckSettings:
-    return read_settings(
+    """Return settings without samples, since something may answer there on the machine that runs the tests."""
+    settings = read_settings(
         {
             "INTERLOCK_GUARD_URL": f"http://127.0.0.1:{guard}",
             "INTERLOCK_EGRESS_CHECK_CLOSED": f"127.0.0.1:{door}",
@@ -168,6 +227,7 @@ def settings_for(guard: int, door: int, message: Path, **more: str) -> egress_ch
             **more,
         }
     )
+    return replace(settings, sampled=())
 
 
 def test_it_passes_where_the_guard_answers_and_the_rest_refuses(closed_port: int, tmp_path: Path) -> None:
@@ -191,3 +251,34 @@ def test_without_a_guard_nothing_passes(closed_port: int, tmp_path: Path, monkey
     monkeypatch.setattr(egress_check, "WAIT_SECONDS", 0.05)
 
     assert egress_check.watch(settings_for(closed_port, closed_port, tmp_path / "said")) == NO_GUARD
+
+
+@requirement("egress.check")
+@pytest.mark.parametrize("is_up", [True, False])
+def test_a_database_that_is_down_keeps_no_agent_from_starting_and_is_reported(
+    is_up: object, closed_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(egress_check, "TRY_SECONDS", 0.05)
+    with a_guard() as guard:
+        database = f"127.0.0.1:{guard if is_up else closed_port}"
+        settings = settings_for(guard, closed_port, tmp_path / "said", INTERLOCK_EGRESS_CHECK_OPEN=database)
+
+        assert egress_check.watch(settings) == PASSED
+
+    said = (tmp_path / "said").read_text(encoding="utf-8") if (tmp_path / "said").exists() else ""
+    assert said == ("" if is_up else f"unanswered: {database}")
+
+
+@requirement("egress.check")
+def test_a_sample_that_answers_keeps_the_agent_from_starting(
+    closed_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(egress_check, "OPEN_SECONDS", 0.05)
+    with a_guard() as guard:
+        settings = replace(
+            settings_for(guard, closed_port, tmp_path / "said"), sampled=(ProbedAddress("127.0.0.1", guard),)
+        )
+
+        assert egress_check.watch(settings) == NETWORK_OPEN
+
+    assert f"127.0.0.1:{guard} answered" in (tmp_path / "said").read_text(encoding="utf-8")

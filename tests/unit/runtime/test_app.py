@@ -13,6 +13,7 @@ from interlock.cluster.api_server import ApiServerFinder
 from interlock.cluster.kill_lease import KillLease
 from interlock.cluster.ledger_store import LedgerStore
 from interlock.cluster.namespace_users import NamespaceUsers
+from interlock.cluster.node_watch import NodeWatch
 from interlock.runtime import app as app_module
 from interlock.runtime import second_watch
 from interlock.runtime.app import App
@@ -61,6 +62,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> ClosingClient:
     monkeypatch.setattr(app_module, "check_version", version)
     monkeypatch.setattr(app_module, "list_objects", _nothing)
     monkeypatch.setattr(ApiServerFinder, "find", _done)
+    monkeypatch.setattr(NodeWatch, "run", _forever)
     for part in (ChildWatch, AgentPodStore, LedgerStore, NamespaceUsers):
         monkeypatch.setattr(part, "run", _forever)
         monkeypatch.setattr(part, "synced", _done)
@@ -73,6 +75,7 @@ PARTS = [
     ("ledgers", LedgerStore),
     ("users of namespaces", NamespaceUsers),
     ("API server finder", ApiServerFinder),
+    ("nodes", NodeWatch),
     ("Lease of the kill controller", KillLease),
     ("admission policies", AdmissionPolicies),
     ("heartbeat", Heartbeat),

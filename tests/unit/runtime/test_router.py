@@ -103,6 +103,7 @@ WAKES: dict[Event, dict[str, set[Key]]] = {
     Event.DRIFT_REPORTED: {"bindings": {OTHER}},
     Event.EGRESS_PROXY_CHANGED: {"bindings": {CRM}},
     Event.USERS_CHANGED: {"agents": {TRIAGE}, "bindings": {CRM}, "policies": {SUPPORT}},
+    Event.NODES_CHANGED: {},  # the policy of triage opens no addresses
     Event.API_SERVER_MOVED: {"agents": {TRIAGE}, "bindings": {CRM}, "policies": {("agents", "support")}},
 }
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from interlock.api.binding import HttpServer, Server
 from interlock.api.policy import AgentPolicy, EgressProxy, ModelUpstream
 from interlock.deployment.children.upstreams import proxy_for, upstreams_of
+from interlock.deployment.egress_exceptions import DNS_PORTS, NODE_LOCAL_DNS
 from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, Placement
 from interlock_contract.addresses import OPEN_BLOCKS, AddressBlock, Network, allowed_blocks
 from interlock_contract.names import SCRAPE_ALLOWED, SCRAPE_LABEL
@@ -21,8 +22,6 @@ _PODS: Peer = {"namespaceSelector": {}}
 SCRAPERS: Peer = {"namespaceSelector": {"matchLabels": {SCRAPE_LABEL: SCRAPE_ALLOWED}}}
 """Pods of namespaces that may read metrics."""
 _NAMESPACE = "kubernetes.io/metadata.name"
-_DNS_PORTS = (53, 5353)  # 5353 is where OpenShift's pods listen
-_NODE_LOCAL_DNS = "169.254.20.10/32"
 _HTTPS, _HTTP = 443, 80
 
 
@@ -181,8 +180,8 @@ def _namespace_peer(namespace: str) -> Peer:
 
 def dns_egress() -> Rule:
     """Return the egress to the cluster's DNS: pods with any labels, and the cache on the node."""
-    ports = [{"port": port, "protocol": protocol} for port in _DNS_PORTS for protocol in ("UDP", "TCP")]
-    return {"ports": ports, "to": [_PODS, {"ipBlock": {"cidr": _NODE_LOCAL_DNS}}]}
+    ports = [{"port": port, "protocol": protocol} for port in DNS_PORTS for protocol in ("UDP", "TCP")]
+    return {"ports": ports, "to": [_PODS, {"ipBlock": {"cidr": NODE_LOCAL_DNS}}]}
 
 
 def _allowed(network: Network) -> list[Peer]:

@@ -20,6 +20,7 @@ from interlock.deployment.children.resources import EGRESS_CHECK_NEEDS, Containe
 from interlock.deployment.children.server_containers import build_server_volumes
 from interlock.deployment.children.services import guard_url
 from interlock.deployment.children.upstreams import build_secrets_mount, build_secrets_volume
+from interlock.deployment.egress_exceptions import words_for_check
 from interlock.deployment.names import agent_service, name_of
 from interlock.deployment.placement import Placement, may_start_open
 from interlock_contract.pod import (
@@ -30,6 +31,8 @@ from interlock_contract.pod import (
     BUNDLE_VARIABLE,
     EGRESS_CHECK_CLOSED_VARIABLE,
     EGRESS_CHECK_CONTAINER,
+    EGRESS_CHECK_NODE_VARIABLE,
+    EGRESS_CHECK_OPEN_VARIABLE,
     EGRESS_CHECK_REPORT,
     EGRESS_CHECK_REQUIRE,
     EGRESS_CHECK_VARIABLE,
@@ -145,6 +148,7 @@ def build_egress_check(placement: Placement) -> dict[str, Any]:
         if may_start_open(placement.policy.spec.class_of(placement.stage.environment))
         else EGRESS_CHECK_REQUIRE
     )
+    opened = words_for_check(placement)
     return {
         "name": EGRESS_CHECK_CONTAINER,
         "image": placement.guard_image,
@@ -154,6 +158,8 @@ def build_egress_check(placement: Placement) -> dict[str, Any]:
             {"name": GUARD_URL_VARIABLE, "value": guard_url(placement)},
             {"name": EGRESS_CHECK_CLOSED_VARIABLE, "value": " ".join(closed)},
             {"name": EGRESS_CHECK_VARIABLE, "value": mode},
+            {"name": EGRESS_CHECK_NODE_VARIABLE, "valueFrom": field_ref("status.hostIP")},
+            *([{"name": EGRESS_CHECK_OPEN_VARIABLE, "value": opened}] if opened else []),
         ],
         "resources": own_resources(placement, EGRESS_CHECK_NEEDS),
         "securityContext": container_security(placement.users.egress_check),

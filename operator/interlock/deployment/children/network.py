@@ -11,6 +11,7 @@ from interlock.deployment.children.egress_rules import (
     guard_egress,
     tcp,
 )
+from interlock.deployment.egress_exceptions import agent_exceptions, rules_of, server_exceptions
 from interlock.deployment.names import (
     AGENT_POD,
     GUARD_POD,
@@ -76,16 +77,19 @@ def build_closed_policy(agent: Agent) -> Manifest:
 
 
 def build_agent_policy(placement: Placement) -> Manifest:
-    """Return the policy of a separate agent pod: egress to its guard alone, without DNS.
+    """Return the policy of a separate agent pod: egress to its guard, and to what the policy's rows of egress open.
 
-    The rules name pods and no addresses, so they hold for IPv4 and IPv6.
+    The rule for the guard names pods and no addresses, so it holds for IPv4 and IPv6.
     """
     return _policy(
         placement,
         agent_workload(placement),
         selector(placement, AGENT_POD),
         ingress=[{"from": [_pods(guard_peer(placement))], "ports": [tcp(port)]} for port in _task_ports(placement)],
-        egress=[{"to": [_pods(guard_peer(placement))], "ports": [tcp(MCP_PORT)]}],
+        egress=[
+            {"to": [_pods(guard_peer(placement))], "ports": [tcp(MCP_PORT)]},
+            *rules_of(agent_exceptions(placement)),
+        ],
     )
 
 
@@ -99,7 +103,12 @@ def build_guard_policy(placement: Placement) -> Manifest:
         selector(placement, GUARD_POD),
         # The egress check of the agent's pod must find 7411 closed by the agent's own policy, so this one lets it in.
         ingress=[{"from": [agents], "ports": [tcp(MCP_PORT)]}, *_from_elsewhere(placement, agents)],
-        egress=[*to_agent, *_guards_egress(placement), *guard_egress(placement)],
+        egress=[
+            *to_agent,
+            *_guards_egress(placement),
+            *guard_egress(placement),
+            *rules_of(server_exceptions(placement)),
+        ],
     )
 
 

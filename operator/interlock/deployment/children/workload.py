@@ -15,6 +15,12 @@ from interlock.deployment.children.pod_parts import pod_defaults
 from interlock.deployment.children.resources import LAUNCHER_NEEDS, own_resources
 from interlock.deployment.children.scheduling import build_pull_secrets, build_scheduling, stdio_servers
 from interlock.deployment.children.server_containers import build_launcher, build_servers
+from interlock.deployment.egress_exceptions import (
+    agent_exceptions,
+    digest_of_openings,
+    opens_dns,
+    server_exceptions,
+)
 from interlock.deployment.names import (
     AGENT_POD,
     GUARD_POD,
@@ -32,6 +38,9 @@ from interlock_contract.names import CONFIG_DIGEST
 from interlock_contract.pod import AGENT_CONTAINER, GUARD_CONTAINER, GUARD_HOST
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+_NO_DNS: dict[str, Any] = {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["127.0.0.1"]}}
+"""No server listens there, so a look-up fails immediately."""
+_CLUSTER_DNS: dict[str, Any] = {"dnsPolicy": "ClusterFirst"}
 
 
 def build_workloads(placement: Placement) -> tuple[Manifest, ...]:
@@ -49,12 +58,15 @@ def build_workloads(placement: Placement) -> tuple[Manifest, ...]:
 
 
 def _deployment(placement: Placement, name: str, component: str, pod: dict[str, Any]) -> Manifest:
-    labels, annotations = pod_labels(placement, component), {DEFAULT_CONTAINER: GUARD_CONTAINER}
+    opened = digest_of_openings(one.row for one in server_exceptions(placement))
+    labels = pod_labels(placement, component)
+    annotations = {DEFAULT_CONTAINER: GUARD_CONTAINER, CONFIG_DIGEST: opened}
     if component == AGENT_POD:
         # The kubelet updates a mounted file too late for a running agent, so a change of the user's files rolls pods.
         # One of the scope does not: the guard enforces it at once, and the agent may read it late.
         files = json.dumps(user_files(placement), sort_keys=True)
-        digest = hashlib.sha256(files.encode()).hexdigest()
+        opened = digest_of_openings(one.row for one in agent_exceptions(placement))
+        digest = hashlib.sha256(f"{files}{opened}".encode()).hexdigest()
         stated = placement.agent.spec.template.metadata or PodMetadata()
         annotations = {**stated.annotations, DEFAULT_CONTAINER: AGENT_CONTAINER, CONFIG_DIGEST: digest}
         labels = {**stated.labels, **labels}  # those of Interlock last: kills and NetworkPolicies find pods by them
@@ -93,15 +105,14 @@ def _shared_pod(placement: Placement) -> dict[str, Any]:
 def _agent_pod(placement: Placement) -> dict[str, Any]:
     """Return the agent's own pod (`isolation: Separate`): the egress check, then the agent.
 
-    The pod's ServiceAccount has no rights, no token of it is mounted, and the pod has no DNS. Its /etc/hosts holds the
-    one name that it needs, its guard's.
+    The pod's ServiceAccount has no rights, no token of it is mounted, and the pod has no DNS unless a row of egress
+    opens it. Its /etc/hosts holds the one name that it needs, its guard's.
     """
     return {
         "serviceAccountName": agent_account(placement),
         **pod_defaults(),
         **_chosen_by_agent(placement),
-        "dnsPolicy": "None",
-        "dnsConfig": {"nameservers": ["127.0.0.1"]},  # no server listens there, so a look-up fails immediately
+        **(_CLUSTER_DNS if opens_dns(agent_exceptions(placement)) else _NO_DNS),
         "hostAliases": [{"ip": address, "hostnames": [GUARD_HOST]} for address in placement.guard_addresses],
         "initContainers": [build_egress_check(placement)],
         "containers": [build_agent(placement)],

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from interlock.deployment.names import Manifest
-from interlock_contract.pod import EGRESS_CHECK_CONTAINER, NETWORK_OPEN, OPEN_MESSAGE
+from interlock_contract.pod import EGRESS_CHECK_CONTAINER, NETWORK_OPEN, OPEN_MESSAGE, UNANSWERED_MESSAGE
 
 
 class EgressCheckVerdict(StrEnum):
@@ -29,7 +29,7 @@ class EgressCheckReport:
 
     Attributes:
         verdict: The result.
-        message: The open addresses, empty unless the verdict is Open.
+        message: What is open if the verdict is Open; if it is Closed, what rows of egress open and did not answer.
     """
 
     verdict: EgressCheckVerdict
@@ -55,4 +55,7 @@ def _read_verdict(ended: dict[str, Any]) -> tuple[EgressCheckVerdict, str]:
     code, message = ended.get("exitCode"), str(ended.get("message", "")).strip()
     if code == NETWORK_OPEN or (code == 0 and message.startswith(OPEN_MESSAGE)):
         return EgressCheckVerdict.OPEN, message.removeprefix(OPEN_MESSAGE).strip()[:512]
-    return (EgressCheckVerdict.CLOSED if code == 0 else EgressCheckVerdict.WAITING), ""
+    if code != 0:
+        return EgressCheckVerdict.WAITING, ""
+    is_unanswered = message.startswith(UNANSWERED_MESSAGE)
+    return EgressCheckVerdict.CLOSED, message.removeprefix(UNANSWERED_MESSAGE).strip()[:512] if is_unanswered else ""

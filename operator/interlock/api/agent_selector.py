@@ -1,0 +1,39 @@
+"""The selection of Agents by a row of a policy: by their names, or by their labels."""
+
+from pydantic import Field
+
+from interlock.api.markers import Rule, cel_pattern, kube
+from interlock.api.messages import LABEL_KEY, LABEL_VALUE, LABELS_INVALID, SELECTOR_EMPTY
+from interlock.api.shared_types import ApiModel, ObjectMeta
+from interlock.api.text import LabelValue
+
+
+class AgentSelector(ApiModel):
+    """Selects Agents by their labels."""
+
+    match_labels: dict[str, LabelValue] = Field(
+        max_length=8,
+        json_schema_extra=kube(
+            Rule(rule="size(self) > 0", message=SELECTOR_EMPTY),
+            Rule(
+                rule=f"self.all(k, size(k) <= 317 && k.matches({cel_pattern(LABEL_KEY)})"
+                f" && self[k].matches({cel_pattern(LABEL_VALUE)}))",
+                message=LABELS_INVALID,
+            ),
+        ),
+    )
+    """Labels that an Agent must carry, all of them with these very values; at least one."""
+
+
+def selects(agents: tuple[str, ...] | None, selector: AgentSelector | None, agent: ObjectMeta) -> bool:
+    """Return True if a row applies to an Agent. A row with both names and labels applies to none.
+
+    Args:
+        agents: The names in the row.
+        selector: The labels in the row.
+        agent: The Agent's metadata.
+    """
+    if selector is None:
+        return agents is not None and agent.name in agents
+    wanted = selector.match_labels.items()
+    return agents is None and bool(wanted) and wanted <= agent.labels.items()

@@ -1,0 +1,212 @@
+"""What a policy's rows of egress open for a placement: for its agent's pods, and for its servers in the guard's pod.
+
+Rows open nothing that leads around a guard: pods of Interlock are left out of every selector, and nodes, the pods of
+nodes, the API server and metadata services out of every cidr. While the nodes are not known, no cidr is opened.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any, Final
+
+from interlock.api.egress import EgressPeer, EgressPort, EgressRow, PeerSelector
+from interlock.deployment.placement import Placement
+from interlock_contract.addresses import AddressRange, open_block, parse_cidr
+from interlock_contract.names import APP_MANAGED_BY_LABEL, APP_PART_OF_LABEL, MANAGED_BY, PART_OF
+from interlock_contract.pod import EGRESS_CHECK_DNS, EGRESS_CHECK_DNS_UNTRIED
+
+MAX_EXCEPTED: Final = 256
+"""Most ranges that are cut out of one cidr. Network plugins keep each of them on each node."""
+DNS_PORTS: Final = (53, 5353)
+"""Ports of the cluster's DNS. The pods of OpenShift listen at 5353."""
+NODE_LOCAL_DNS: Final = "169.254.20.10/32"
+_NOT_OURS: Final = [
+    {"key": APP_MANAGED_BY_LABEL, "operator": "NotIn", "values": [MANAGED_BY]},
+    {"key": APP_PART_OF_LABEL, "operator": "NotIn", "values": [PART_OF]},
+]
+"""Leaves the pods of agents, guards, notifiers, operator, kill controller and collector out of a selector."""
+
+Peer = dict[str, Any]
+Rule = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EgressException:
+    """What one row opens.
+
+    Attributes:
+        row: The row.
+        peers: The peers that are open, as a NetworkPolicy names them.
+        withheld: The cidrs that are not open, each with the reason.
+    """
+
+    row: EgressRow
+    peers: tuple[Peer, ...]
+    withheld: tuple[str, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """True if anything is open."""
+        return bool(self.peers)
+
+    @property
+    def text(self) -> str:
+        """What is open, such as `orders-db (10.20.0.0/24, TCP 5432)`."""
+        named = [_name_peer(peer) for peer in self.row.to]
+        shown = named if len(named) <= _MOST_SHOWN else [*named[:_MOST_SHOWN], f"{len(named) - _MOST_SHOWN} more"]
+        ports = [f"{one.protocol} {_name_ports(one)}" for one in self.row.ports]
+        listed = ports if len(ports) <= _MOST_SHOWN else [*ports[:_MOST_SHOWN], f"{len(ports) - _MOST_SHOWN} more"]
+        return f"{self.row.name} ({', '.join((*shown, *listed))})"
+
+
+_MOST_SHOWN: Final = 3
+_MOST_TRIED: Final = 8
+_IPV6: Final = 6
+
+
+def agent_exceptions(placement: Placement) -> tuple[EgressException, ...]:
+    """Return what the rows open for the agent's own pods. In a shared pod rows have no effect."""
+    if not placement.is_separate:
+        return ()
+    return tuple(_exception(row, placement) for row in egress_rows(placement) if not row.servers)
+
+
+def server_exceptions(placement: Placement) -> tuple[EgressException, ...]:
+    """Return what the rows open for stdio servers, which share the guard's pod. In a shared pod they have no effect."""
+    if not placement.is_separate:
+        return ()
+    stdio = {bound.source for bound in placement.sources if bound.binding.spec.server.stdio is not None}
+    return tuple(_exception(row, placement) for row in egress_rows(placement) if not stdio.isdisjoint(row.servers))
+
+
+def egress_rows(placement: Placement) -> tuple[EgressRow, ...]:
+    """Return the rows that apply to a placement, whatever its isolation."""
+    environment = placement.stage.environment
+    return tuple(
+        row
+        for row in placement.policy.spec.egress
+        if row.applies_to(placement.agent.metadata) and (not row.environments or environment in row.environments)
+    )
+
+
+def opens_dns(exceptions: Iterable[EgressException]) -> bool:
+    """Return True if the cluster's DNS is open."""
+    return any(one.row.dns is not None for one in exceptions)
+
+
+def rules_of(exceptions: Iterable[EgressException]) -> list[Rule]:
+    """Return the egress rules of a NetworkPolicy, each once."""
+    known = tuple(exceptions)
+    found = [{"to": list(one.peers), "ports": [_port(port) for port in one.row.ports]} for one in known if one.is_open]
+    rules = [*found, *([cluster_dns_rule()] if opens_dns(known) else [])]
+    return [rule for index, rule in enumerate(rules) if rule not in rules[:index]]
+
+
+def cluster_dns_rule() -> Rule:
+    """Return the egress to the cluster's DNS: pods of any other program, and the cache on the node."""
+    ports = [{"port": port, "protocol": protocol} for port in DNS_PORTS for protocol in ("UDP", "TCP")]
+    pods = {"namespaceSelector": {}, "podSelector": {"matchExpressions": _NOT_OURS}}
+    return {"ports": ports, "to": [pods, {"ipBlock": {"cidr": NODE_LOCAL_DNS}}]}
+
+
+def words_for_check(placement: Placement) -> str:
+    """Return what the egress check may find open, see `EGRESS_CHECK_OPEN_VARIABLE`: single addresses, and DNS."""
+    exceptions = agent_exceptions(placement)
+    rows = [one.row for one in exceptions]
+    words = {
+        f"[{base.network_address}]:{port.port}" if base.version == _IPV6 else f"{base.network_address}:{port.port}"
+        for row in rows
+        for peer in row.to
+        if (base := parse_cidr(peer.cidr or "")) is not None and base.prefixlen == base.max_prefixlen
+        for port in row.ports
+        if port.protocol == "TCP" and port.last == port.port
+    }
+    ports = [port for row in rows for port in row.ports if port.protocol == "TCP"]
+    found = sorted(words)[:_MOST_TRIED]
+    if opens_dns(exceptions):
+        found.append(EGRESS_CHECK_DNS)
+    elif any(port.port <= DNS_PORTS[0] <= port.last for port in ports):
+        found.append(EGRESS_CHECK_DNS_UNTRIED)
+    return " ".join(found)
+
+
+def digest_of_openings(rows: Iterable[EgressRow]) -> str:
+    """Return a digest of what rows open, empty for nothing. It does not depend on how rows are named and split.
+
+    It stands on the pods, so that new ones replace them when a row is taken away: a NetworkPolicy cuts no connection.
+    """
+    known = tuple(rows)
+    open_ways = {
+        json.dumps([peer.to_kubernetes(), [port.protocol, port.port, port.last]], sort_keys=True)
+        for row in known
+        for peer in row.to
+        for port in row.ports
+    }
+    if not open_ways:
+        return ""
+    text = json.dumps([sorted(open_ways), any(row.dns for row in known)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _exception(row: EgressRow, placement: Placement) -> EgressException:
+    peers: list[Peer] = []
+    withheld: list[str] = []
+    for peer in row.to:
+        found = _open_peer(peer, placement)
+        if isinstance(found, str):
+            withheld.append(f"{peer.cidr}: {found}")
+        else:
+            peers.append(found)
+    return EgressException(row, tuple(peers), tuple(withheld))
+
+
+def _open_peer(peer: EgressPeer, placement: Placement) -> Peer | str:
+    """Return a peer as a NetworkPolicy names it, or why it is not opened."""
+    if peer.cidr is None:
+        namespaces = peer.namespace_selector
+        return {
+            **({} if namespaces is None else {"namespaceSelector": {"matchLabels": dict(namespaces.match_labels)}}),
+            "podSelector": {**_labels(peer.pod_selector), "matchExpressions": _NOT_OURS},
+        }
+    base = parse_cidr(peer.cidr)
+    if base is None or placement.nodes is None:
+        return "the operator cannot list the nodes, which must be left out"
+    closed: list[AddressRange] = [*placement.nodes.near(base)]
+    closed += [ip_network(endpoint.address) for endpoint in placement.api_server.endpoints]
+    block = open_block(base, closed)
+    if block is None:
+        return "it has only addresses of nodes, of their pods or of the API server"
+    if len(block.excepted) > MAX_EXCEPTED:
+        return (
+            f"{len(block.excepted)} ranges of nodes would have to be left out of it, and {MAX_EXCEPTED} can be: "
+            "name a narrower one"
+        )
+    return {"ipBlock": {"cidr": block.cidr, **({"except": list(block.excepted)} if block.excepted else {})}}
+
+
+def _labels(selector: PeerSelector | None) -> dict[str, Any]:
+    return {} if selector is None else {"matchLabels": dict(selector.match_labels)}
+
+
+def _port(port: EgressPort) -> dict[str, Any]:
+    end = {} if port.end_port is None else {"endPort": port.end_port}
+    return {"port": port.port, **end, "protocol": port.protocol}
+
+
+def _name_peer(peer: EgressPeer) -> str:
+    if peer.cidr is not None:
+        return peer.cidr
+    pods = "all pods" if peer.pod_selector is None else f"pods {_name_labels(peer.pod_selector)}"
+    if peer.namespace_selector is None:
+        return pods
+    return f"{pods} in namespaces {_name_labels(peer.namespace_selector)}"
+
+
+def _name_labels(selector: PeerSelector) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(selector.match_labels.items()))
+
+
+def _name_ports(port: EgressPort) -> str:
+    return str(port.port) if port.last == port.port else f"{port.port}-{port.last}"
