@@ -12,9 +12,9 @@ from ipaddress import (
     IPv4Network,
     IPv6Address,
     IPv6Network,
-    collapse_addresses,
     ip_address,
     ip_network,
+    summarize_address_range,
 )
 from typing import Final, Literal
 
@@ -70,7 +70,7 @@ _PRIVATE: Final = _ranges(
 _IPV4: Final = IPv4Network("0.0.0.0/0")
 _IPV6: Final = IPv6Network("::/0")
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
-_NAT64: Final = IPv6Network("64:ff9b::/96")
+NAT64: Final = IPv6Network("64:ff9b::/96")
 """The well-known prefix of RFC 6052: its last 32 bits are the IPv4 address that it leads to.
 
 Clusters with IPv6 alone reach public IPv4 addresses by it, so it is open where the IPv4 address is public.
@@ -88,7 +88,7 @@ def refuse_address(address: str, network: Network) -> str | None:
         parsed = ip_address(address)
     except ValueError:
         return "it is no numeric address"
-    if isinstance(parsed, IPv6Address) and parsed in _NAT64:
+    if isinstance(parsed, IPv6Address) and parsed in NAT64:
         embedded = str(IPv4Address(int(parsed) & 0xFFFFFFFF))
         trouble = refuse_address(embedded, "Public")
         return None if trouble is None else f"{trouble}, {embedded} by NAT64"
@@ -119,15 +119,15 @@ def allowed_blocks(network: Network) -> tuple[AddressBlock, ...]:
     private = [one for one, _ in _PRIVATE if network == "Private" and isinstance(one, IPv6Network)]
     by_nat64 = nat64_forms(one for one, _ in _NEVER + _PRIVATE)
     bases: list[AddressRange] = [_IPV4, _GLOBAL_UNICAST, *private]
-    return (*(_block(base, closed) for base in bases), _block(_NAT64, by_nat64))
+    return (*(_block(base, closed) for base in bases), _block(NAT64, by_nat64))
 
 
 def nat64_forms(ranges: Iterable[AddressRange]) -> Iterator[IPv6Network]:
     """Yield the forms of the IPv4 ranges under the well-known prefix: of 169.254.0.0/16, 64:ff9b::a9fe:0/112."""
     for one in ranges:
         if isinstance(one, IPv4Network):
-            first = int(_NAT64.network_address) + int(one.network_address)
-            yield IPv6Network((first, _NAT64.prefixlen + one.prefixlen))
+            first = int(NAT64.network_address) + int(one.network_address)
+            yield IPv6Network((first, NAT64.prefixlen + one.prefixlen))
 
 
 def _block(base: AddressRange, closed: Iterable[AddressRange]) -> AddressBlock:
@@ -191,6 +191,30 @@ PRIVATE_RANGES: Final = tuple(str(one) for one, _ in _PRIVATE)
 """The private ranges as text."""
 
 
+def merge_ranges(ranges: Iterable[AddressRange]) -> tuple[AddressRange, ...]:
+    """Return the fewest ranges that have exactly the addresses of these ranges, which are of one family.
+
+    As `ipaddress.collapse_addresses`, and many times faster for thousands of ranges.
+    """
+    found = tuple(ranges)
+    if not found:
+        return ()
+    spans: list[list[int]] = []
+    for first, last in sorted(map(span_of, found)):
+        if spans and first <= spans[-1][1] + 1:
+            spans[-1][1] = max(spans[-1][1], last)
+        else:
+            spans.append([first, last])
+    address = IPv4Address if isinstance(found[0], IPv4Network) else IPv6Address
+    return tuple(one for first, last in spans for one in summarize_address_range(address(first), address(last)))
+
+
+def span_of(one: AddressRange) -> tuple[int, int]:
+    """Return the first and the last address of a range as numbers."""
+    first = int(one.network_address)
+    return first, first + (1 << one.max_prefixlen - one.prefixlen) - 1
+
+
 def open_block(base: AddressRange, closed: Iterable[AddressRange]) -> AddressBlock | None:
     """Return a range without everything in it that is closed; None if nothing is left of it.
 
@@ -206,5 +230,5 @@ def open_block(base: AddressRange, closed: Iterable[AddressRange]) -> AddressBlo
     if any(_is_within(base, one) for one in cut):
         return None
     inside = [one for one in cut if _is_within(one, base)]
-    excepted: tuple[AddressRange, ...] = tuple(collapse_addresses(inside))  # type: ignore[type-var]
+    excepted = merge_ranges(inside)
     return None if base in excepted else AddressBlock(str(base), tuple(map(str, excepted)))

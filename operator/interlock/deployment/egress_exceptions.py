@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from interlock.api.egress import EgressPeer, EgressPort, EgressRow, PeerSelector
 from interlock.deployment.placement import Placement
-from interlock_contract.addresses import AddressRange, open_block, parse_cidr
+from interlock_contract.addresses import open_block, parse_cidr
 from interlock_contract.names import APP_MANAGED_BY_LABEL, APP_PART_OF_LABEL, MANAGED_BY, PART_OF
 from interlock_contract.pod import EGRESS_CHECK_DNS, EGRESS_CHECK_DNS_UNTRIED
 
@@ -173,17 +173,20 @@ def _open_peer(peer: EgressPeer, placement: Placement) -> Peer | str:
     base = parse_cidr(peer.cidr)
     if base is None or placement.nodes is None:
         return "the operator cannot list the nodes, which must be left out"
-    closed: list[AddressRange] = [*placement.nodes.near(base)]
-    closed += [ip_network(endpoint.address) for endpoint in placement.api_server.endpoints]
-    block = open_block(base, closed)
+    nodes = placement.nodes.near(base)
+    if len(nodes) > MAX_EXCEPTED:
+        return _too_many(len(nodes))
+    api_server = [ip_network(endpoint.address) for endpoint in placement.api_server.endpoints]
+    block = open_block(base, (*nodes, *api_server))
     if block is None:
         return "it has only addresses of nodes, of their pods or of the API server"
     if len(block.excepted) > MAX_EXCEPTED:
-        return (
-            f"{len(block.excepted)} ranges of nodes would have to be left out of it, and {MAX_EXCEPTED} can be: "
-            "name a narrower one"
-        )
+        return _too_many(len(block.excepted))
     return {"ipBlock": {"cidr": block.cidr, **({"except": list(block.excepted)} if block.excepted else {})}}
+
+
+def _too_many(count: int) -> str:
+    return f"{count} ranges would have to be left out of it, and {MAX_EXCEPTED} can be: name a narrower one"
 
 
 def _labels(selector: PeerSelector | None) -> dict[str, Any]:

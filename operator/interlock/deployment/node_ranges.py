@@ -1,14 +1,16 @@
 """The addresses of nodes and of their pods, which no row of a policy's egress opens by a cidr."""
 
 from collections.abc import Iterable, Mapping
-from ipaddress import collapse_addresses, ip_address, ip_network
-from typing import Any
+from ipaddress import ip_address, ip_network
+from typing import Any, Final
 
-from interlock_contract.addresses import AddressRange, nat64_forms
+from interlock_contract.addresses import NAT64, AddressRange, merge_ranges, nat64_forms, span_of
+
+_IPV6: Final = 6
 
 
 class NodeRanges:
-    """Ranges of addresses, each of which stands once.
+    """Ranges of addresses.
 
     Results are kept: the agents of a policy ask for the same ranges, and there may be thousands of nodes.
 
@@ -17,18 +19,22 @@ class NodeRanges:
     """
 
     def __init__(self, ranges: Iterable[AddressRange] = ()) -> None:
-        found = tuple(ranges)
-        self.ranges: tuple[AddressRange, ...] = (
-            *collapse_addresses(one for one in found if one.version == 4),  # noqa: PLR2004 - a version of IP
-            *collapse_addresses(one for one in found if one.version == 6),  # noqa: PLR2004 - a version of IP
-        )
+        self.ranges = frozenset(ranges)
         self._near: dict[AddressRange, tuple[AddressRange, ...]] = {}
 
     def near(self, base: AddressRange) -> tuple[AddressRange, ...]:
-        """Return the ranges that have addresses in common with another one, or whose forms by NAT64 have."""
+        """Return the ranges that have addresses in common with another one, or whose forms by NAT64 have.
+
+        Neighbours are one range.
+        """
         if base not in self._near:
-            known = (*self.ranges, *nat64_forms(self.ranges))
-            self._near[base] = tuple(one for one in known if one.version == base.version and one.overlaps(base))
+            forms = nat64_forms(self.ranges) if base.version == _IPV6 and base.overlaps(NAT64) else ()
+            begin, end = span_of(base)
+            self._near[base] = merge_ranges(
+                one
+                for one in (*self.ranges, *forms)
+                if one.version == base.version and (span := span_of(one))[0] <= end and begin <= span[1]
+            )
         return self._near[base]
 
 

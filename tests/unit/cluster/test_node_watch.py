@@ -30,7 +30,7 @@ class Changes:
         for event in events:
             self.nodes.handle(event)
         self.nodes.publish()
-        return None if self.nodes.found is None else [str(one) for one in self.nodes.found.ranges]
+        return None if self.nodes.found is None else sorted(map(str, self.nodes.found.ranges))
 
 
 @requirement("egress.nodes")
@@ -38,7 +38,7 @@ async def test_the_addresses_follow_nodes_that_come_move_and_go() -> None:
     changes = Changes()
 
     assert changes.seen(SeenEvent(a_node("a", "10.0.0.2")), SyncedEvent()) == ["10.0.0.2/32"]
-    assert changes.seen(SeenEvent(a_node("b", "10.0.0.3"))) == ["10.0.0.2/31"]
+    assert changes.seen(SeenEvent(a_node("b", "10.0.0.3"))) == ["10.0.0.2/32", "10.0.0.3/32"]
     assert changes.seen(SeenEvent(a_node("b", "10.0.0.9"))) == ["10.0.0.2/32", "10.0.0.9/32"]
     assert changes.seen(GoneEvent("a", 7)) == ["10.0.0.9/32"]
     assert changes.count == 4

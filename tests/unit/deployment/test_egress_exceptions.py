@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, collapse_addresses, ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -182,6 +182,15 @@ def test_a_cidr_with_more_nodes_than_can_be_cut_out_is_not_opened() -> None:
 
     assert egress(replace(most, nodes=NodeRanges(nodes), api_server=api_server)) == []
     assert len(egress(replace(most, nodes=NodeRanges(nodes[:-1]), api_server=api_server))) == 1
+
+
+def test_neighbours_count_as_one_range_and_equal_what_the_standard_library_says() -> None:
+    nodes = [ip_network(f"10.1.{number // 256}.{number % 256}/32") for number in range(1000)]
+    nodes += [ip_network(one) for one in ("10.9.0.0/24", "10.9.1.0/24", "10.9.0.64/26", "fd01::/64", "11.0.0.1/32")]
+    base = ip_network("10.0.0.0/8")
+    v4 = [one for one in nodes if isinstance(one, IPv4Network) and one.subnet_of(base)]
+
+    assert NodeRanges(nodes).near(base) == tuple(collapse_addresses(v4))
 
 
 def test_the_addresses_of_a_node_and_the_ranges_of_its_pods_are_known() -> None:
