@@ -264,6 +264,12 @@ REQUIREMENTS: dict[str, Requirement] = {
         "EgressEnforced names what is open beside the guard, and that nothing of it is recorded"
     ),
     "egress.on-a-cluster": Requirement("a database is reached by the named agent and by no other", "kind"),
+    "identity.cloud": Requirement(
+        "guards' accounts carry the cloud identity that a policy lists and allows, and no other"
+    ),
+    "identity.metadata-server": Requirement(
+        "the metadata server is open only to a guard whose cloud gives identities there"
+    ),
     "agent-key.proven": Requirement("the agent's port serves only requests with the key of its agent's container"),
     "agent-key.own-pod": Requirement("callers in the guard's own pod reach neither a separate agent's port nor tasks"),
     "agent-key.secret": Requirement("an agent's key is in its container alone, and the operator never reads a Secret"),

@@ -125,6 +125,17 @@ SCRAPE_LABEL: Final = f"{GROUP}/scrape"
 """Label of a namespace: with the value `SCRAPE_ALLOWED`, its pods may read metrics of all programs."""
 SCRAPE_ALLOWED: Final = "allowed"
 
+AWS_ROLE: Final = "eks.amazonaws.com/role-arn"
+GOOGLE_ACCOUNT: Final = "iam.gke.io/gcp-service-account"
+AZURE_CLIENT: Final = "azure.workload.identity/client-id"
+CLOUD_KEYS: Final = (
+    *(AWS_ROLE, "eks.amazonaws.com/audience", "eks.amazonaws.com/sts-regional-endpoints"),
+    *("eks.amazonaws.com/token-expiration", GOOGLE_ACCOUNT, "iam.gke.io/return-principal-id-as-email", AZURE_CLIENT),
+    *("azure.workload.identity/tenant-id", "azure.workload.identity/service-account-token-expiration"),
+)
+"""Annotations of ServiceAccounts by which clouds give an identity to pods. The operator removes those that no policy
+names from its accounts."""
+
 APP_NAME_LABEL = "app.kubernetes.io/name"
 APP_INSTANCE_LABEL = "app.kubernetes.io/instance"
 APP_COMPONENT_LABEL = "app.kubernetes.io/component"

@@ -22,7 +22,7 @@ from interlock.api.refusals import (
     stage_order_refusals,
     task_scope_refusals,
 )
-from tests.integration import budget_values, egress_values, template_values, verification_values
+from tests.integration import budget_values, cloud_values, egress_values, template_values, verification_values
 from tests.integration.api_values import (
     BAD_HEADERS,
     BAD_SERVERS,
@@ -134,6 +134,8 @@ def test_a_role_address_is_named_as_one(email: str) -> None:
         *budget_values.REFUSED,
         *template_values.REFUSED,
         *verification_values.REFUSED,
+        *cloud_values.REFUSED,
+        *cloud_values.REFUSED_BY_ADMISSION,
         *egress_values.REFUSED,
         *egress_values.REFUSED_BY_ADMISSION,
     ],
@@ -153,7 +155,14 @@ def test_a_bad_value_is_refused_with_its_message(
 
 @pytest.mark.parametrize(
     "manifest",
-    [*GOOD, *budget_values.GOOD, *template_values.GOOD, *verification_values.GOOD, *egress_values.GOOD],
+    [
+        *GOOD,
+        *budget_values.GOOD,
+        *template_values.GOOD,
+        *verification_values.GOOD,
+        *egress_values.GOOD,
+        *cloud_values.GOOD,
+    ],
     ids=lambda manifest: json.dumps(manifest["spec"])[:60],
 )
 @requirement("crd.accepted")

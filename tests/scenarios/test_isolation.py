@@ -179,6 +179,20 @@ def test_what_rows_open_is_named_with_what_is_not_opened_and_what_did_not_answer
     )
 
 
+@requirement("identity.metadata-server")
+def test_the_metadata_server_that_gives_an_identity_is_named() -> None:
+    google = {"annotations": {"iam.gke.io/gcp-service-account": "orders@example.iam.gserviceaccount.com"}}
+    policy = a_policy().isolating(staging="Separate").identifying(google)
+    simulation = Simulation(a_snapshot().of(an_agent().with_stages(a_stage("only", "staging"))).with_policy(policy))
+    simulation.run()
+    say(simulation, EgressCheckVerdict.CLOSED)
+    simulation.reconcile_once()
+
+    found = simulation.condition(EGRESS)
+    assert (found.status, found.reason) == ("True", AgentReason.EGRESS_CLOSED), "the agent's own pod reaches no more"
+    assert "servers in the guard's pod can reach the metadata server 169.254.169.254" in found.message
+
+
 @requirement("egress.reported")
 def test_in_a_shared_pod_rows_are_said_to_have_no_effect() -> None:
     simulation = Simulation(a_snapshot().with_policy(a_policy().opening({})))

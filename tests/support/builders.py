@@ -254,6 +254,16 @@ class PolicyBuilder(_Builder):
         ]
         return self._with("spec", egress=[*known, *added])
 
+    def identifying(self, *rows: dict[str, Any], allow: Sequence[str] = ("CloudIdentity",)) -> Self:
+        """Give identities at a cloud, by the names in YAML, by default one of AWS for the agent `triage`."""
+        usual = {"agents": ["triage"], "annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/orders"}}
+        made = [
+            {"name": f"identity-{index}", **{k: v for k, v in {**usual, **row}.items() if v is not None}}
+            for index, row in enumerate(rows)
+        ]
+        rules = {**self.raw["spec"].get("podTemplate", {}), "allow": list(allow)}
+        return self._with("spec", cloudIdentity=made, podTemplate=rules)
+
     def isolating(self, **isolation: str) -> Self:
         """Set the isolation of agent and guard by environment; other environments keep their default."""
         return self.with_environments(*({"name": name, "isolation": word} for name, word in isolation.items()))

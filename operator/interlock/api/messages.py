@@ -314,6 +314,23 @@ PEER_LABELS_INVALID = (
     "matchLabels of a peer has a key or a value that is not valid in a label: write keys such as app or "
     "example.com/app, and values of letters, digits, dashes, underscores and dots"
 )
+IDENTITY_AGENTS = (
+    "cloudIdentity {name} needs exactly one of agents and agentSelector: write names of agents, or labels that they "
+    "carry"
+)
+CLOUD_KEYS_INVALID = (
+    "annotations of cloudIdentity has a key that no cloud's identity of pods reads from a ServiceAccount: write keys "
+    "such as eks.amazonaws.com/role-arn, iam.gke.io/gcp-service-account or azure.workload.identity/client-id"
+)
+CLOUD_KEYS_MIXED = (
+    "annotations of cloudIdentity must name the identity of one cloud: write exactly one of "
+    "eks.amazonaws.com/role-arn, iam.gke.io/gcp-service-account and azure.workload.identity/client-id, and other keys "
+    "of the same cloud alone"
+)
+IDENTITY_WITHHELD = (
+    "cloudIdentity needs the feature CloudIdentity: write it into spec.podTemplate.allow, together with the features "
+    "that templates may use"
+)
 
 
 def quoted(text: str) -> str:

@@ -48,6 +48,8 @@ class PodFeature(StrEnum):
     """runtimeClassName."""
     PRIORITY = "Priority"
     """priorityClassName."""
+    CLOUD_IDENTITY = "CloudIdentity"
+    """cloudIdentity of the policy."""
     USERS = "Users"
     """User and group of the container's programs."""
 

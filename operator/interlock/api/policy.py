@@ -12,6 +12,7 @@ from interlock.api.budget import (
     PolicyBudget,
     RateLimitRules,
 )
+from interlock.api.cloud_identity import MAX_IDENTITIES, CloudIdentity
 from interlock.api.egress import MAX_EGRESS, EgressRow
 from interlock.api.environments import (
     FORMER_ENVIRONMENTS,
@@ -25,6 +26,7 @@ from interlock.api.loops import LoopPolicy
 from interlock.api.markers import Rule, cel_sentence, kube
 from interlock.api.messages import (
     AGENTS_OR_SELECTOR,
+    IDENTITY_WITHHELD,
     REDACT_WITHOUT_ARGUMENTS,
     plain,
 )
@@ -401,6 +403,17 @@ class NotifyTarget(ApiModel):
 class AgentPolicySpec(ApiModel):
     """Rules for the Agents of a policy."""
 
+    model_config = ConfigDict(
+        json_schema_extra=kube(
+            Rule(
+                rule="!has(self.cloudIdentity) || self.cloudIdentity.size() == 0 || (has(self.podTemplate)"
+                " && has(self.podTemplate.allow) && 'CloudIdentity' in self.podTemplate.allow)",
+                message=IDENTITY_WITHHELD,
+                field_path=".cloudIdentity",
+            )
+        )
+    )
+
     data_access: tuple[DataAccessRow, ...] = Field(default=(), max_length=256)
     """The access matrix. The guard denies everything that is in no row."""
 
@@ -431,6 +444,11 @@ class AgentPolicySpec(ApiModel):
 
     resources: ContainerDefaults = ContainerDefaults()
     """What containers of agents and stdio MCP servers get where their own specs state nothing."""
+
+    cloud_identity: tuple[CloudIdentity, ...] = Field(
+        default=(), max_length=MAX_IDENTITIES, json_schema_extra=kube(keys=("name",))
+    )
+    """Identities at a cloud for stdio servers, in isolation Separate. They need CloudIdentity in podTemplate.allow."""
 
     pod_template: PodTemplatePolicy = PodTemplatePolicy()
     """What templates of agents and stdio servers may use, and what their pods get by default."""

@@ -295,12 +295,6 @@ class ResourceCache:
         """Return the agents that name the policy."""
         return {key for key, entry in self._agents.within(policy[0]).items() if entry.facts.summary.policy == policy}
 
-    def agents_with_cidrs(self) -> set[Key]:
-        """Return the agents whose policies open addresses, from which those of nodes are left out."""
-        policies = ((key, self.policy(key)) for key in self.policy_keys())
-        opening = (key for key, one in policies if isinstance(one, AgentPolicy) and _opens_cidrs(one))
-        return {agent for key in opening for agent in self.agents_under(key)}
-
     def agents_served_by(self, key: Key) -> list[str]:
         """Return the names of the Agents that an MCPBinding serves, in order."""
         binding = self.binding(key)
@@ -442,10 +436,6 @@ def _egress_of(policy: AgentPolicy | Unreadable | None) -> object:
         return None
     is_deleted = policy.metadata.deletion_timestamp is not None
     return about, frozenset(row.source for row in policy.spec.data_access), is_deleted
-
-
-def _opens_cidrs(policy: AgentPolicy) -> bool:
-    return any(peer.cidr is not None for row in policy.spec.egress for peer in row.to)
 
 
 def _rules_of(policy: AgentPolicy | Unreadable) -> object:

@@ -19,6 +19,7 @@ from interlock.api.refusals import model_matches
 from interlock.api.shared_types import ApiModel
 from interlock.api.verification import BindingCondition, PinnedDefinition
 from interlock.deployment.children.upstreams import DEFAULT_UPSTREAMS
+from interlock.deployment.cloud_identity import reviewed_identities
 from interlock.deployment.config_maps import (
     NO_CONFIG_MAPS,
     ConfigMapContent,
@@ -114,6 +115,11 @@ class Content(ApiModel):
     def providers(self) -> tuple[str, ...]:
         """The providers of its models."""
         return tuple(dict.fromkeys(use.name.partition("/")[0] for use in self.agent.models))
+
+    @property
+    def uses_stdio(self) -> bool:
+        """Whether it has servers of its own, which an identity at a cloud is for."""
+        return any(one.spec.server.stdio is not None for one in self.bindings.values())
 
     @property
     def uses_proxy(self) -> bool:
@@ -289,6 +295,9 @@ def _policy_of(content: Content, agent: Agent, policy: AgentPolicy) -> AgentPoli
         models=_models_of(content, spec.models) if content.agent.models else ModelPolicy(),
         egress_proxy=spec.egress_proxy if content.uses_proxy else None,
         egress=reviewed_rows(spec.egress, agent.metadata, egress_uses(content, agent.spec)),
+        cloud_identity=reviewed_identities(spec.cloud_identity, agent.metadata, content.isolation)
+        if content.uses_stdio
+        else (),
         resources=spec.resources,
         loops=spec.loops,
     )

@@ -27,6 +27,7 @@ from interlock.api.refusals import model_matches
 from interlock.api.shared_types import ApiModel
 from interlock.api.stdio_server import StdioServer
 from interlock.api.verification import PinnedDefinition, PinState
+from interlock.deployment.cloud_identity import narrowed_identities
 from interlock.deployment.config_maps import NO_CONFIG_MAPS, LiveConfigMaps, keep, select, uses_of
 from interlock.deployment.content import Content, Pins, ReviewedBinding, find_upstream, pins_of_binding
 from interlock.deployment.egress_narrowing import EgressUses, narrowed_rows
@@ -221,6 +222,13 @@ class _Merge:
                 agent.metadata,
                 self.agent.metadata,
                 EgressUses(frozenset(self.content.sources), frozenset(self._relevant_environments())),
+            ),
+            "AgentPolicy.spec.cloudIdentity[]": lambda before, rows: (
+                rows
+                if not self.content.uses_stdio
+                else narrowed_identities(
+                    before, rows, agent.metadata, self.agent.metadata, self._relevant_environments()
+                )
             ),
             "AgentPolicy.spec.egressProxy.noProxy": partial(meet_lists, covers=covers_domain),
         }

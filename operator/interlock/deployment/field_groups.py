@@ -174,6 +174,24 @@ GROUPS: Final[tuple[tuple[FieldClass, str, str], ...]] = (
         """,
     ),
     (
+        FieldClass.NARROWER,
+        (
+            "An identity that is removed is gone immediately, and the guards' pods start again. One that is added or "
+            "changed goes through the stages. Only rows that apply to the agent are in its revision."
+        ),
+        """AgentPolicy.spec
+        cloudIdentity[].agents cloudIdentity[].agentSelector.matchLabels cloudIdentity[].environments
+        cloudIdentity[].annotations
+        """,
+    ),
+    (
+        FieldClass.IMMEDIATE,
+        "A change changes no identity by itself.",
+        """AgentPolicy.spec
+        cloudIdentity[].name
+        """,
+    ),
+    (
         FieldClass.IMMEDIATE,
         "A change closes and opens nothing by itself.",
         """AgentPolicy.spec

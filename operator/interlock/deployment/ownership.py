@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from interlock.deployment.names import ChildKey, Manifest
-from interlock_contract.names import APP_MANAGED_BY_LABEL, MANAGED_BY
+from interlock_contract.names import APP_MANAGED_BY_LABEL, CLOUD_KEYS, MANAGED_BY
 
 _NO_CONTENT: Final = ("apiVersion", "kind", "metadata", "status")
 _LEFT_TO_OTHERS: Final[Mapping[str, tuple[str, ...]]] = {"ServiceAccount": ("secrets", "imagePullSecrets")}
@@ -103,7 +103,9 @@ def replacement(manifest: Manifest, live: Manifest, *, keeps_content: bool = Fal
         "ownerReferences": [*wanted["ownerReferences"], *others],
     }
     if "annotations" in wanted:
-        metadata["annotations"] = {**found.get("annotations", {}), **wanted["annotations"]}
+        unwanted = unwanted_annotations(wanted, found)
+        kept_annotations = {name: one for name, one in found.get("annotations", {}).items() if name not in unwanted}
+        metadata["annotations"] = {**kept_annotations, **wanted["annotations"]}
     repaired = [{"op": "add", "path": f"/metadata/{name}", "value": value} for name, value in metadata.items()]
     if keeps_content:
         return repaired
@@ -117,6 +119,19 @@ def replacement(manifest: Manifest, live: Manifest, *, keeps_content: bool = Fal
         *({"op": "add", "path": f"/{name}", "value": None} for name in live if name not in kept),
         *({"op": "add", "path": f"/{name}", "value": value} for name, value in content.items()),
     ]
+
+
+def unwanted_annotations(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the annotations by which a cloud gives an identity to pods, and which the operator does not want.
+
+    Other annotations of others stay.
+
+    Args:
+        wanted: The metadata as it must be.
+        live: The metadata as it was read.
+    """
+    found, stated = live.get("annotations") or {}, wanted.get("annotations") or {}
+    return tuple(key for key in CLOUD_KEYS if key in found and key not in stated)
 
 
 def _without_replicas_and_restart(spec: dict[str, Any]) -> dict[str, Any]:

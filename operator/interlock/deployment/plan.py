@@ -29,7 +29,7 @@ from interlock.deployment.children.services import (
 )
 from interlock.deployment.children.workload import build_workloads
 from interlock.deployment.names import ChildKey, Manifest, bundle_text, key_of
-from interlock.deployment.ownership import AppliedObject, AppliedObjects, content_digest
+from interlock.deployment.ownership import AppliedObject, AppliedObjects, content_digest, unwanted_annotations
 from interlock.deployment.placement import Placement
 from interlock.deployment.quantities import parse_quantity
 from interlock.deployment.switch_over import serves_less
@@ -58,6 +58,8 @@ def drifted_member(desired: Manifest, live: Manifest) -> str | None:
 def _metadata_difference(desired: dict[str, Any], live: dict[str, Any]) -> str | None:
     """Compare our labels, annotations and owner. Other metadata belongs to other tools."""
     found = _member_difference({name: desired.get(name, {}) for name in ("labels", "annotations")}, live)
+    if found is None:
+        found = next((f".annotations.{key}" for key in unwanted_annotations(desired, live)), None)
     if found is None and any(owner not in live.get("ownerReferences", []) for owner in desired["ownerReferences"]):
         found = ".ownerReferences"
     return None if found is None else f".{_METADATA}{found}"

@@ -73,6 +73,7 @@ def selected_label_keys(policy: AgentPolicy) -> frozenset[str]:
     """Return the keys of all labels by which a row of the policy selects."""
     selectors = [row.agent_selector for row in policy.spec.data_access]
     selectors += [row.agent_selector for row in policy.spec.egress]
+    selectors += [row.agent_selector for row in policy.spec.cloud_identity]
     return frozenset(key for selector in selectors if selector is not None for key in selector.match_labels)
 
 

@@ -37,6 +37,7 @@ FEATURES: Final[Mapping[PodFeature, tuple[str, ...]]] = {
     PodFeature.RUNTIME_CLASSES: ("runtimeClassName",),
     PodFeature.PRIORITY: ("priorityClassName",),
     PodFeature.USERS: ("securityContext",),
+    PodFeature.CLOUD_IDENTITY: (),  # which the policy itself lists
 }
 """The fields that each feature allows, by their paths in a template, with all that is below them.
 

@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 from interlock.api.shared_types import EnvironmentClass
 from interlock.api.status import AgentReason
+from interlock.deployment.cloud_identity import METADATA_SERVER, metadata_rules
 from interlock.deployment.egress_exceptions import agent_exceptions, egress_rows, opens_dns, server_exceptions
 from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict
 from interlock.deployment.placement import Placement, may_start_open
@@ -82,6 +83,8 @@ def _closed(placement: Placement, checks: list[EgressCheckReport]) -> Egress:
     opened = [one.text for one in agents if one.is_open]
     opened += ["the cluster's DNS, which can carry data out"] if opens_dns(agents) else []
     served = [one.text for one in servers if one.is_open]
+    if metadata_rules(placement):
+        served.append(f"the metadata server {METADATA_SERVER}, which gives them the identity of cloudIdentity")
     withheld = [f"{one.row.name} {text}" for one in (*agents, *servers) for text in one.withheld]
     unanswered = sorted({word for check in checks for word in check.message.split()})
     said = "every agent pod can reach only its guard"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
+from interlock.api.policy import AgentPolicy
 from interlock.cluster.resource_cache import AgentFacts, ResourceCache
 from interlock_kube.client import Json
 from interlock_kube.reconcile_loop import WorkQueue
@@ -120,7 +121,7 @@ class Router:
             Target.BINDING: lambda key, _agents, _policies: bindings.add(key),
             Target.BINDINGS: lambda key, _agents, _policies: _add_all(bindings, cache.bindings_in(key[0])),
             Target.BINDING_STATUS: lambda key, _agents, _policies: bindings.add_sooner(key, USERS_SECONDS),
-            Target.AGENTS_WITH_CIDRS: lambda _key, _agents, _policies: _add_all(agents, cache.agents_with_cidrs()),
+            Target.AGENTS_WITH_CIDRS: lambda _key, _agents, _policies: _add_all(agents, agents_with_cidrs(cache)),
             Target.EVERY_AGENT: lambda _key, _agents, _policies: _add_all(agents, cache.agents()),
             Target.EVERY_BINDING: lambda _key, _agents, _policies: _add_all(bindings, cache.binding_keys()),
             Target.EVERY_POLICY: lambda _key, _agents, _policies: self._add_tables(set(), cache.policy_keys()),
@@ -204,6 +205,17 @@ class Router:
             sources = {source for facts in (before, after) if facts is not None for source in facts.uses.sources}
             for binding in self._cache.bindings_of(key[0], sources):
                 self.wake(Event.AGENT_USES_CHANGED, binding)
+
+
+def agents_with_cidrs(cache: ResourceCache) -> set[Key]:
+    """Return the agents whose policies open addresses, from which those of nodes are left out."""
+    policies = ((key, cache.policy(key)) for key in cache.policy_keys())
+    opening = (
+        key
+        for key, one in policies
+        if isinstance(one, AgentPolicy) and any(peer.cidr is not None for row in one.spec.egress for peer in row.to)
+    )
+    return {agent for key in opening for agent in cache.agents_under(key)}
 
 
 def _add_all(queue: WorkQueue[Key], keys: set[Key]) -> None:

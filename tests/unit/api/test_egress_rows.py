@@ -6,12 +6,14 @@ import pytest
 from pydantic import ValidationError
 
 from interlock.api.policy import AgentPolicy
-from tests.integration import egress_values
+from tests.integration import cloud_values, egress_values
 from tests.requirements import requirement
 
 
 @requirement("egress.refused")
-@pytest.mark.parametrize(("manifest", "message"), egress_values.REFUSED, ids=lambda case: str(case)[-60:])
+@pytest.mark.parametrize(
+    ("manifest", "message"), [*egress_values.REFUSED, *cloud_values.REFUSED], ids=lambda case: str(case)[-60:]
+)
 def test_python_refuses_rows_with_the_message_of_the_api_server(manifest: dict[str, Any], message: str) -> None:
     # What the API server says to the very same values is tested in tests/integration.
     with pytest.raises(ValidationError) as refusal:

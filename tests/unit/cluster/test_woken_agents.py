@@ -4,6 +4,7 @@ import pytest
 
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.reconcile.agent import reconcile
+from interlock.runtime.router import agents_with_cidrs
 from tests.requirements import requirement
 from tests.support.builders import (
     NOW,
@@ -52,7 +53,7 @@ def test_nodes_concern_the_agents_whose_policies_open_addresses(policy: PolicyBu
     resources = cached()
     resources.put_policy(policy.at_version(2).to_kubernetes())
 
-    assert resources.agents_with_cidrs() == woken
+    assert agents_with_cidrs(resources) == woken
 
 
 def cached() -> ResourceCache:

@@ -49,6 +49,11 @@ EGRESS = (
     },
 )
 
+IDENTITIES: tuple[dict[str, Any], ...] = (
+    {"environments": ["staging", "production"]},
+    {"agents": None, "agentSelector": {"matchLabels": {"team": "support"}}},
+)
+
 Change = Callable[[Any], Any]
 
 
@@ -174,6 +179,7 @@ def everything(*, ca: int) -> Objects:
         .with_resources(default={"cpu": "1", "memory": "1Gi"}, defaultRequest={"cpu": "1m", "memory": "1Mi"})
         .with_pod_template(**POD_TEMPLATE)
         .opening(*EGRESS)
+        .identifying(IDENTITIES[ca], allow=POD_TEMPLATE["allow"])
         .breaking_loops(identicalCalls=20, window="60s", action="Block")
         .recording("Redacted", "/secret")
         .notifying("ops", signingKeyFrom=KEY, caFrom=CA[ca])
@@ -395,6 +401,10 @@ narrowed("AgentPolicy.spec.dataAccess[].agentSelector.matchLabels", {"team": "sa
 narrowed("AgentPolicy.spec.models.urls[].name", "another", None)
 for _pods in ("namespaceSelector", "podSelector"):
     narrowed(f"AgentPolicy.spec.egress[].to[].{_pods}.matchLabels", lambda labels: {**labels, "a": "b"}, {"app": "pg"})
+narrowed("AgentPolicy.spec.cloudIdentity[].agents", ("another",), None)
+narrowed("AgentPolicy.spec.cloudIdentity[].agentSelector.matchLabels", {"team": "sales"}, None)
+narrowed("AgentPolicy.spec.cloudIdentity[].environments", ("development",), None)
+narrowed("AgentPolicy.spec.cloudIdentity[].annotations", None, lambda keys: {**keys, "eks.amazonaws.com/audience": "x"})
 narrowed("AgentPolicy.spec.egress[].agents", ("another",), None)
 narrowed("AgentPolicy.spec.egress[].agentSelector.matchLabels", {"team": "sales"}, None)
 narrowed("AgentPolicy.spec.egress[].servers", first, None)

@@ -4,6 +4,7 @@ from typing import Any
 
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
+from interlock.deployment.cloud_identity import account_annotations
 from interlock.deployment.names import (
     AGENT_POD,
     GUARD_POD,
@@ -45,6 +46,7 @@ def build_account(
 def build_service_accounts(placement: Placement) -> tuple[Manifest, ...]:
     """Return the ServiceAccount of the guards and, if the agent's pods are separate, one without rights for these."""
     guards = _service_account(placement, guard_account(placement), GUARD_POD)
+    guards["metadata"]["annotations"] |= account_annotations(placement)
     if not placement.is_separate:
         return (guards,)
     return guards, _service_account(placement, agent_account(placement), AGENT_POD)

@@ -11,6 +11,7 @@ from interlock.deployment.children.egress_rules import (
     guard_egress,
     tcp,
 )
+from interlock.deployment.cloud_identity import metadata_rules
 from interlock.deployment.egress_exceptions import agent_exceptions, rules_of, server_exceptions
 from interlock.deployment.names import (
     AGENT_POD,
@@ -108,6 +109,7 @@ def build_guard_policy(placement: Placement) -> Manifest:
             *_guards_egress(placement),
             *guard_egress(placement),
             *rules_of(server_exceptions(placement)),
+            *metadata_rules(placement),
         ],
     )
 

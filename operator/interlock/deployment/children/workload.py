@@ -15,6 +15,7 @@ from interlock.deployment.children.pod_parts import pod_defaults
 from interlock.deployment.children.resources import LAUNCHER_NEEDS, own_resources
 from interlock.deployment.children.scheduling import build_pull_secrets, build_scheduling, stdio_servers
 from interlock.deployment.children.server_containers import build_launcher, build_servers
+from interlock.deployment.cloud_identity import account_annotations, pod_metadata
 from interlock.deployment.egress_exceptions import (
     agent_exceptions,
     digest_of_openings,
@@ -58,18 +59,21 @@ def build_workloads(placement: Placement) -> tuple[Manifest, ...]:
 
 
 def _deployment(placement: Placement, name: str, component: str, pod: dict[str, Any]) -> Manifest:
+    identity_labels, identity_annotations = pod_metadata(placement)
     opened = digest_of_openings(one.row for one in server_exceptions(placement))
-    labels = pod_labels(placement, component)
-    annotations = {DEFAULT_CONTAINER: GUARD_CONTAINER, CONFIG_DIGEST: opened}
+    digest = _digest(opened, account_annotations(placement))
+    labels = {**identity_labels, **pod_labels(placement, component)}
+    annotations = {**identity_annotations, DEFAULT_CONTAINER: GUARD_CONTAINER, CONFIG_DIGEST: digest}
     if component == AGENT_POD:
         # The kubelet updates a mounted file too late for a running agent, so a change of the user's files rolls pods.
         # One of the scope does not: the guard enforces it at once, and the agent may read it late.
-        files = json.dumps(user_files(placement), sort_keys=True)
-        opened = digest_of_openings(one.row for one in agent_exceptions(placement))
-        digest = hashlib.sha256(f"{files}{opened}".encode()).hexdigest()
+        digest = _digest(user_files(placement), digest_of_openings(one.row for one in agent_exceptions(placement)))
         stated = placement.agent.spec.template.metadata or PodMetadata()
         annotations = {**stated.annotations, DEFAULT_CONTAINER: AGENT_CONTAINER, CONFIG_DIGEST: digest}
-        labels = {**stated.labels, **labels}  # those of Interlock last: kills and NetworkPolicies find pods by them
+        labels = {
+            **stated.labels,
+            **pod_labels(placement, component),
+        }  # those of Interlock last: kills and NetworkPolicies find pods by them
     return build_placement_child(
         placement,
         "apps/v1",
@@ -86,6 +90,11 @@ def _deployment(placement: Placement, name: str, component: str, pod: dict[str, 
             },
         },
     )
+
+
+def _digest(*parts: Any) -> str:
+    """Return the SHA-256 in hex of what a running pod would not see a change of."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _shared_pod(placement: Placement) -> dict[str, Any]:

@@ -1,0 +1,122 @@
+"""The identity of a placement's stdio servers at a cloud: what it adds to the account and the pod of the guard.
+
+The servers share the guard's pod, so all of them have the identity. The guard and the launcher do not: the webhooks of
+AWS and Azure leave them out. Google's way is the metadata server, which answers every container of the pod.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from interlock.api.cloud_identity import CloudIdentity
+from interlock.api.pod_policy import PodFeature
+from interlock.api.shared_types import ObjectMeta
+from interlock.deployment.placement import Placement
+from interlock_contract.names import AWS_ROLE, AZURE_CLIENT, GOOGLE_ACCOUNT
+from interlock_contract.pod import GUARD_CONTAINER, LAUNCHER_CONTAINER
+
+_OURS: Final = (GUARD_CONTAINER, LAUNCHER_CONTAINER)
+METADATA_SERVER: Final = "169.254.169.254"
+_METADATA_RULES: Final[list[dict[str, Any]]] = [
+    # With network policies of the kernel's own (Dataplane V2), pods are seen to call the address itself.
+    {
+        "to": [{"ipBlock": {"cidr": f"{METADATA_SERVER}/32"}}],
+        "ports": [{"port": 80, "protocol": "TCP"}],
+    },
+    # With those of Calico, they are seen to call the server on their node.
+    {
+        "to": [{"ipBlock": {"cidr": "169.254.169.252/32"}}],
+        "ports": [{"port": 988, "protocol": "TCP"}],
+    },
+]
+"""As Google documents them for "Workload Identity Federation for GKE", network policy."""
+
+
+def identity_of(placement: Placement) -> CloudIdentity | None:
+    """Return the identity of a placement's servers; None in a shared pod, which would give it to the agent, too."""
+    has_stdio = any(bound.binding.spec.server.stdio is not None for bound in placement.sources)
+    is_allowed = PodFeature.CLOUD_IDENTITY in placement.policy.spec.pod_template.allowed
+    if not placement.is_separate or not has_stdio or not is_allowed:
+        return None
+    return first_identity(placement.policy.spec.cloud_identity, placement.agent.metadata, placement.stage.environment)
+
+
+def first_identity(rows: Iterable[CloudIdentity], agent: ObjectMeta, environment: str) -> CloudIdentity | None:
+    """Return the first row that applies to an agent in an environment."""
+    return next(
+        (row for row in rows if row.applies_to(agent) and (not row.environments or environment in row.environments)),
+        None,
+    )
+
+
+def reviewed_identities(
+    rows: Iterable[CloudIdentity], agent: ObjectMeta, environments: Iterable[str]
+) -> tuple[CloudIdentity, ...]:
+    """Return the identities of an agent as its revision has them: one row for each of its environments.
+
+    Args:
+        rows: The rows of the policy.
+        agent: The agent.
+        environments: The environments of its stages.
+    """
+    known = tuple(rows)
+    found = ((environment, first_identity(known, agent, environment)) for environment in sorted(environments))
+    return tuple(_row_for(agent, environment, row) for environment, row in found if row is not None)
+
+
+def narrowed_identities(
+    reviewed: tuple[CloudIdentity, ...],
+    today: tuple[CloudIdentity, ...],
+    agent: ObjectMeta,
+    labelled: ObjectMeta,
+    environments: Iterable[str],
+) -> tuple[CloudIdentity, ...]:
+    """Return today's rows with the identities that the revision was reviewed with, where the agent has one today.
+
+    Args:
+        reviewed: The rows of the revision.
+        today: The rows of the policy.
+        agent: The agent with the labels of its revision.
+        labelled: The agent with today's labels.
+        environments: The environments of its stages.
+    """
+    held: list[CloudIdentity] = []
+    is_same = True
+    for environment in sorted(environments):
+        before = first_identity(reviewed, agent, environment)
+        row = before if first_identity(today, labelled, environment) is not None else None
+        now = first_identity(today, agent, environment)
+        is_same = is_same and _annotations(row) == _annotations(now)
+        held += [] if row is None else [_row_for(agent, environment, row)]
+    if is_same:
+        return today
+    return (*(row for row in today if not row.applies_to(agent)), *held)
+
+
+def _row_for(agent: ObjectMeta, environment: str, row: CloudIdentity) -> CloudIdentity:
+    return row.model_copy(update={"agents": (agent.name,), "agent_selector": None, "environments": (environment,)})
+
+
+def _annotations(row: CloudIdentity | None) -> dict[str, str]:
+    return {} if row is None else dict(row.annotations)
+
+
+def account_annotations(placement: Placement) -> dict[str, str]:
+    """Return the annotations of the guards' ServiceAccount."""
+    identity = identity_of(placement)
+    return {} if identity is None else dict(identity.annotations)
+
+
+def pod_metadata(placement: Placement) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the labels and annotations of the guard's pod by which webhooks find it and leave our containers out."""
+    annotations = account_annotations(placement)
+    if AWS_ROLE in annotations:
+        return {}, {"eks.amazonaws.com/skip-containers": ",".join(_OURS)}
+    if AZURE_CLIENT in annotations:
+        skipped = {"azure.workload.identity/skip-containers": ";".join(_OURS)}
+        return {"azure.workload.identity/use": "true"}, skipped
+    return {}, {}
+
+
+def metadata_rules(placement: Placement) -> list[dict[str, Any]]:
+    """Return the egress to the metadata server, where that is the platform's way to give a pod its identity."""
+    return _METADATA_RULES if GOOGLE_ACCOUNT in account_annotations(placement) else []
