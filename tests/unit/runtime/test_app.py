@@ -10,6 +10,7 @@ import pytest
 from interlock.cluster.admission_policies import AdmissionPolicies
 from interlock.cluster.agent_pods import AgentPodStore
 from interlock.cluster.api_server import ApiServerFinder
+from interlock.cluster.config_map_store import ConfigMapStore
 from interlock.cluster.kill_lease import KillLease
 from interlock.cluster.ledger_store import LedgerStore
 from interlock.cluster.namespace_users import NamespaceUsers
@@ -63,7 +64,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> ClosingClient:
     monkeypatch.setattr(app_module, "list_objects", _nothing)
     monkeypatch.setattr(ApiServerFinder, "find", _done)
     monkeypatch.setattr(NodeWatch, "run", _forever)
-    for part in (ChildWatch, AgentPodStore, LedgerStore, NamespaceUsers):
+    for part in (ChildWatch, AgentPodStore, LedgerStore, ConfigMapStore, NamespaceUsers):
         monkeypatch.setattr(part, "run", _forever)
         monkeypatch.setattr(part, "synced", _done)
     return client
