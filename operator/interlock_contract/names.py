@@ -61,6 +61,12 @@ COPY_OF: Final = f"{GROUP}/copy-of"
 CONFIG_DIGEST = f"{GROUP}/config-digest"
 """Annotation of an agent's pods: a new value rolls the pods when the agent's files or sources change."""
 
+CLAIMS: Final = f"{GROUP}/claims"
+"""Annotation of an agent's pod: the names of the claims that it mounts, with commas between them. The pod has the label
+`HAS_CLAIMS_LABEL` then."""
+HAS_CLAIMS_LABEL: Final = f"{GROUP}/has-claims"
+"""Label of an agent's pod that mounts claims: `true`. Other pods with the same claim wait for the end of this one."""
+
 CHANGE_CAUSE: Final = f"{GROUP}/change-cause"
 """Annotation of an Agent, and of its revision: why it was changed. It may name a commit."""
 KUBERNETES_CHANGE_CAUSE: Final = "kubernetes.io/change-cause"

@@ -288,6 +288,12 @@ def config_map_variable(name: str) -> Json:
     return {"name": "X", "valueFrom": {"configMapKeyRef": {"name": name, "key": "x"}}}
 
 
+def claim_mounted_by_guard(one: Json) -> None:
+    pod = pod_of(one)
+    pod["serviceAccountName"] = pod["serviceAccountName"].removesuffix("-agent") + "-guard"
+    pod["volumes"].append({"name": "more", "persistentVolumeClaim": {"claimName": "x"}})
+
+
 def volume(**values: object) -> Change:
     return lambda one: pod_of(one)["volumes"].append({"name": "more", **values})
 
@@ -390,7 +396,7 @@ WORKLOADS: dict[str, tuple[Change, str]] = {
     ),
     "a hook elsewhere": (container(lifecycle={"preStop": HTTP_ELSEWHERE}), "probes and hooks name no host"),
     "a path of the node": (volume(hostPath={"path": "/"}), "only pods with volumes of kind"),
-    "a claim": (volume(persistentVolumeClaim={"claimName": "x"}), "only pods with volumes of kind"),
+    "a guard's claim": (claim_mounted_by_guard, "only pods with volumes of kind"),
     "a driver's volume": (volume(csi={"driver": "x.example.com"}), "only pods with volumes of kind"),
     "a Secret": (volume(secret={"secretName": "s"}), "only pods with volumes of kind"),
     "a projected Secret": (

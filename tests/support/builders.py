@@ -22,11 +22,13 @@ from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, BoundSource, Placement
 from interlock.deployment.plan import LiveChild
 from interlock.governance.budgets import ModelPrices, budget_of, costs_money
+from interlock.orchestration.claim_checks import ClaimUse
 from interlock.orchestration.gates import MetricResult
 from interlock.orchestration.rollout_state import RolloutCommands
 from interlock.reconcile.snapshot import BudgetSnapshot, KnownRevision, Snapshot, Unreadable
 from interlock_contract.agent_key import derive_agent_key
 from interlock_contract.budget.ledger import Ledger
+from interlock_contract.clock import write_time
 from interlock_contract.names import ACCEPT_DRIFT, API_VERSION, KILL_SWITCH, KILL_SWITCH_BY, NEEDS_REVIEW
 from tests.support.keys import OPERATOR_KEY
 from tests.support.prices import PRICE
@@ -135,6 +137,10 @@ class AgentBuilder(_Builder):
         """Give it one stage without scope, or neither environment nor rollout."""
         return self._with("spec", environment=environment, rollout=None)
 
+    def created(self, at: datetime) -> Self:
+        """Let the API server have created it then."""
+        return self._with("metadata", creationTimestamp=write_time(at))
+
     def with_stages(self, *written: dict[str, Any], **members: Any) -> Self:
         """Give it a rollout; `members` are others of it, by their names in YAML."""
         return self._with("spec", environment=None, rollout={"stages": list(written), **members})
@@ -172,6 +178,20 @@ class AgentBuilder(_Builder):
     def with_template(self, **members: Any) -> Self:
         """Change members of its container."""
         return self._with("spec", template={**self.raw["spec"]["template"], **members})
+
+    def with_claims(self, **volumes: dict[str, str]) -> Self:
+        """Have these volumes, each with its claims by environment."""
+        return self.with_template(
+            volumes=[
+                {
+                    "name": name,
+                    "persistentVolumeClaim": {
+                        "claims": [{"environment": where, "claimName": claim} for where, claim in claims.items()]
+                    },
+                }
+                for name, claims in volumes.items()
+            ]
+        )
 
     def with_replicas(self, replicas: int) -> Self:
         """Let it want so many pods."""
@@ -479,6 +499,7 @@ class SnapshotBuilder:
     metrics: dict[str, MetricResult] = field(default_factory=dict)
     test_pods: dict[str, tuple[Manifest, ...]] = field(default_factory=dict)
     config_maps: dict[str, LiveConfigMap | None] = field(default_factory=dict)
+    claims_of_others: tuple[ClaimUse, ...] = ()
 
     def of(self, agent: AgentBuilder) -> "SnapshotBuilder":
         """Let it be about another agent."""
@@ -540,6 +561,7 @@ class SnapshotBuilder:
             metrics=dict(self.metrics),
             test_pods=dict(self.test_pods),
             config_maps=dict(self.config_maps),
+            claims_of_others=self.claims_of_others,
         )
 
 

@@ -193,7 +193,9 @@ class FakeClient:
                 raise refusal.error
 
     def _listed(self, path: str, query: Mapping[str, str]) -> Iterator[Json]:
-        field, _, value = query.get("fieldSelector", "").partition("=")
+        fields = [one for one in query.get("fieldSelector", "").split(",") if one]
+        phases = {one.partition("!=")[2] for one in fields if one.startswith("status.phase!=")}
+        field, _, value = next((one for one in fields if "!=" not in one), "").partition("=")
         pairs = [pair.split("=") for pair in query.get("labelSelector", "").split(",") if "=" in pair]
         wanted = {key: value for key, value in pairs if not key.endswith("!")}
         unwanted = {(key.removesuffix("!"), value) for key, value in pairs if key.endswith("!")}
@@ -205,6 +207,8 @@ class FakeClient:
                 not field or found.get("spec", {}).get("serviceAccountName") == value
             )
             labels = found["metadata"].get("labels", {}).items()
+            if found.get("status", {}).get("phase") in phases:
+                continue
             if is_field and wanted.items() <= labels and not unwanted & labels:
                 yield found
 

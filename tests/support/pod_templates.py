@@ -67,6 +67,15 @@ _AFFINITY = {
 }
 _INFO = {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}}
 
+_CLAIMS = {
+    "readOnly": True,
+    "claims": [
+        {"environment": "development", "claimName": "files"},
+        {"environment": "staging", "claimName": "files"},
+        {"environment": "production", "claimName": "other"},
+    ],
+}
+
 CASES: dict[str, FieldCase] = {
     "imagePullSecrets": _whole("imagePullSecrets", [{"name": "registry"}]),
     "imagePullPolicy": _whole("imagePullPolicy", "Always", of_container=True),
@@ -149,6 +158,11 @@ CASES: dict[str, FieldCase] = {
         {"volumes": [{"name": "data", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}]},
         _volume("user-data"),
         {"name": "user-data", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+    ),
+    "volumes[].persistentVolumeClaim": FieldCase(
+        {"volumes": [{"name": "state", "persistentVolumeClaim": _CLAIMS}]},
+        _volume("user-state"),
+        {"name": "user-state", "persistentVolumeClaim": {"claimName": "files", "readOnly": True}},
     ),
     "workingDir": _whole("workingDir", "/app", of_container=True),
     "ports": FieldCase(

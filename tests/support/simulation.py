@@ -14,7 +14,7 @@ from typing import Any
 from interlock.api.status import AgentStatus, Condition, ConditionType, KillStatus
 from interlock.deployment.names import AGENT_POD, ChildKey, Manifest, key_of
 from interlock.deployment.observed.pod_images import PodImage
-from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, PodReport, ReadySpan
+from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, PodReport, ReadySpan, mounted_claims
 from interlock.deployment.ownership import AppliedObject, AppliedObjects, applied_object
 from interlock.deployment.plan import SECRET, WORKLOAD, LiveChild, WritePlan
 from interlock.reconcile.agent import ReconcileResult, reconcile
@@ -276,7 +276,7 @@ class Simulation:
 
     def _put(self, pod: PodReport) -> None:
         reports = tuple(pod if one.uid == pod.uid else one for one in self.pods.reports)
-        self.snapshot = self.snapshot.with_pods(AgentPods(reports, self.pods.past))
+        self.snapshot = self.snapshot.with_pods(replace(self.pods, reports=reports))
 
     def replace_image(self, name: str, digest: str) -> None:
         """Let the agent's container in the pod of this name run another image."""
@@ -292,22 +292,25 @@ class Simulation:
         if pod.ready_since is not None:
             until = self.now + self.node_skew
             past = (*self.pods.past, ReadySpan(pod.group, pod.ready_since, until))
-            self.snapshot = self.snapshot.with_pods(AgentPods(self.pods.reports, past))
+            self.snapshot = self.snapshot.with_pods(replace(self.pods, past=past))
             self._put(replace(pod, ready_since=None, ready_until=until))
 
     def _end(self, pod: PodReport) -> None:
-        """Let a pod end."""
+        """Let a pod end. One with claims is there until a test lets it be gone."""
         self._lose(pod)
         reports = tuple(one for one in self.pods.reports if one.uid != pod.uid)
-        self.snapshot = self.snapshot.with_pods(AgentPods(reports, self.pods.past))
+        ending = (*self.pods.ending, *((replace(pod, ready_since=None, is_ending=True),) if pod.claims else ()))
+        self.snapshot = self.snapshot.with_pods(replace(self.pods, reports=reports, ending=ending))
+
+    def let_pods_end(self) -> None:
+        """Let the pods be gone that are ending."""
+        self.snapshot = self.snapshot.with_pods(replace(self.pods, ending=()))
 
     def _scale_pods(self) -> None:
         """Let there be as many pods as the Deployments want."""
-        wanted = {
-            group_of(child.manifest): child.manifest["spec"]["replicas"]
-            for key, child in self.snapshot.children.items()
-            if key.kind == WORKLOAD
-        }
+        deployments = [child.manifest for key, child in self.snapshot.children.items() if key.kind == WORKLOAD]
+        wanted = {group_of(one): one["spec"]["replicas"] for one in deployments}
+        claims = {group_of(one): mounted_claims(one["spec"]["template"]["spec"]) for one in deployments}
         for pod in self.pods.reports:
             if pod.egress_check is None and pod.group not in wanted:
                 self._end(pod)
@@ -316,8 +319,8 @@ class Simulation:
             for pod in sorted(found, key=lambda one: one.is_marked is True)[count:]:
                 self._end(pod)
             uids = itertools.islice(self._uids, max(0, count - len(found)))
-            new = tuple(_new_pod(uid, group, self.image) for uid in uids)
-            self.snapshot = self.snapshot.with_pods(AgentPods((*self.pods.reports, *new), self.pods.past))
+            new = tuple(replace(_new_pod(uid, group, self.image), claims=claims[group]) for uid in uids)
+            self.snapshot = self.snapshot.with_pods(replace(self.pods, reports=(*self.pods.reports, *new)))
 
     def _update_deployments(self, available: Any) -> None:
         children: dict[ChildKey, LiveChild] = {}

@@ -11,6 +11,7 @@ BOOLEANS: Mapping[str, str] = {
     "MCPBinding.spec.prompts[].scope[].inject": "as of tools",
     "MCPBinding.spec.tools[].scope[].inject": "a value that is there is never replaced",
     "Agent.spec.template.volumeMounts[].readOnly": "as in a PodSpec",
+    "Agent.spec.template.volumes[].persistentVolumeClaim.readOnly": "as in a PodSpec",
     "MCPBinding.spec.server.stdio.volumeMounts[].readOnly": "as in a PodSpec",
     "AgentPolicy.spec.rollout.requireLimitedScope": "a requirement exists or not; the durations hold the degrees",
     "Agent.status.rollout.wasReady": "it was Ready or was not; since when it is, has a field of its own",

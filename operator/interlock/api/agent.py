@@ -417,8 +417,18 @@ class AgentSpec(ApiModel):
         Args:
             stage: Name of the stage. One that is no longer in the spec has `replicas`.
         """
+        asked = self.asked_replicas_in(stage)
+        return min(asked, 1) if self.has_claims else asked
+
+    def asked_replicas_in(self, stage: str) -> int:
+        """Return how many pods the spec asks for in a stage. With claims, a placement has one of them at most."""
         own = self._own_replicas(stage)
         return self.replicas if own is None or self.replicas == 0 else own
+
+    @property
+    def has_claims(self) -> bool:
+        """Whether a volume of the agent is a PersistentVolumeClaim, which one pod uses at a time."""
+        return any(volume.persistent_volume_claim is not None for volume in self.template.volumes)
 
     def is_scaled(self, stage: str) -> bool:
         """Return True if `replicas` is the number of pods in a stage: it has no number of its own."""

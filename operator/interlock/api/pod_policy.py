@@ -44,6 +44,8 @@ class PodFeature(StrEnum):
     """Volumes of kind emptyDir."""
     CONTAINER = "Container"
     """workingDir and ports."""
+    PERSISTENT_VOLUME_CLAIMS = "PersistentVolumeClaims"
+    """Volumes of kind persistentVolumeClaim, of agents alone."""
     RUNTIME_CLASSES = "RuntimeClasses"
     """runtimeClassName."""
     PRIORITY = "Priority"

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from interlock.api.claims import AgentVolume
 from interlock.api.config_maps import EnvFrom
 from interlock.api.container_env import EnvVar
 from interlock.api.container_probes import PORT_NAME, ContainerProbe, PortNumber, ReadinessProbe, check_port
@@ -36,7 +37,6 @@ from interlock.api.text import COMMAND_FITS, Argument, Image, LabelValue, Object
 from interlock.api.volumes import (
     MOUNT_PATH,
     MOUNTS_HAVE_VOLUMES,
-    PodVolume,
     VolumeMount,
     check_mounts,
     is_mount_path,
@@ -302,7 +302,7 @@ class Template(ApiModel):
     )
     """Where the container finds its volumes."""
 
-    volumes: tuple[PodVolume, ...] = Field(default=(), max_length=16, json_schema_extra=kube(keys=("name",)))
+    volumes: tuple[AgentVolume, ...] = Field(default=(), max_length=16, json_schema_extra=kube(keys=("name",)))
     """Volumes of the agent's pods, which the agent's container alone mounts."""
 
     metadata: PodMetadata | None = None

@@ -28,6 +28,8 @@ MAX_PLACEMENT_STATUS: Final = 8
 """Most placements that are shown, more than there can be."""
 MAX_SOURCES: Final = 128
 """Most sources of all placements: 32 of each."""
+MAX_CLAIMS: Final = 64
+"""Most claims of all placements: 16 of each."""
 MAX_TEST_RESULTS: Final = 8
 """Most results of tests that are recorded, as many as a stage has tests. Each may have 4 KiB of log."""
 MAX_TEST_LOG: Final = 4096
@@ -270,6 +272,11 @@ class RolloutStatus(_Recorded):
         default=(), max_length=MAX_SOURCES, json_schema_extra={"x-kubernetes-list-type": "atomic"}
     )
     """The sources of the revisions that have placements: their MCPBindings matter to the Agent."""
+
+    claims: tuple[Annotated[str, Field(max_length=253)], ...] = Field(
+        default=(), max_length=MAX_CLAIMS, json_schema_extra={"x-kubernetes-list-type": "atomic"}
+    )
+    """The PersistentVolumeClaims of the revisions that have placements or pods: no other Agent gets them."""
 
     handled_commands: tuple[Annotated[str, Field(max_length=256)], ...] = Field(
         default=(), max_length=MAX_COMMANDS, json_schema_extra={"x-kubernetes-list-type": "atomic"}

@@ -21,6 +21,7 @@ FILE_FIELD_INVALID = (
     "metadata.labels or metadata.annotations, or one key such as metadata.labels['example.com/team']"
 )
 VOLUME_SOURCE = "a volume needs exactly one of configMap, emptyDir and projected: write one of them"
+AGENT_VOLUME_SOURCE = "a volume of an agent needs exactly one kind, such as persistentVolumeClaim: write one of them"
 PROJECTED_SOURCE = "a source of a projected volume needs exactly one of configMap and downwardAPI: write one of them"
 MOUNT_PATH_INVALID = (
     "{text} is not an absolute path: write it without .., // and a / at its end, such as /var/cache/app"

@@ -14,7 +14,7 @@ from interlock.cluster.selective_watch import SelectiveWatch
 from interlock.deployment.observed.causes import PodWarning
 from interlock.deployment.observed.pod_reports import AgentPods, PodReport, ReadySpan, deletion_of, read_pod
 from interlock_contract.clock import monotonic
-from interlock_contract.names import AGENT_LABEL
+from interlock_contract.names import AGENT_LABEL, HAS_CLAIMS_LABEL
 from interlock_kube.client import Json, KubeClient
 from interlock_kube.resource_types import POD, Key, version_of
 
@@ -81,7 +81,9 @@ class AgentPodStore:
         self._watch = SelectiveWatch(client, (POD,), AGENT_LABEL, self)
 
     def of(self, agent: AgentKey, since: datetime | None) -> AgentPods:
-        """Return what is known about an Agent's pods that are not terminating, and forget what is not asked for.
+        """Return what is known about an Agent's pods, and forget what is not asked for.
+
+        Of those that are terminating, only the ones that mount claims are known: other pods wait for their end.
 
         Args:
             agent: The Agent.
@@ -90,11 +92,16 @@ class AgentPodStore:
         past = tuple(span for span in self._past.pop(agent, ()) if since is not None and span.until > since)
         if past:
             self._past[agent] = deque(past, MOST_SPANS)
-        return AgentPods(tuple(_report_of(pod) for pod in self._pods.get(agent, {}).values()), past)
+        reports = [_report_of(pod) for pod in self._pods.get(agent, {}).values()]
+        return AgentPods(
+            tuple(one for one in reports if not one.is_ending),
+            past,
+            tuple(one for one in reports if one.is_ending),
+        )
 
     def uids(self, agent: AgentKey) -> set[str]:
         """Return the uids of an Agent's pods that are not terminating."""
-        return {pod.report.uid for pod in self._pods.get(agent, {}).values()}
+        return {pod.report.uid for pod in self._pods.get(agent, {}).values() if not pod.report.is_ending}
 
     def unready(self) -> Mapping[str, set[str]]:
         """Return the pods that are not ready for some seconds and whose Events may say why: uids by namespace."""
@@ -137,8 +144,10 @@ class AgentPodStore:
     # The selection
 
     def owner_of(self, _kind: str, found: Json) -> Hashable | None:
-        """Return the Agent of a pod, None for one that is terminating."""
-        return None if "deletionTimestamp" in found["metadata"] else agent_of(found)
+        """Return the Agent of a pod, None for one that is terminating and that no other pod waits for."""
+        metadata = found["metadata"]
+        is_over = "deletionTimestamp" in metadata and HAS_CLAIMS_LABEL not in metadata["labels"]
+        return None if is_over else agent_of(found)
 
     def is_known(self, owner: Hashable) -> bool:
         """Return True if the Agent exists."""
@@ -157,7 +166,8 @@ class AgentPodStore:
             self.drop(_kind, (agent[0], name), version_of(found), None)  # it was labelled as another agent's
         pods = self._pods.setdefault(agent, {})
         known, report = pods.get(name), read_pod(found)
-        pod = _Pod(version_of(found), report, None if report.ready_since else self._monotonic())
+        is_settled = report.ready_since is not None or report.is_ending
+        pod = _Pod(version_of(found), report, None if is_settled else self._monotonic())
         if known is not None and known.unready_at is not None and pod.unready_at is not None:
             report = replace(report, cause=report.cause.after(known.report.cause))
             pod = replace(known, version=pod.version, report=report)

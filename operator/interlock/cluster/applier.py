@@ -15,6 +15,7 @@ from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.ledger_store import LedgerStore
 from interlock.cluster.obstacles import find_obstacle
 from interlock.deployment.names import DELETED_FIRST, POD_DELETION_COST, ChildKey, Manifest, bundle_text, key_of
+from interlock.deployment.observed.pod_reports import mounted_claims
 from interlock.deployment.ownership import (
     AppliedObject,
     AppliedObjects,
@@ -30,10 +31,12 @@ from interlock_contract.kill import GRACE_SECONDS
 from interlock_contract.names import (
     AGENT_LABEL,
     BINDING_LABEL,
+    CLAIMS,
     ENDPOINT,
     ENDPOINT_LABEL,
     FIELD_MANAGER,
     GUARD_ACCOUNT_SUFFIX,
+    HAS_CLAIMS_LABEL,
 )
 from interlock_kube.client import (
     CONFLICT,
@@ -56,6 +59,9 @@ IN_FLIGHT: Final = 8
 """Most writes for one namespace at once: a webhook that is slow there leaves connections for the others."""
 ATTEMPTS = 6
 """Attempts to create or replace one object, since others write it at the same time, such as a Deployment's status."""
+_MOST_WITH_CLAIMS: Final = 500
+"""Most pods with claims of one namespace that are looked at before another one starts."""
+_ALIVE: Final = "status.phase!=Failed,status.phase!=Succeeded"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
@@ -142,6 +148,8 @@ class Applier:
                 return True
             starts_pods = key.kind in (WORKLOAD, JOB) and manifest["spec"].get("replicas", 1) != 0
             may_write = may_start_pods if starts_pods else _always
+            if starts_pods and key.kind == WORKLOAD:
+                await self._check_claims(manifest)
             live = await self._write(
                 manifest,
                 applied.get(key),
@@ -255,6 +263,33 @@ class Applier:
             except (ApiError, *UNREACHABLE) as error:
                 raise ApplyFailed(f"{key.kind} {key.name}: {because(error)}") from error
         raise ApplyFailed(f"{key.kind} {key.name}: the object was changed by others during {ATTEMPTS} attempts")
+
+    async def _check_claims(self, workload: Manifest) -> None:
+        """Check that no pod of another placement, agent or earlier owner uses a claim of a workload that wants pods.
+
+        The plan waits for the pods that the cache knows. This asks the API server itself, also for those of an Agent
+        that is gone.
+
+        Raises:
+            ApplyFailed: Such a pod is still there.
+        """
+        claims = mounted_claims(workload["spec"]["template"]["spec"])
+        if not claims:
+            return
+        key, namespace = key_of(workload), workload["metadata"]["namespace"]
+        own = workload["spec"]["selector"]["matchLabels"].items()
+        query = {"labelSelector": HAS_CLAIMS_LABEL, "fieldSelector": _ALIVE, "limit": str(_MOST_WITH_CLAIMS)}
+        try:
+            found = await self._client.get(POD.within(namespace), query, accept=METADATA_LIST)
+        except (ApiError, *UNREACHABLE) as error:
+            raise ApplyFailed(f"{key.kind} {key.name}: {because(error)}") from error
+        for pod in (one["metadata"] for one in found["items"] or ()):  # an empty list of metadata is null
+            named = (pod.get("annotations") or {}).get(CLAIMS, "").split(",")
+            if not claims.isdisjoint(named) and not own <= (pod.get("labels") or {}).items():
+                raise ApplyFailed(
+                    f"{key.kind} {key.name} waits for the end of pod {pod['name']}, because both use claim "
+                    f"{' and '.join(sorted(claims.intersection(named)))}"
+                )
 
     async def _create_secret(self, manifest: Manifest, applied: AppliedObject | None) -> AppliedObject:
         """Create a Secret; one of its name is the same, since a digest of its content is part of the name."""

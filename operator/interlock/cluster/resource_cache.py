@@ -10,67 +10,30 @@ one namespace takes longer because of the objects of another.
 
 import json
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.pod_policy import PodTemplatePolicy
-from interlock.api.policy import VIOLATIONS, AgentPolicy, AgentPolicyStatus
-from interlock.api.status import ConditionType
+from interlock.api.policy import AgentPolicy, AgentPolicyStatus
 from interlock.api.stored_status import read_agent_status
 from interlock.api.verification import BindingCondition, MCPBindingStatus
+from interlock.cluster.agent_facts import AgentFacts, AgentSummary, AgentUses, facts_of
 from interlock.cluster.api_json import describe
 from interlock.cluster.config_map_store import names_in
 from interlock.cluster.kept_metadata import with_needed_metadata
 from interlock.cluster.namespace_budget import AGENT_BYTES, MIB, POLICY_BYTES, NamespaceBudget, ObjectKey
-from interlock.reconcile.snapshot import Unreadable, running_sources_in, sources_in
+from interlock.orchestration.claim_checks import ClaimUse
+from interlock.reconcile.snapshot import Unreadable
 from interlock_contract.names import NEEDS_REVIEW
 from interlock_kube.client import Json
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of, version_of
 
 V = TypeVar("V")
-
-
-@dataclass(frozen=True, slots=True)
-class AgentSummary:
-    """What the status of an AgentPolicy depends on in an Agent.
-
-    Attributes:
-        policy: The policy that it names.
-        generation: Of its spec.
-        labels: Its labels, which rows may select it by.
-        violation: The reason for which the policy refuses it; empty where it does not.
-    """
-
-    policy: Key
-    generation: int
-    labels: tuple[tuple[str, str], ...]
-    violation: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class AgentUses:
-    """What the status of MCPBindings depends on in an Agent.
-
-    Attributes:
-        sources: The sources that it uses.
-        environments: The environments of its stages.
-    """
-
-    sources: frozenset[str] = frozenset()
-    environments: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class AgentFacts:
-    """What the status of other objects depends on in an Agent."""
-
-    summary: AgentSummary
-    uses: AgentUses
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +266,21 @@ class ResourceCache:
         found = self._agents.within(key[0]).items()
         return sorted(agent[1] for agent, entry in found if _serves(binding, entry.facts.uses))
 
+    def claims_of_others(self, key: Key) -> tuple[ClaimUse, ...]:
+        """Return what the other Agents of a namespace have to do with claims that this one names or holds, by name."""
+        entry = self._agents.get(key)
+        own = entry.facts.claims.named | entry.facts.claims.held if entry else frozenset()
+        if not own:
+            return ()
+        others = (other.facts.claims for name, other in self._agents.within(key[0]).items() if name != key)
+        found = (one for one in others if not own.isdisjoint(one.named | one.held))
+        return tuple(sorted(found, key=lambda one: one.agent))
+
+    def agents_with_claims(self, namespace: str, claims: Collection[str]) -> set[Key]:
+        """Return the Agents of a namespace that name or hold one of these claims."""
+        found = self._agents.within(namespace).items()
+        return {key for key, one in found if not (one.facts.claims.named | one.facts.claims.held).isdisjoint(claims)}
+
     def bindings_of(self, namespace: str, sources: Iterable[str]) -> set[Key]:
         """Return the MCPBindings of a namespace that serve one of these sources."""
         wanted = frozenset(sources)
@@ -373,42 +351,7 @@ def _serves(binding: MCPBinding, uses: AgentUses) -> bool:
 
 
 def _entry(raw: Json, version: int, text: str) -> _Entry:
-    metadata, spec = raw["metadata"], raw.get("spec")
-    policy = spec.get("policyRef") if isinstance(spec, dict) else None
-    return _Entry(
-        version=version,
-        data=zlib.compress(text.encode(), level=1),
-        facts=AgentFacts(
-            AgentSummary(
-                policy=(metadata["namespace"], str(policy.get("name", "")) if isinstance(policy, dict) else ""),
-                generation=int(metadata.get("generation", 0)),
-                labels=tuple(sorted((metadata.get("labels") or {}).items())),
-                violation=_violation_in(raw.get("status")),
-            ),
-            AgentUses(frozenset((*sources_in(raw), *running_sources_in(raw))), _environments_in(spec)),
-        ),
-    )
-
-
-def _violation_in(status: Any) -> str:
-    """Return the reason for which the policy refuses an Agent, by its stored status, which may have any content."""
-    conditions = status.get("conditions") if isinstance(status, dict) else None
-    for one in conditions if isinstance(conditions, list) else ():
-        if isinstance(one, dict) and one.get("type") in _LAYERS and one.get("status") == "False":
-            return str(one.get("reason")) if one.get("reason") in VIOLATIONS else ""
-    return ""
-
-
-_LAYERS = (ConditionType.GOVERNED, ConditionType.ORCHESTRATED, ConditionType.ACTIONS_BOUND)
-
-
-def _environments_in(spec: Any) -> frozenset[str]:
-    if not isinstance(spec, dict):
-        return frozenset()
-    rollout = spec.get("rollout")
-    stages = rollout.get("stages") if isinstance(rollout, dict) else None
-    named = [one.get("environment") for one in stages if isinstance(one, dict)] if isinstance(stages, list) else []
-    return frozenset(one for one in (spec.get("environment"), *named) if isinstance(one, str))
+    return _Entry(version=version, data=zlib.compress(text.encode(), level=1), facts=facts_of(raw))
 
 
 def _parse_policy(raw: Json) -> AgentPolicy | Unreadable:

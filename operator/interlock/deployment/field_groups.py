@@ -106,7 +106,9 @@ GROUPS: Final[tuple[tuple[FieldClass, str, str], ...]] = (
         template.livenessProbe.* template.readinessProbe.* template.volumeMounts[].name
         template.volumeMounts[].mountPath template.volumeMounts[].subPath template.volumeMounts[].readOnly
         template.volumes[].name template.volumes[].emptyDir.medium template.volumes[].emptyDir.sizeLimit
-        template.volumes[].projected.* template.metadata.labels template.metadata.annotations
+        template.volumes[].projected.* template.volumes[].persistentVolumeClaim.claims[].environment
+        template.volumes[].persistentVolumeClaim.claims[].claimName template.volumes[].persistentVolumeClaim.readOnly
+        template.metadata.labels template.metadata.annotations
         template.runtimeClassName template.terminationGracePeriodSeconds template.securityContext.runAsUser
         template.securityContext.runAsGroup
         """,

@@ -12,6 +12,7 @@ from interlock.deployment.config_maps import ConfigMaps
 from interlock.deployment.node_ranges import NodeRanges
 from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
 from interlock.governance.budgets import EnvironmentBudget, ModelPrices
+from interlock.orchestration.claim_checks import claims_in
 from interlock_contract.bundle import DEFAULT_DRAIN_SECONDS
 
 
@@ -153,6 +154,11 @@ class Placement:
     def is_separate(self) -> bool:
         """True if agent and guard have a pod each."""
         return self.isolation == "Separate"
+
+    @property
+    def claims(self) -> frozenset[str]:
+        """The names of the claims that the agent's pod mounts."""
+        return claims_in(self.agent.spec, self.stage.environment)
 
     @property
     def scope(self) -> Scope:

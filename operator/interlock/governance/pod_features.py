@@ -34,6 +34,7 @@ FEATURES: Final[Mapping[PodFeature, tuple[str, ...]]] = {
     PodFeature.DOWNWARD_API: ("env[].valueFrom.fieldRef", "volumes[].projected.sources[].downwardAPI"),
     PodFeature.EMPTY_DIRS: ("volumes[].emptyDir",),
     PodFeature.CONTAINER: ("workingDir", "ports"),
+    PodFeature.PERSISTENT_VOLUME_CLAIMS: ("volumes[].persistentVolumeClaim",),
     PodFeature.RUNTIME_CLASSES: ("runtimeClassName",),
     PodFeature.PRIORITY: ("priorityClassName",),
     PodFeature.USERS: ("securityContext",),

@@ -145,6 +145,7 @@ def _rules(snapshot: Snapshot, record: RolloutRecord, revisions: Revisions) -> R
         class_of=policy.spec.class_of,
         hold_before=functools.partial(hold_before, snapshot.agent, policy),
         audited=_audited_environments(snapshot, record, revisions),
+        claims_of=revisions.claims_of,
     )
 
 

@@ -13,6 +13,7 @@ from interlock.deployment.names import ChildKey, agent_workload, selector
 from interlock.deployment.plan import ENFORCEMENT_BOUND, WORKLOAD
 from interlock.orchestration.soak import StageFacts
 from interlock.reconcile.agent_report import AgentReport, killed_message
+from interlock.reconcile.claims import claim_holders
 from interlock.reconcile.conditions import Finding, build_condition
 from interlock.reconcile.egress import egress_of, open_network
 from interlock.reconcile.placements import RunningPlacement
@@ -71,7 +72,9 @@ def build_status(report: AgentReport, now: datetime) -> AgentStatus:
         replicas=replicas,
         selector=selected,
         stage=_stage(report),
-        rollout=None if report.revisions.is_unstored else write_rollout(_record(report), _sources(report)),
+        rollout=None
+        if report.revisions.is_unstored
+        else write_rollout(_record(report), _sources(report), _claims(report)),
         placements=tuple(map(functools.partial(_placement, report), report.placements)),
         history=history_of(agent, report.decision, now),
         enforcement=_enforcement(report) if enforced.status == "True" else None,
@@ -105,6 +108,13 @@ def _record(report: AgentReport) -> RolloutRecord:
 
 def _sources(report: AgentReport) -> tuple[str, ...]:
     return tuple(sorted({use.source for one in report.placements for use in one.placement.agent.spec.bindings}))
+
+
+def _claims(report: AgentReport) -> tuple[str, ...]:
+    """Return the claims that no other agent gets: those of all placements, and of pods that are ending."""
+    used = [one.claims for one in report.placements]
+    used += [one.claims for one in claim_holders(report.snapshot, ()).values()]
+    return tuple(sorted(frozenset[str]().union(*used)))
 
 
 def _placement(report: AgentReport, one: RunningPlacement) -> PlacementStatus:

@@ -1,5 +1,6 @@
 """The verdict of the layers on one Agent: governance, orchestration and action, in that order."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from interlock.action.actions_bound import check_action
@@ -8,6 +9,7 @@ from interlock.api.refusals import Refusal
 from interlock.api.status import AgentReason, ConditionType
 from interlock.governance.budgets import ModelPrices
 from interlock.governance.governed import check_governance
+from interlock.orchestration.claim_checks import LONG_AGO, Claims, ClaimUse, check_claims
 from interlock.orchestration.orchestrated import check_orchestration
 from interlock.reconcile.snapshot import Snapshot, Unreadable
 from interlock_contract.kill import KillLatch, observe
@@ -33,12 +35,15 @@ def killed_by(snapshot: Snapshot) -> str | None:
     return observe(KillLatch(), agent.metadata.annotations, recorded).message
 
 
-def check_layers(snapshot: Snapshot, current: int | None) -> Verdict:
+def check_layers(
+    snapshot: Snapshot, current: int | None, running_claims: Mapping[str, frozenset[str]] | None = None
+) -> Verdict:
     """Check governance, orchestration and action, in that order; the first refusal is the verdict.
 
     Args:
         snapshot: The snapshot.
         current: Index of the stage that this revision has entered, None before its first.
+        running_claims: The claims of the revisions that run, by environment; None for none.
     """
     refusal = (
         _being_deleted(snapshot.agent)
@@ -48,13 +53,28 @@ def check_layers(snapshot: Snapshot, current: int | None) -> Verdict:
     )
     if refusal is not None or snapshot.policy is None:
         return Verdict(ConditionType.GOVERNED, refusal)
-    refusal = check_orchestration(snapshot.agent, snapshot.policy, current)
+    refusal = check_orchestration(snapshot.agent, snapshot.policy, current) or check_claims(
+        snapshot.agent, snapshot.policy, claims_of_namespace(snapshot, running_claims)
+    )
     if refusal is not None:
         return Verdict(ConditionType.ORCHESTRATED, refusal)
     refusal = _unreadable_binding(snapshot) or check_action(snapshot.agent, snapshot.policy, snapshot.bindings)
     if refusal is not None:
         return Verdict(ConditionType.ACTIONS_BOUND, refusal)
     return Verdict()
+
+
+def claims_of_namespace(snapshot: Snapshot, running: Mapping[str, frozenset[str]] | None = None) -> Claims:
+    """Return the claims of the namespace, as far as they concern the agent.
+
+    Args:
+        snapshot: The snapshot.
+        running: The claims of its revisions that run, by environment; None for none.
+    """
+    metadata, status = snapshot.agent.metadata, snapshot.agent.status
+    held = status.rollout.claims if status is not None and status.rollout is not None else ()
+    own = ClaimUse(metadata.name, metadata.creation_timestamp or LONG_AGO, held=frozenset(held))
+    return Claims(own, snapshot.claims_of_others, running or {})
 
 
 def refuses_all(snapshot: Snapshot) -> Refusal | None:

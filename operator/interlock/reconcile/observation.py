@@ -15,6 +15,7 @@ from interlock.orchestration.gates import TestResult
 from interlock.orchestration.rollout_state import PlacementKey, PlacementSeen, RolloutObservation
 from interlock.orchestration.scale_down import ScalablePod
 from interlock.orchestration.soak import PodEnds, StageFacts
+from interlock.reconcile.claims import claim_holders
 from interlock.reconcile.revisions import Revisions
 from interlock.reconcile.rollout_status import RolloutRecord
 from interlock.reconcile.snapshot import Snapshot
@@ -80,6 +81,7 @@ def observe(
         may_number=snapshot.may_number,
         may_enter="" if snapshot.starts_pods else "no new pod starts while the kill controller is away",
         allowed=revisions.allowed,
+        holders=claim_holders(snapshot, _recorded_stages(record)),
     )
     return observation, found
 

@@ -15,9 +15,10 @@ from interlock.orchestration.rollout_decision import DesiredPlacement, RolloutDe
 from interlock.orchestration.rollout_state import PlacementKey, RolloutRules
 from interlock.orchestration.scale_down import ScaleDown
 from interlock.reconcile.agent_budget import BudgetReport, report_budget
+from interlock.reconcile.claims import describe_wait
 from interlock.reconcile.observation import SeenPlacement
 from interlock.reconcile.revisions import Revisions
-from interlock.reconcile.rollout_status import RolloutRecord
+from interlock.reconcile.rollout_status import RolloutRecord, refs_of
 from interlock.reconcile.scale_downs import PodMark, going, marks_of, scale_down_of
 from interlock.reconcile.snapshot import Snapshot
 from interlock.reconcile.stage_gates import counted_placement
@@ -37,6 +38,8 @@ class RunningPlacement:
         enforcement: The self-tests of its guards for its present bundle.
         scale_down: How many pods it has now, and which of them go.
         marks: The pods that are not marked as what they are: as one that goes, or as one that stays.
+        claims: The claims that it uses.
+        claim_wait: Which pods it waits for before it has any, since they use one of its claims; empty for none.
     """
 
     desired: DesiredPlacement
@@ -46,6 +49,8 @@ class RunningPlacement:
     enforcement: Enforcement | None = None
     scale_down: ScaleDown = field(default_factory=lambda: ScaleDown(0))
     marks: tuple[PodMark, ...] = ()
+    claims: frozenset[str] = frozenset()
+    claim_wait: str = ""
 
     @property
     def key(self) -> PlacementKey:
@@ -107,10 +112,17 @@ def build_placements(
             continue
         environment = desired.stage.environment
         budget = report_budget(snapshot, found.agent, found.policy, found.bindings, environment, now)
-        is_stopped = is_killed or budget.is_stopped
+        is_stopped = is_killed or budget.is_stopped or desired.is_without_pods
         takes_tasks = found.agent.spec.tasks is not None
         scale_down = scale_down_of(
-            snapshot, record, desired, seen, now, rules=rules, takes_tasks=takes_tasks, is_stopped=is_stopped
+            record,
+            desired,
+            seen,
+            now,
+            wanted=found.agent.spec.replicas_in(desired.stage.name),
+            rules=rules,
+            takes_tasks=takes_tasks,
+            is_stopped=is_stopped,
         )
         known = seen.get(desired.key)
         guards, agents = (known.guards, known.agents) if known is not None else ((), ())
@@ -154,7 +166,7 @@ def build_placements(
         )
     )
     return tuple(
-        _running(desired, placement, budget, seen, scale_down)
+        _with_claims(_running(desired, placement, budget, seen, scale_down), decision, rules)
         for (desired, budget, _), placement, scale_down in zip(built, placements, scaled, strict=True)
     )
 
@@ -180,6 +192,11 @@ def _running(
         scale_down=scale_down,
         marks=marks_of(scale_down, known) if known and scale_down.replicas > 0 else (),
     )
+
+
+def _with_claims(one: RunningPlacement, decision: RolloutDecision, rules: RolloutRules) -> RunningPlacement:
+    claims = rules.claims_of(one.key.revision, one.desired.stage.environment)
+    return replace(one, claims=claims, claim_wait=describe_wait(one.desired, claims, refs_of(decision.facts)))
 
 
 def children_of(placements: Iterable[RunningPlacement], public: PlacementKey | None) -> tuple[Manifest, ...]:

@@ -73,7 +73,16 @@ def _of_pods(report: AgentReport) -> Finding:
     if not report.serving:
         return Finding(_READY, "False", AgentReason.PODS_NOT_READY, "no revision runs")
     count = sum(one.wanted for one in report.serving)
-    return Finding(_READY, "True", AgentReason.PODS_READY, f"{count} of {count} pods ready")
+    return Finding(_READY, "True", AgentReason.PODS_READY, f"{count} of {count} pods ready{_fewer(report)}")
+
+
+def _fewer(report: AgentReport) -> str:
+    """Return why fewer pods run than the spec asks for, empty if they do not."""
+    for one in report.serving:
+        asked = one.placement.agent.spec.asked_replicas_in(one.key.stage)
+        if asked > one.replicas:
+            return f"; stage {one.key.stage} asks for {asked}, and an agent with claims has one"
+    return ""
 
 
 def _not_ready(report: AgentReport, one: RunningPlacement, reason: AgentReason) -> Finding:
@@ -92,7 +101,7 @@ def not_ready_message(report: AgentReport, one: RunningPlacement) -> str:
             "stage does not pass"
         )
     said = report.snapshot.pods.cause(one.key.stage, one.key.revision)
-    trouble = "; ".join(text for text in (said, one.readiness.refused) if text) or one.readiness.stuck
+    trouble = "; ".join(text for text in (one.claim_wait, said, one.readiness.refused) if text) or one.readiness.stuck
     where = f" of revision {one.desired.ref.name} in stage {one.key.stage}" if len(report.placements) > 1 else ""
     describe = f"run: kubectl -n {metadata.namespace} describe pods -l interlock.dev/agent={metadata.name}"
     # Where no pod exists, there is none to describe.

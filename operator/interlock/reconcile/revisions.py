@@ -13,9 +13,10 @@ from interlock.deployment.config_maps import check_config_maps, unread_names, us
 from interlock.deployment.content import Content, content_of, content_size_refusal, is_too_large, verification_wait
 from interlock.deployment.effective import Effective, described_digest, effective
 from interlock.governance.governed import check_governance
+from interlock.orchestration.claim_checks import check_claims, claims_in
 from interlock.orchestration.rollout_state import PlacementKey, RevisionRef, RolloutCommands, RolloutFacts
 from interlock.orchestration.soak import position
-from interlock.reconcile.layers import Verdict, check_layers, refuses_all
+from interlock.reconcile.layers import Verdict, check_layers, claims_of_namespace, refuses_all
 from interlock.reconcile.rollout_status import RolloutRecord
 from interlock.reconcile.snapshot import KnownRevision, Snapshot
 from interlock_contract.revisions import RevisionUnreadableError
@@ -49,6 +50,11 @@ class Revisions:
         if found is None or snapshot.policy is None:
             return None
         return effective(found.content, snapshot.agent, snapshot.policy, snapshot.bindings, stage=stage)
+
+    def claims_of(self, digest: str, environment: str) -> frozenset[str]:
+        """Return the names of the claims that a revision uses in an environment."""
+        found = self.known.get(digest)
+        return frozenset() if found is None else claims_in(found.content.agent, environment)
 
     def takes_tasks(self, snapshot: Snapshot, digest: str) -> bool:
         """Return True if the guards of a revision take tasks: it, and not today's spec, may have a port for them."""
@@ -131,7 +137,7 @@ def find_revisions(snapshot: Snapshot, record: RolloutRecord) -> Revisions:
     returned_to = {digest: known[digest].content for digest in candidates if digest in known}
     described = described_digest(returned_to, snapshot.agent, policy, snapshot.bindings, today, snapshot.config_maps)
     known.setdefault(described, KnownRevision(today))
-    verdict = check_layers(snapshot, _current(snapshot.agent, facts, described))
+    verdict = check_layers(snapshot, _current(snapshot.agent, facts, described), _running_claims(facts, known))
     content, waiting = known[described].content, ""
     if verdict.layer is None and not _waits_for_config_maps(facts, described, content):
         verdict = _too_large(content) or verdict
@@ -208,6 +214,16 @@ def _stages_by_digest(facts: RolloutFacts) -> dict[str, tuple[Stage, ...]]:
     return found
 
 
+def _running_claims(facts: RolloutFacts, known: Mapping[str, KnownRevision]) -> dict[str, frozenset[str]]:
+    """Return the claims of the revisions that run, by environment."""
+    found: dict[str, frozenset[str]] = {}
+    for digest, entered in _stages_by_digest(facts).items():
+        for stage in entered if digest in known else ():
+            claims = claims_in(known[digest].content.agent, stage.environment)
+            found[stage.environment] = found.get(stage.environment, frozenset()) | claims
+    return found
+
+
 def _refusal(snapshot: Snapshot, revisions: Revisions, digest: str, stage: Stage) -> Refusal | None:
     """Return why today's policy and bindings refuse a revision in a stage, or None."""
     found = revisions.effective(snapshot, digest, stage)
@@ -218,7 +234,8 @@ def _refusal(snapshot: Snapshot, revisions: Revisions, digest: str, stage: Stage
     today = agent.model_copy(update={"metadata": snapshot.agent.metadata})
     prices = snapshot.spending.find_prices(agent, found.policy)
     governance = check_governance(agent, found.policy, prices) or check_governance(today, found.policy, prices)
-    return governance or check_action(agent, found.policy, found.bindings, is_attached=True)
+    claims = check_claims(agent, found.policy, claims_of_namespace(snapshot))
+    return governance or claims or check_action(agent, found.policy, found.bindings, is_attached=True)
 
 
 def in_stage(agent: Agent, stage: Stage) -> Agent:

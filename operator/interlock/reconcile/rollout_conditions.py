@@ -66,7 +66,7 @@ def serving_finding(report: AgentReport) -> Finding:
     whole = any(not one.desired.stage.scope for one in serving)
     told = "; ".join(_describe(one) for one in serving)
     if not serving:
-        waits = next((one.why_no_pods for one in own if one.wanted == 0), "its pods are not ready")
+        waits = next((one.why_no_pods for one in own if one.wanted == 0), "") or _claim_wait(own)
         why = waits if own else f"no revision has reached an environment of class {served} yet"
         return Finding(_SERVING, "False", AgentReason.NOT_SERVED, f"{served} is not served: {why}")
     missing = [one for one in own if one.desired.is_serving and one not in serving]
@@ -82,6 +82,11 @@ def serving_finding(report: AgentReport) -> Finding:
 
 def _serves(report: AgentReport, one: RunningPlacement) -> bool:
     return report.ready_pods(one) > 0
+
+
+def _claim_wait(own: Iterable[RunningPlacement]) -> str:
+    waits = (f"revision {one.desired.ref.name}: {one.claim_wait}" for one in own if one.claim_wait)
+    return next(waits, "its pods are not ready")
 
 
 def _describe(one: RunningPlacement) -> str:
@@ -115,6 +120,8 @@ def progressing_finding(report: AgentReport) -> Finding:
         why = f"environment {progress.message} is in mode Audit, see PromotionPending"
     if current is not None and current.wanted == 0 and report.killed is None:
         why = f"it has no pods because {current.why_no_pods}"
+    elif current is not None and current.claim_wait and report.killed is None:
+        why = current.claim_wait
     reason = _UNDER_WAY.get(progress.state, AgentReason.NEW_REVISION_STARTING)
     if current is not None and report.has_other_images(current):
         reason, why = AgentReason.IMAGE_CHANGED, report.snapshot.pods.cause(current.key.stage, current.key.revision)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from interlock.api.agent import Agent, Stage
 from interlock.api.rollout_status import (
     MAX_APPROVED,
+    MAX_CLAIMS,
     MAX_COMMANDS,
     MAX_EXCLUDED,
     MAX_IMAGES,
@@ -269,12 +270,13 @@ def _read_test(stored: TestStatus) -> RecordedTest:
     return RecordedTest(stored.number, stored.stage, stored.name, result)
 
 
-def write_rollout(record: RolloutRecord, sources: tuple[str, ...] = ()) -> RolloutStatus:
+def write_rollout(record: RolloutRecord, sources: tuple[str, ...] = (), claims: tuple[str, ...] = ()) -> RolloutStatus:
     """Return what the status must record, besides the current stage.
 
     Args:
         record: The facts, and what belongs to them.
         sources: The sources of the revisions that have placements.
+        claims: The claims that placements use, or whose pods are ending.
     """
     facts, collisions, digests = record.facts, record.collisions, record.content_digests
     return RolloutStatus(
@@ -310,6 +312,7 @@ def write_rollout(record: RolloutRecord, sources: tuple[str, ...] = ()) -> Rollo
         ),
         last_number=facts.last_number,
         sources=sources[:MAX_SOURCES],
+        claims=claims[:MAX_CLAIMS],
         handled_commands=tuple(one[:256] for one in facts.handled_commands[:MAX_COMMANDS]),
     )
 

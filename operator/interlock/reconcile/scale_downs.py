@@ -10,7 +10,6 @@ from interlock.orchestration.rollout_state import PlacementKey, RolloutRules
 from interlock.orchestration.scale_down import ScalablePod, ScaleDown, decide_scale_down, join_scale_downs
 from interlock.reconcile.observation import SeenPlacement
 from interlock.reconcile.rollout_status import RolloutRecord
-from interlock.reconcile.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -29,32 +28,33 @@ class PodMark:
 
 
 def scale_down_of(
-    snapshot: Snapshot,
     record: RolloutRecord,
     desired: DesiredPlacement,
     seen: Mapping[PlacementKey, SeenPlacement],
     now: datetime,
     *,
+    wanted: int,
     rules: RolloutRules,
     takes_tasks: bool,
     is_stopped: bool,
 ) -> ScaleDown:
     """Return how many pods a placement has now, and which of them go.
 
-    A kill and an exhausted budget end pods immediately. Pods of a revision without a port for tasks, and those of a
-    placement that does not serve yet, have nothing under way. A placement that drains as a whole keeps its pods.
+    A kill and an exhausted budget end pods immediately, and a placement may have none for a claim. Pods of a revision
+    without a port for tasks, and those of a placement that does not serve yet, have nothing under way. A placement that
+    drains as a whole keeps its pods.
 
     Args:
-        snapshot: The snapshot.
         record: What the status records.
         desired: What the rollout decided about the placement.
         seen: What is seen of the recorded placements.
         now: The time.
+        wanted: How many pods it must have while the agent runs.
         rules: What spec and policy say about the rollout.
         takes_tasks: Whether the placement's revision has a port for tasks.
-        is_stopped: Whether the agent is killed, or its budget is exhausted.
+        is_stopped: Whether the agent is killed, its budget is exhausted, or the placement may have no pods.
     """
-    wanted, known = snapshot.agent.spec.replicas_in(desired.stage.name), seen.get(desired.key)
+    known = seen.get(desired.key)
     if is_stopped:
         return ScaleDown(0)
     if known is None or not takes_tasks or not (desired.is_serving or desired.is_draining):

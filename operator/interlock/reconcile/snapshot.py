@@ -20,6 +20,7 @@ from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import LiveChild
 from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
 from interlock.governance.budgets import ModelPrices
+from interlock.orchestration.claim_checks import ClaimUse
 from interlock.orchestration.gates import MetricResult
 from interlock.orchestration.rollout_state import RolloutCommands
 from interlock.reconcile.managed_objects import read_applied
@@ -94,6 +95,7 @@ class Snapshot:
         metrics: The results of the queries of its current stage's gates, by their names. A missing one is not known.
         test_pods: The pods of Jobs of tests that have ended, by the Job's name.
         config_maps: The ConfigMaps of its namespace that it and its stdio servers refer to.
+        claims_of_others: What the other Agents have to do with claims that it names or holds.
     """
 
     agent: Agent
@@ -123,6 +125,7 @@ class Snapshot:
     guard_resources: Resources | None = None
     users: PodUsers = DEFAULT_USERS
     config_maps: LiveConfigMaps = field(default_factory=dict)
+    claims_of_others: tuple[ClaimUse, ...] = ()
 
     @property
     def applied(self) -> AppliedObjects:
@@ -135,6 +138,27 @@ def sources_in(raw: Mapping[str, Any]) -> tuple[str, ...]:
     spec = raw.get("spec")
     uses = spec.get("bindings") if isinstance(spec, Mapping) else None
     return tuple(str(use.get("source")) for use in uses if isinstance(use, Mapping)) if isinstance(uses, list) else ()
+
+
+def named_claims_in(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the claims that an Agent names, as the API server gave it."""
+    template = _member(raw.get("spec"), "template")
+    volumes = (_member(one, "persistentVolumeClaim") for one in _items(_member(template, "volumes")))
+    claims = (one for volume in volumes for one in _items(_member(volume, "claims")))
+    return tuple(str(_member(one, "claimName")) for one in claims)
+
+
+def held_claims_in(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the claims that an Agent's pods use by its status, also those that its spec names no longer."""
+    return tuple(map(str, _items(_member(_member(raw.get("status"), "rollout"), "claims"))))
+
+
+def _member(found: Any, name: str) -> Any:
+    return found.get(name) if isinstance(found, Mapping) else None
+
+
+def _items(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else []
 
 
 def running_sources_in(raw: Mapping[str, Any]) -> tuple[str, ...]:

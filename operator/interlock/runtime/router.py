@@ -9,7 +9,8 @@ from enum import StrEnum
 from typing import Final
 
 from interlock.api.policy import AgentPolicy
-from interlock.cluster.resource_cache import AgentFacts, ResourceCache
+from interlock.cluster.agent_facts import AgentFacts
+from interlock.cluster.resource_cache import ResourceCache
 from interlock_kube.client import Json
 from interlock_kube.reconcile_loop import WorkQueue
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, Key, ResourceType, key_of
@@ -26,6 +27,7 @@ class Event(StrEnum):
     AGENT_CHANGED = "an Agent was created, changed or deleted"
     AGENT_SUMMARY_CHANGED = "an Agent was created, deleted or refused by its policy, or its spec or labels changed"
     AGENT_USES_CHANGED = "an Agent began or ended to use the source of an MCPBinding"
+    AGENT_CLAIMS_CHANGED = "an Agent began or ended to name or use a claim"
     POLICY_CHANGED = "an AgentPolicy was created, changed or deleted"
     POLICY_SPEC_CHANGED = "an AgentPolicy was created or deleted, or its spec changed"
     BINDING_CHANGED = "an MCPBinding was created, changed or deleted"
@@ -66,6 +68,7 @@ ROUTES: Final[Mapping[Event, tuple[Target, ...]]] = {
     Event.AGENT_CHANGED: (Target.AGENT, Target.LEDGERS),
     Event.AGENT_SUMMARY_CHANGED: (Target.POLICIES,),
     Event.AGENT_USES_CHANGED: (Target.BINDING_STATUS,),
+    Event.AGENT_CLAIMS_CHANGED: (Target.AGENTS,),
     Event.POLICY_CHANGED: (Target.POLICY,),
     Event.POLICY_SPEC_CHANGED: (Target.AGENTS, Target.POLICIES, Target.LEDGERS),
     Event.BINDING_CHANGED: (Target.BINDING,),
@@ -194,7 +197,7 @@ class Router:
         self._policies.add_within(policy, TABLE_SECONDS)
 
     def _wake_dependents(self, key: Key, before: AgentFacts | None, after: AgentFacts | None) -> None:
-        """Wake the policies and bindings whose status depends on what has changed in an Agent.
+        """Wake the objects that depend on what has changed in an Agent: policies, bindings, and Agents with its claims.
 
         The cache calls this also for an Agent that the operator has written, whose watch event wakes nothing.
         """
@@ -205,6 +208,10 @@ class Router:
             sources = {source for facts in (before, after) if facts is not None for source in facts.uses.sources}
             for binding in self._cache.bindings_of(key[0], sources):
                 self.wake(Event.AGENT_USES_CHANGED, binding)
+        if (before and before.claims) != (after and after.claims):
+            claims = {one for facts in (before, after) if facts for one in facts.claims.named | facts.claims.held}
+            others = self._cache.agents_with_claims(key[0], claims) - {key} if claims else set[Key]()
+            self.wake(Event.AGENT_CLAIMS_CHANGED, key, others)
 
 
 def agents_with_cidrs(cache: ResourceCache) -> set[Key]:

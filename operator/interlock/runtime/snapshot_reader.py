@@ -189,6 +189,7 @@ class SnapshotReader:
             metrics=self.metrics_of(key, gates.metrics),
             test_pods=turn.test_pods,
             config_maps=self._config_maps(agent, bindings),
+            claims_of_others=self._cache.claims_of_others(key),
         )
 
     def _config_maps(self, agent: Agent, bindings: Iterable[MCPBinding | Unreadable]) -> LiveConfigMaps:

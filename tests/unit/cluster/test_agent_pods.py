@@ -109,6 +109,38 @@ def test_a_pod_that_terminates_belongs_to_no_agent_so_that_it_is_dropped() -> No
     assert known.store.owner_of("Pod", a_pod("one", deleted=5)) is None
 
 
+def with_claims(pod: dict[str, Any], *names: str) -> dict[str, Any]:
+    volumes = [{"name": f"v{name}", "persistentVolumeClaim": {"claimName": name}} for name in names]
+    pod["metadata"]["labels"] = {**pod["metadata"]["labels"], "interlock.dev/has-claims": "true"}
+    return {**pod, "spec": {"volumes": [{"name": "tmp", "emptyDir": {}}, *volumes]}}
+
+
+def test_a_pod_with_claims_is_known_until_it_is_gone_and_is_no_part_of_its_placement_while_it_ends() -> None:
+    known = Known()
+    known.put(with_claims(a_pod("one", ready=3), "files", "index"))
+    assert [one.claims for one in known.pods().reports] == [{"files", "index"}]
+
+    ending = with_claims(a_pod("one", version=2, ready=3, deleted=9), "files", "index")
+    assert known.store.owner_of("Pod", ending) == KEY
+    assert known.put(ending) == [KEY]
+    assert (known.pods().reports, known.pods().past) == ((), (span(3, 9),))
+    assert [(one.claims, one.ready_since) for one in known.pods().ending] == [({"files", "index"}, None)]
+    assert known.store.uids(KEY) == set()
+
+    known.asked.clear()
+    known.store.drop("Pod", ("agents", "one"), 3, ending)
+    assert (known.asked, known.pods().ending) == ([KEY], ())
+    assert known.pods().past == (span(3, 9),), "it is remembered once"
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_a_pod_whose_containers_have_ended_for_good_holds_no_claim(phase: str) -> None:
+    known, pod = Known(), with_claims(a_pod("one"), "files")
+    pod["status"]["phase"] = phase
+    known.put(pod)
+    assert [one.claims for one in known.pods().reports] == [frozenset()]
+
+
 @requirement("operator.memory")
 def test_pods_of_unknown_agents_and_more_pods_than_an_agent_has_are_not_read() -> None:
     known = Known()

@@ -114,6 +114,7 @@ TEMPLATE: dict[str, Any] = {
     "volumes": [
         *CASES["volumes[].configMap"].members["volumes"],
         *CASES["volumes[].emptyDir"].members["volumes"],
+        *CASES["volumes[].persistentVolumeClaim"].members["volumes"],
         *CASES["volumes[].projected.sources[].downwardAPI"].members["volumes"],
     ],
     "volumeMounts": [{"name": "data", "mountPath": "/data", "subPath": "a", "readOnly": True}],
@@ -122,7 +123,7 @@ TEMPLATE: dict[str, Any] = {
 SERVER = {
     **{name: value for case in SERVER_CASES.values() for name, value in case.members.items()},
     "env": [{"name": "K", "valueFrom": KEY}, *TEMPLATE["env"]],
-    "volumes": TEMPLATE["volumes"],
+    "volumes": [one for one in TEMPLATE["volumes"] if "persistentVolumeClaim" not in one],
     "volumeMounts": TEMPLATE["volumeMounts"],
 }
 POD_TEMPLATE = {

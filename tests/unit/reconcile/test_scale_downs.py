@@ -10,7 +10,7 @@ from interlock.orchestration.scale_down import DrainingPod, ScalablePod, ScaleDo
 from interlock.reconcile.observation import SeenPlacement
 from interlock.reconcile.rollout_status import RolloutRecord
 from interlock.reconcile.scale_downs import PodMark, marks_of, scale_down_of
-from tests.support.builders import NOW, a_snapshot, an_agent, hours, seconds
+from tests.support.builders import NOW, hours, seconds
 
 REF = RevisionRef(1, "d" * 64)
 STAGE = Stage(name="dev", environment="development")
@@ -38,11 +38,11 @@ def decide(
     is_stopped: bool = False,
 ) -> ScaleDown:
     return scale_down_of(
-        a_snapshot().of(an_agent().with_replicas(1)).build(),
         RolloutRecord(RolloutFacts(), scale_downs={desired.key: chosen}),
         desired,
         {} if found is None else {desired.key: found},
         NOW,
+        wanted=1,
         rules=RULES,
         takes_tasks=takes_tasks,
         is_stopped=is_stopped,

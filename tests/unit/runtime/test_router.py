@@ -89,6 +89,7 @@ WAKES: dict[Event, dict[str, set[Key]]] = {
     Event.AGENT_CHANGED: {"agents": {OTHER}, "ledgers": LEDGERS},
     Event.AGENT_SUMMARY_CHANGED: {"policies": {SUPPORT}},
     Event.AGENT_USES_CHANGED: {"bindings": {OTHER}},
+    Event.AGENT_CLAIMS_CHANGED: {"agents": {TRIAGE}},
     Event.POLICY_CHANGED: {"policies": {OTHER}},
     Event.POLICY_SPEC_CHANGED: {"agents": {TRIAGE}, "policies": {SUPPORT}, "ledgers": LEDGERS},
     Event.BINDING_CHANGED: {"bindings": {OTHER}},

@@ -5,6 +5,7 @@ from typing import Any
 
 from interlock.api.pod_template import ContainerPort, ContainerUser
 from interlock.api.shared_types import SecretKeyRef
+from interlock.deployment.children.claim_volumes import build_claim_volumes
 from interlock.deployment.children.config import (
     AGENT_KEY,
     FILES_PATH,
@@ -97,5 +98,11 @@ def build_agent_volumes(placement: Placement) -> list[dict[str, Any]]:
     return [
         build_config_volume(placement),
         build_tmp_volume(TMP_VOLUME, defaults),
-        *build_user_volumes(USER_VOLUME, placement.agent.spec.template.volumes, defaults, copies_of(placement)),
+        *build_user_volumes(
+            USER_VOLUME,
+            (one for one in placement.agent.spec.template.volumes if one.persistent_volume_claim is None),
+            defaults,
+            copies_of(placement),
+        ),
+        *build_claim_volumes(placement),
     ]

@@ -9,9 +9,10 @@ from typing import Any
 
 from interlock.api.pod_template import PodMetadata
 from interlock.deployment.children.agent_container import build_agent, build_agent_volumes
+from interlock.deployment.children.claim_volumes import claims_group
 from interlock.deployment.children.config import user_files
 from interlock.deployment.children.guard_container import build_egress_check, build_guard, build_guard_volumes
-from interlock.deployment.children.pod_parts import pod_defaults
+from interlock.deployment.children.pod_parts import pod_defaults, pod_security
 from interlock.deployment.children.resources import LAUNCHER_NEEDS, own_resources
 from interlock.deployment.children.scheduling import build_pull_secrets, build_scheduling, stdio_servers
 from interlock.deployment.children.server_containers import build_launcher, build_servers
@@ -35,7 +36,7 @@ from interlock.deployment.names import (
     selector,
 )
 from interlock.deployment.placement import Placement
-from interlock_contract.names import CONFIG_DIGEST
+from interlock_contract.names import CLAIMS, CONFIG_DIGEST, HAS_CLAIMS_LABEL
 from interlock_contract.pod import AGENT_CONTAINER, GUARD_CONTAINER, GUARD_HOST
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
@@ -70,10 +71,11 @@ def _deployment(placement: Placement, name: str, component: str, pod: dict[str, 
         digest = _digest(user_files(placement), digest_of_openings(one.row for one in agent_exceptions(placement)))
         stated = placement.agent.spec.template.metadata or PodMetadata()
         annotations = {**stated.annotations, DEFAULT_CONTAINER: AGENT_CONTAINER, CONFIG_DIGEST: digest}
-        labels = {
-            **stated.labels,
-            **pod_labels(placement, component),
-        }  # those of Interlock last: kills and NetworkPolicies find pods by them
+        labels = pod_labels(placement, component)
+        if placement.claims:
+            labels[HAS_CLAIMS_LABEL] = "true"
+            annotations[CLAIMS] = ",".join(sorted(placement.claims))
+        labels = {**stated.labels, **labels}  # those of Interlock last: kills and NetworkPolicies find pods by them
     return build_placement_child(
         placement,
         "apps/v1",
@@ -82,6 +84,8 @@ def _deployment(placement: Placement, name: str, component: str, pod: dict[str, 
         component,
         spec={
             "replicas": placement.replicas,
+            # Of two pods that use one claim, the old one goes first.
+            **({"strategy": {"type": "Recreate"}} if component == AGENT_POD and placement.claims else {}),
             "revisionHistoryLimit": 1,
             "selector": {"matchLabels": selector(placement, component)},
             "template": {
@@ -117,14 +121,16 @@ def _agent_pod(placement: Placement) -> dict[str, Any]:
     The pod's ServiceAccount has no rights, no token of it is mounted, and the pod has no DNS unless a row of egress
     opens it. Its /etc/hosts holds the one name that it needs, its guard's.
     """
+    agent = build_agent(placement)
     return {
         "serviceAccountName": agent_account(placement),
         **pod_defaults(),
         **_chosen_by_agent(placement),
+        "securityContext": {**pod_security(), **claims_group(placement, agent)},
         **(_CLUSTER_DNS if opens_dns(agent_exceptions(placement)) else _NO_DNS),
         "hostAliases": [{"ip": address, "hostnames": [GUARD_HOST]} for address in placement.guard_addresses],
         "initContainers": [build_egress_check(placement)],
-        "containers": [build_agent(placement)],
+        "containers": [agent],
         "volumes": build_agent_volumes(placement),
     }
 

@@ -38,6 +38,8 @@ _DISRUPTED: Final = "DisruptionTarget"
 _MOST_CAUSES: Final = 560
 """Characters of all causes. The message of a condition has room for them, and for the command after them."""
 _NO_CAUSE: Final = PodCause()
+_ENDED: Final = ("Failed", "Succeeded")
+"""The phases of a pod none of whose containers runs or will run again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class ReadySpan:
 
 @dataclass(frozen=True, slots=True)
 class PodReport:
-    """The report of one pod that is not terminating.
+    """The report of one pod.
 
     Attributes:
         uid: The pod's uid.
@@ -91,6 +93,8 @@ class PodReport:
         addresses: The IP addresses of a separate agent's pod, in their canonical form. Empty for other pods.
         images: The images that tags have led to in it.
         has_other_image: One of them is not that with which its revision was Ready first. Nothing of such a pod counts.
+        claims: The names of the claims that it mounts; empty once all its containers have ended for good.
+        is_ending: It is terminating, so that it is no part of its placement any more.
     """
 
     uid: str
@@ -106,6 +110,8 @@ class PodReport:
     addresses: tuple[str, ...] = ()
     images: tuple[PodImage, ...] = ()
     has_other_image: bool = False
+    claims: frozenset[str] = frozenset()
+    is_ending: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,12 +119,14 @@ class AgentPods:
     """All that is known about the pods of one agent.
 
     Attributes:
-        reports: The reports of its pods.
+        reports: The reports of its pods that are not terminating.
         past: When its pods were Ready before.
+        ending: The reports of its pods that are terminating and mount claims.
     """
 
     reports: tuple[PodReport, ...] = ()
     past: tuple[ReadySpan, ...] = ()
+    ending: tuple[PodReport, ...] = ()
 
     def cause(self, stage: str, revision: str) -> str:
         """Return why pods of a placement are not ready, each different cause once; empty where none says so.
@@ -230,6 +238,9 @@ def read_pod(pod: Manifest) -> PodReport:
         component=labels.get(APP_COMPONENT_LABEL, ""),
     )
     has_check = (group.isolation, group.component) == ("Separate", AGENT_POD)
+    claims = frozenset() if pod.get("status", {}).get("phase") in _ENDED else mounted_claims(pod.get("spec", {}))
+    if (deleted_at := deletion_of(pod)) is not None:
+        return PodReport(metadata.get("uid", ""), group, ready_until=deleted_at, claims=claims, is_ending=True)
     is_ready, changed_at = _readiness(pod)
     ends, is_last_lost = _ends(pod)
     return PodReport(
@@ -245,7 +256,14 @@ def read_pod(pod: Manifest) -> PodReport:
         is_marked=_is_marked(metadata),
         addresses=_addresses(pod) if has_check else (),
         images=read_images(pod),
+        claims=claims,
     )
+
+
+def mounted_claims(spec: Manifest) -> frozenset[str]:
+    """Return the names of the claims that a pod with this spec mounts."""
+    found = ((volume.get("persistentVolumeClaim") or {}).get("claimName") for volume in spec.get("volumes") or ())
+    return frozenset(name for name in found if name)
 
 
 def _ready_since(metadata: Manifest, changed_at: datetime) -> datetime:
@@ -302,7 +320,7 @@ def _ends(pod: Manifest) -> tuple[int, bool]:
 
 def _is_ending(pod: Manifest) -> bool:
     phase = pod.get("status", {}).get("phase")
-    return phase in ("Failed", "Succeeded") or _condition(pod, _DISRUPTED).get("status") == "True"
+    return phase in _ENDED or _condition(pod, _DISRUPTED).get("status") == "True"
 
 
 def _condition(pod: Manifest, kind: str) -> dict[str, Any]:

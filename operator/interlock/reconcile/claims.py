@@ -1,0 +1,83 @@
+"""Who holds which claim: what pods and Deployments say, and the sentence about a placement that waits for others."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from interlock.deployment.names import AGENT_POD, Manifest, revision_label
+from interlock.deployment.observed.pod_reports import mounted_claims
+from interlock.deployment.plan import WORKLOAD
+from interlock.orchestration.rollout_decision import DesiredPlacement
+from interlock.orchestration.rollout_state import HeldClaims, PlacementKey, RevisionRef
+from interlock.reconcile.snapshot import Snapshot
+from interlock_contract.names import APP_COMPONENT_LABEL, REVISION_LABEL, STAGE_LABEL
+
+_MOST_NAMED = 3
+"""Most placements, and most claims, that a sentence names."""
+
+
+def claim_holders(snapshot: Snapshot, recorded: Iterable[PlacementKey]) -> Mapping[PlacementKey, HeldClaims]:
+    """Return the placements that hold claims.
+
+    A pod holds its claims until it is gone. A Deployment holds them while it asks for pods, and until its controller
+    has seen that it asks for none and has none left: it might still create one.
+
+    Args:
+        snapshot: The snapshot.
+        recorded: The recorded placements. Any other one has a key with its revision as in labels, which is shorter.
+    """
+    known = {(key.stage, revision_label(key.revision)): key for key in recorded}
+    found: dict[PlacementKey, HeldClaims] = {}
+    for stage, revision, claims, is_asking in (*_of_deployments(snapshot), *_of_pods(snapshot)):
+        key = known.get((stage, revision), PlacementKey(stage, revision))
+        before = found.get(key, HeldClaims(frozenset(), is_asking=False))
+        found[key] = HeldClaims(before.claims | claims, before.is_asking or is_asking)
+    return found
+
+
+_Held = tuple[str, str, frozenset[str], bool]
+"""Stage, revision as in labels, claims, and whether a Deployment asks for pods."""
+
+
+def _of_deployments(snapshot: Snapshot) -> Iterator[_Held]:
+    for key, child in snapshot.children.items():
+        manifest = child.manifest
+        labels = manifest["metadata"].get("labels") or {}
+        if key.kind != WORKLOAD or labels.get(APP_COMPONENT_LABEL) != AGENT_POD:
+            continue
+        claims = mounted_claims(manifest["spec"].get("template", {}).get("spec", {}))
+        if claims and _may_have_pods(manifest):
+            is_asking = manifest["spec"].get("replicas", 1) > 0
+            yield labels.get(STAGE_LABEL, ""), labels.get(REVISION_LABEL, ""), claims, is_asking
+
+
+def _may_have_pods(deployment: Manifest) -> bool:
+    status = deployment.get("status") or {}
+    is_seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+    return deployment["spec"].get("replicas", 1) > 0 or not is_seen or status.get("replicas", 0) > 0
+
+
+def _of_pods(snapshot: Snapshot) -> Iterator[_Held]:
+    for one in (*snapshot.pods.reports, *snapshot.pods.ending):
+        if one.claims:
+            yield one.group.stage, one.group.revision, one.claims, False
+
+
+def describe_wait(one: DesiredPlacement, claims: Iterable[str], refs: Iterable[RevisionRef]) -> str:
+    """Return what a placement waits for, for one of its claims; empty if it waits for nothing.
+
+    An example: `it waits for the pods of revision 3-84c7482aa0 to end, because both use claim files`.
+
+    Args:
+        one: The placement.
+        claims: The claims that it uses.
+        refs: The revisions that are recorded.
+    """
+    if not one.waits_for:
+        return ""
+    names = {revision_label(ref.digest): ref.name for ref in sorted(refs)}
+    listed = " and ".join(f"claim {claim}" for claim in sorted(claims)[:_MOST_NAMED])
+    others = [key for key in one.waits_for if key != one.key]
+    if not others:
+        return f"it waits for its own earlier pods to end, because they use {listed}"
+    found = dict.fromkeys(names.get(revision_label(key.revision), key.revision[:10]) for key in others)
+    named = " and ".join(list(found)[:_MOST_NAMED])
+    return f"it waits for the pods of revision {named} to end, because both use {listed}"

@@ -1,0 +1,175 @@
+"""An agent with state: its pods go before those of the next revision come, and its claims are its own."""
+
+from dataclasses import replace
+
+import pytest
+
+from interlock.api.agent_reasons import AgentReason
+from interlock.api.status import ConditionType
+from interlock.deployment.plan import WORKLOAD
+from interlock.orchestration.claim_checks import ClaimUse
+from tests.support.builders import NOW, AgentBuilder, a_binding, a_policy, a_snapshot, a_stage, an_agent, hours
+from tests.support.pod_templates import ALL_FEATURES
+from tests.support.simulation import Simulation
+
+STAGED = an_agent().with_stages(a_stage("try", "staging", lasting="3h"), a_stage("live", "production")).created(NOW)
+AGENT = STAGED.with_claims(files={"staging": "files-try", "production": "files"})
+POLICY = (
+    a_policy()
+    .requiring(minStaging="0s", requireLimitedScope=False)
+    .isolating(staging="Separate", production="Separate")
+)
+ALLOWED = POLICY.with_pod_template(allow=ALL_FEATURES)
+
+
+def deployments(simulation: Simulation) -> list[tuple[str, str, int]]:
+    """Return stage, component and replicas of each Deployment."""
+    found = []
+    for key, child in simulation.snapshot.children.items():
+        if key.kind == WORKLOAD:
+            labels = child.manifest["metadata"]["labels"]
+            component = labels["app.kubernetes.io/component"]
+            found.append((labels["interlock.dev/stage"], component, child.manifest["spec"]["replicas"]))
+    return sorted(found)
+
+
+def settle(simulation: Simulation) -> None:
+    """Let everything happen that needs no more than some time, but for pods that end."""
+    for _ in range(6):
+        simulation.wait(hours(1))
+        simulation.run()
+
+
+def running(agent: AgentBuilder = AGENT) -> Simulation:
+    simulation = Simulation(a_snapshot().of(agent).with_policy(ALLOWED).with_bindings(a_binding()))
+    settle(simulation)
+    simulation.let_pods_end()
+    settle(simulation)
+    assert deployments(simulation) == [("live", "agent", 1), ("live", "guard", 1)]
+    return simulation
+
+
+def message(simulation: Simulation, kind: ConditionType) -> str:
+    return simulation.condition(kind).message
+
+
+def next_revision(simulation: Simulation) -> Simulation:
+    """Let revision 2 enter production."""
+    template = AGENT.raw["spec"]["template"]
+    simulation.apply(AGENT.with_template(**{**template, "args": ["another"]}))
+    settle(simulation)
+    return simulation
+
+
+def test_the_pods_of_the_next_revision_come_once_those_of_the_earlier_one_are_gone() -> None:
+    simulation = next_revision(running())
+    assert deployments(simulation) == [("live", "agent", 0), ("live", "guard", 0)]
+    first = simulation.status.rollout.passed[0]  # type: ignore[union-attr]
+    waits = f"it waits for the pods of revision 1-{first.digest[:10]} to end, because both use claim files"
+    assert waits in message(simulation, ConditionType.READY)
+    assert waits in message(simulation, ConditionType.SERVING)
+    assert waits in message(simulation, ConditionType.PROGRESSING)
+
+    simulation.let_pods_end()
+    settle(simulation)
+    assert deployments(simulation) == [("live", "agent", 1), ("live", "guard", 1)]
+    assert simulation.condition(ConditionType.READY).status == "True"
+    assert simulation.condition(ConditionType.PROGRESSING).reason == "RolloutComplete"
+
+
+def test_a_restart_of_the_operator_in_the_gap_starts_no_pod_sooner() -> None:
+    simulation = next_revision(running())
+    ending = simulation.pods.ending
+    simulation.forget()
+    simulation.snapshot = simulation.snapshot.with_pods(replace(simulation.pods, ending=ending))
+    settle(simulation)
+    assert deployments(simulation) == [("live", "agent", 0), ("live", "guard", 0)]
+
+
+def test_a_release_after_a_kill_waits_for_the_pods_that_the_kill_ended() -> None:
+    simulation = running()
+    simulation.kill()
+    settle(simulation)
+    simulation.release()
+    settle(simulation)
+    assert deployments(simulation) == [("live", "agent", 0), ("live", "guard", 0)]
+    assert "it waits for its own earlier pods to end, because they use claim files" in message(
+        simulation, ConditionType.READY
+    )
+    simulation.let_pods_end()
+    settle(simulation)
+    assert deployments(simulation) == [("live", "agent", 1), ("live", "guard", 1)]
+
+
+def test_an_agent_with_a_claim_has_one_pod_whatever_is_asked_for() -> None:
+    simulation = running(AGENT.with_replicas(3))
+    assert simulation.condition(ConditionType.READY).message == (
+        "1 of 1 pods ready; stage live asks for 3, and an agent with claims has one"
+    )
+    simulation.apply(STAGED.with_replicas(3))  # without claims; the good revision still has one
+    simulation.run()
+    assert ("live", "agent", 1) in deployments(simulation)
+
+
+def test_its_claims_are_recorded_while_pods_use_them() -> None:
+    simulation = running()
+    assert simulation.status.rollout is not None
+    assert simulation.status.rollout.claims == ("files",)
+    simulation.apply(AGENT.with_template(**{**AGENT.raw["spec"]["template"], "volumes": []}))
+    settle(simulation)
+    assert simulation.status.rollout.claims == ("files",), "the pod of revision 1 is still ending"
+    simulation.let_pods_end()
+    settle(simulation)
+    assert simulation.status.rollout.claims == ()
+
+
+def test_a_policy_that_withholds_claims_ends_the_pods_that_use_them() -> None:
+    simulation = running()
+    simulation.find_policy(POLICY)
+    settle(simulation)
+    assert simulation.condition(ConditionType.GOVERNED).reason == AgentReason.TEMPLATE_NOT_ALLOWED
+    assert "PersistentVolumeClaims" in message(simulation, ConditionType.GOVERNED)
+    assert deployments(simulation) == []
+
+
+OTHER = ClaimUse("older", NOW - hours(1000), named=frozenset({"files"}))
+
+
+def found_others(simulation: Simulation, *uses: ClaimUse) -> Simulation:
+    simulation.snapshot = replace(simulation.snapshot, claims_of_others=uses)
+    settle(simulation)
+    return simulation
+
+
+def test_a_claim_of_another_agent_keeps_a_new_one_from_pods() -> None:
+    simulation = Simulation(a_snapshot().of(AGENT).with_policy(ALLOWED).with_bindings(a_binding()))
+    found_others(simulation, OTHER)
+    assert simulation.condition(ConditionType.ORCHESTRATED).reason == AgentReason.CLAIM_SHARED
+    assert "Agent older" in message(simulation, ConditionType.READY)
+    assert deployments(simulation) == []
+
+
+def test_a_claim_that_its_pods_use_stays_its_own_and_one_that_both_use_goes_to_the_older_one() -> None:
+    simulation = found_others(running(), OTHER)
+    assert simulation.condition(ConditionType.READY).status == "True"
+    found_others(simulation, replace(OTHER, held=frozenset({"files"})))
+    assert deployments(simulation) == []
+
+
+@pytest.mark.parametrize("stage", ["try", "live"])
+def test_an_environment_where_agent_and_guard_share_a_pod_has_no_claims(stage: str) -> None:
+    environment = {"try": "staging", "live": "production"}[stage]
+    simulation = running()
+    simulation.find_policy(
+        ALLOWED.isolating(**{"staging": "Separate", "production": "Separate", environment: "Shared"})
+    )
+    settle(simulation)
+    assert simulation.condition(ConditionType.ORCHESTRATED).reason == AgentReason.CLAIM_NOT_SEPARATE
+
+
+def test_a_claim_of_a_revision_that_runs_is_not_that_of_another_environment() -> None:
+    simulation = running()
+    simulation.apply(STAGED.with_claims(files={"staging": "files", "production": "other"}))
+    settle(simulation)
+    assert simulation.condition(ConditionType.ORCHESTRATED).reason == AgentReason.CLAIM_SHARED
+    assert deployments(simulation) == [("live", "agent", 1), ("live", "guard", 1)], "the good revision serves on"

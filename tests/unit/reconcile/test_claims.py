@@ -1,0 +1,107 @@
+"""Who holds which claim, and the sentence about a placement that waits for others."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from interlock.deployment.names import ChildKey
+from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, PodReport
+from interlock.deployment.plan import LiveChild
+from interlock.orchestration.rollout_decision import DesiredPlacement
+from interlock.orchestration.rollout_state import HeldClaims, PlacementKey, RevisionRef
+from interlock.reconcile.claims import claim_holders, describe_wait
+from interlock.reconcile.snapshot import Snapshot
+from tests.support.builders import a_snapshot, a_stage, stages
+
+OLD, NEW = "a" * 64, "b" * 64
+KEY = PlacementKey("live", OLD)
+(STAGE,) = stages(a_stage("live", "production"))
+FILES = frozenset({"files"})
+
+
+def a_deployment(
+    *, replicas: int = 1, observed: int = 2, pods: int = 0, component: str = "agent", claim: str | None = "files"
+) -> dict[ChildKey, LiveChild]:
+    volume: dict[str, Any] = {"emptyDir": {}} if claim is None else {"persistentVolumeClaim": {"claimName": claim}}
+    labels = {
+        "interlock.dev/stage": "live",
+        "interlock.dev/revision": OLD[:63],
+        "app.kubernetes.io/component": component,
+    }
+    manifest = {
+        "kind": "Deployment",
+        "metadata": {"name": "d", "namespace": "agents", "generation": 2, "labels": labels},
+        "spec": {"replicas": replicas, "template": {"spec": {"volumes": [{"name": "v", **volume}]}}},
+        "status": {"observedGeneration": observed, "replicas": pods},
+    }
+    return {ChildKey("Deployment", "d"): LiveChild(manifest)}
+
+
+def seen(children: dict[ChildKey, LiveChild] | None = None, pods: AgentPods | None = None) -> Snapshot:
+    return replace(a_snapshot().with_pods(pods or AgentPods()).build(), children=children or {})
+
+
+@pytest.mark.parametrize(
+    ("deployment", "held"),
+    [
+        (a_deployment(), HeldClaims(FILES, is_asking=True)),
+        (a_deployment(replicas=0), None),
+        (a_deployment(replicas=0, observed=1), HeldClaims(FILES, is_asking=False)),
+        (a_deployment(replicas=0, pods=1), HeldClaims(FILES, is_asking=False)),
+        (a_deployment(claim=None), None),
+        (a_deployment(component="guard"), None),
+    ],
+    ids=["asks", "asks for none", "its controller has not seen that", "it has pods left", "no claim", "a guard's"],
+)
+def test_a_deployment_holds_its_claims_until_it_certainly_creates_no_pod(
+    deployment: dict[ChildKey, LiveChild], held: HeldClaims | None
+) -> None:
+    assert claim_holders(seen(deployment), [KEY]) == ({} if held is None else {KEY: held})
+
+
+@pytest.mark.parametrize("where", ["reports", "ending"])
+def test_a_pod_holds_its_claims_until_it_is_gone(where: str) -> None:
+    pod = PodReport("u", PodGroup("live", OLD[:63], "Separate", "agent"), claims=FILES, is_ending=where == "ending")
+    pods = replace(AgentPods(), **{where: (pod,)})  # type: ignore[arg-type]
+    assert claim_holders(seen(pods=pods), [KEY]) == {KEY: HeldClaims(FILES, is_asking=False)}
+
+
+def test_a_placement_that_is_not_recorded_is_known_by_the_labels_of_its_pods() -> None:
+    pod = PodReport("u", PodGroup("live", OLD[:63], "Separate", "agent"), claims=FILES)
+    assert claim_holders(seen(pods=AgentPods((pod,))), []) == {
+        PlacementKey("live", OLD[:63]): HeldClaims(FILES, is_asking=False)
+    }
+
+
+def test_deployment_and_pods_of_one_placement_are_one_holder() -> None:
+    pod = PodReport("u", PodGroup("live", OLD[:63], "Separate", "agent"), claims=frozenset({"index"}))
+    found = claim_holders(seen(a_deployment(), AgentPods((pod,))), [KEY])
+    assert found == {KEY: HeldClaims(frozenset({"files", "index"}), is_asking=True)}
+
+
+@pytest.mark.parametrize(
+    ("waits_for", "sentence"),
+    [
+        ((), ""),
+        (
+            (PlacementKey("live", OLD),),
+            "it waits for the pods of revision 1-aaaaaaaaaa to end, because both use claim files",
+        ),
+        (
+            (PlacementKey("live", OLD[:63]),),
+            "it waits for the pods of revision 1-aaaaaaaaaa to end, because both use claim files",
+        ),
+        (
+            (PlacementKey("live", "f" * 63),),
+            "it waits for the pods of revision ffffffffff to end, because both use claim files",
+        ),
+        ((PlacementKey("live", NEW),), "it waits for its own earlier pods to end, because they use claim files"),
+    ],
+)
+def test_the_sentence_names_the_revision_whose_pods_must_end(
+    waits_for: tuple[PlacementKey, ...], sentence: str
+) -> None:
+    refs = (RevisionRef(1, OLD), RevisionRef(2, NEW))
+    one = DesiredPlacement(refs[1], STAGE, is_serving=True, waits_for=waits_for)
+    assert describe_wait(one, FILES, refs) == sentence
