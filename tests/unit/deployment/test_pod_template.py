@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from interlock.api.pod_template import PodMetadata
 from interlock.deployment.children.stage_tests import StageService, build_test_job
 from interlock.deployment.children.workload import build_workloads
 from interlock.deployment.names import pod_labels
@@ -149,6 +150,18 @@ def test_pods_are_spread_among_those_of_their_placement_by_default() -> None:
     for pod in separate({"topologySpreadConstraints": spread}):
         selected = pod["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"]
         assert selected.items() <= pod["metadata"]["labels"].items()
+
+
+def test_labels_and_annotations_of_interlock_count_also_if_a_template_could_name_them() -> None:
+    plain = of_one_revision(a_placement())
+    ours = build_workloads(plain)[0]["spec"]["template"]["metadata"]
+    taken = PodMetadata.model_construct(
+        labels=dict.fromkeys(ours["labels"], "taken"), annotations=dict.fromkeys(ours["annotations"], "taken")
+    )
+    template = plain.agent.spec.template.model_copy(update={"metadata": taken})
+    spec = plain.agent.spec.model_copy(update={"template": template})
+    hostile = replace(plain, agent=plain.agent.model_copy(update={"spec": spec}))
+    assert build_workloads(hostile)[0]["spec"]["template"]["metadata"] == ours
 
 
 @pytest.mark.parametrize("placement", [a_placement, a_separate_placement])
