@@ -1,12 +1,17 @@
 """Pod templates that the API server must admit, and those that it must refuse with their messages."""
 
+from dataclasses import replace
 from typing import Any
 
 from interlock.api.agent import Agent
 from interlock.api.pod_policy import DEFAULT_FEATURES, PodFeature
 from interlock.api.policy import AgentPolicy
+from interlock.deployment.children.verification_job import VerificationTarget, build_job
+from interlock.deployment.plan import desired_children
 from interlock.governance.pod_features import digest_refusals, template_refusals
+from tests.integration.config_map_objects import KEPT
 from tests.integration.kubectl import AGENT, BINDING, POLICY, edited
+from tests.support.builders import GUARD_IMAGE, a_binding, a_placement, a_separate_placement, an_agent
 from tests.support.pod_templates import CASES, EVERY_FIELD, SERVER_CASES, switched_fields
 
 KEY_WITHOUT_PREFIX = "keys of labels and annotations need a prefix, such as example.com/team"
@@ -133,6 +138,20 @@ _BAD_SERVERS: list[tuple[dict[str, Any], str]] = [
     ({"readinessProbe": {"httpGet": {"port": 80}}}, "exec: Required value"),
     ({"workingDir": "app"}, '"app" is not an absolute path of a folder'),
 ]
+
+
+def children_with_templates() -> list[dict[str, Any]]:
+    """Return the objects of an agent whose template, and whose server's, use every field."""
+    agent, binding = an_agent("template"), a_binding()
+    for case in SERVER_CASES.values():
+        binding = binding.with_server(**case.members)
+    found: list[dict[str, Any]] = []
+    for placement in (a_placement, a_separate_placement):
+        made = placement(agent.with_template(**EVERY_FIELD), bindings=(binding,))
+        found += desired_children(replace(made, config_maps=KEPT))
+    run = VerificationTarget(binding.named("template").build(), 1, GUARD_IMAGE, config_maps=KEPT)
+    return [*found, build_job(run)]
+
 
 REFUSED = [
     *((_binding(members), message) for members, message in _BAD_SERVERS),

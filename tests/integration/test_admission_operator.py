@@ -46,6 +46,7 @@ from tests.integration.protected import (
     grant_all,
     protect,
 )
+from tests.integration.template_values import children_with_templates
 from tests.integration.test_admission_protection import installed
 from tests.requirements import requirement
 from tests.support import bounds
@@ -153,21 +154,20 @@ A_POD: Json = {
 
 def everything() -> list[Json]:
     """Return manifests of all kinds that the operator writes, with long and short names."""
-    found: list[Json] = []
+    found = [*children_with_config_maps(), *children_with_templates()]
     for name in ("triage", "a" * 52, "1"):
         for placement in (a_placement(an_agent(name)), a_separate_placement(an_agent(name))):
-            several = replace(placement, replicas=2)
-            found += [*desired_children(several), *build_test_support(placement), a_test_job(placement)]
-        agent = an_agent(name).build()
-        found += [build_revision(agent, number, "0" * 64, {}, RevisionNotes()) for number in (1, 2**53 - 1)]
-    served = a_binding().with_server(env=[{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}])
+            found += [*desired_children(replace(placement, replicas=2)), a_test_job(placement)]
+            found += build_test_support(placement)
+        revisions = (1, 2**53 - 1)
+        found += [build_revision(an_agent(name).build(), one, "0" * 64, {}, RevisionNotes()) for one in revisions]
+    key = {"secretKeyRef": {"name": "s", "key": "k"}}
+    served = a_binding().with_server(env=[{"name": "KEY", "valueFrom": key}])
     called = a_policy().allowing_models("openai/gpt-5")
     full = an_agent("full").taking_tasks().calling("openai/gpt-5")
     first = a_separate_placement(full, policy=called, bindings=(served,))
     found += desired_children(*with_peers((first, replace(first, revision="0" * 64))))
-    found += children_with_config_maps()
-    header = {"name": "Authorization", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
-    elsewhere = a_binding().over_http(headers=[header])
+    elsewhere = a_binding().over_http(headers=[{"name": "Authorization", "valueFrom": key}])
     found += desired_children(a_separate_placement(an_agent("remote"), bindings=(elsewhere,)))
     for name in ("crm", "b" * 63, "c.d-" + "e" * 38):
         run = VerificationTarget(a_binding(name).build(), 1, GUARD_IMAGE)
