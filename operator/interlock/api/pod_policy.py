@@ -96,7 +96,7 @@ class PodTemplatePolicy(ApiModel):
     those that components of clusters obey: service meshes, injectors, networks and runtimes."""
 
     default: PodDefaults = PodDefaults()
-    """What pods of agents, guards and verifications get where templates say nothing."""
+    """What pods of agents, guards, verifications and the notifier get where templates say nothing."""
 
     max_termination_grace_period_seconds: int = Field(
         default=1, ge=1, le=300, json_schema_extra=kube(format="int32", default=1)

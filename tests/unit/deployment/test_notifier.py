@@ -64,6 +64,16 @@ def test_the_role_has_the_ledgers_and_its_own_record_and_nothing_else() -> None:
     ]
 
 
+def test_the_pod_gets_the_policys_defaults() -> None:
+    default = {
+        "imagePullSecrets": [{"name": "registry"}],
+        "nodeSelector": {"pool": "agents"},
+        "tolerations": [{"key": "agents", "operator": "Exists"}],
+    }
+    pod = pod_of(a_policy().notifying("chat").with_pod_template(default=default).build())
+    assert {name: pod[name] for name in default} == default
+
+
 def test_two_notifiers_of_one_policy_never_run_at_once() -> None:
     spec = built(a_policy().notifying("chat").build())["Deployment"]["spec"]
 

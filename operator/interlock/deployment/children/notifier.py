@@ -19,6 +19,7 @@ from interlock.deployment.children.pod_parts import (
     pod_security,
 )
 from interlock.deployment.children.resources import NOTIFIER_NEEDS, build_own_resources
+from interlock.deployment.children.scheduling import build_node_choice, build_pull_secrets
 from interlock.deployment.children.upstreams import SECRETS_VOLUME, Reference, authorities_of, file_of, project
 from interlock.deployment.names import (
     Manifest,
@@ -147,6 +148,8 @@ def _deployment(policy: AgentPolicy, container: dict[str, Any]) -> dict[str, Any
                 "enableServiceLinks": False,
                 "terminationGracePeriodSeconds": _GRACE_SECONDS,
                 "securityContext": pod_security(),
+                **build_node_choice(policy.spec.pod_template.default),
+                **build_pull_secrets(policy.spec.pod_template.default),
                 "containers": [container],
                 "volumes": [
                     build_token_volume(),
