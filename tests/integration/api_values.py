@@ -409,7 +409,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         stdio(env=[{"name": "TOKEN", "value": "x", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]),
         "environment variable TOKEN needs exactly one of value and valueFrom: write one of them",
     ),
-    (stdio(env=[{"name": "T", "valueFrom": {}}]), "valueFrom needs exactly one of secretKeyRef and fieldRef"),
+    (stdio(env=[{"name": "T", "valueFrom": {}}]), "needs exactly one of secretKeyRef, configMapKeyRef and fieldRef"),
     (stdio(env=[{"name": "T", "valueFrom": {"secretKeyRef": {"name": "s"}}}]), "key: Required value"),
     (stdio(resources={"limits": {"cpu": "x"}}), NO_QUANTITY),
     (tool(name=None), "name: Required value"),

@@ -18,6 +18,7 @@ KEY_WITHOUT_PREFIX = "keys of labels and annotations need a prefix, such as exam
 KEY_RESERVED = "keys of kubernetes.io, k8s.io and interlock.dev are reserved: write a prefix of your own"
 MOUNT_RESERVED = "is a path of Interlock or of the kubelet, or above one: mount the volume elsewhere"
 ID_RESERVED = "2000 and 10000 to 10099 are users and groups of Interlock's containers: write another number"
+ONE_KIND = "a volume of an agent needs exactly one kind"
 PORT_RESERVED = "ports 7410 to 7419 are reserved for Interlock"
 NO_PROBE_PORT = "not a port of the container: write its number, which is none of 7410 to 7419"
 
@@ -44,10 +45,13 @@ _BAD: list[tuple[dict[str, Any], str]] = [
     (volume("/var/run/secrets/interlock"), MOUNT_RESERVED),
     (volume("/data/../etc"), "is not an absolute path"),
     (volume(emptyDir={"medium": "HugePages"}), "Unsupported value"),
-    (volume(emptyDir={}, projected={"sources": []}), "a volume needs exactly one of emptyDir and projected"),
-    (volume(projected={"sources": [{}]}), "a source of a projected volume needs downwardAPI"),
-    (volume(secret={"secretName": "x"}), "a volume needs exactly one of emptyDir and projected"),
-    (volume(hostPath={"path": "/"}), "a volume needs exactly one of emptyDir and projected"),
+    (volume(emptyDir={}, projected={"sources": []}), ONE_KIND),
+    (
+        volume(projected={"sources": [{}]}),
+        "a source of a projected volume needs exactly one of configMap and downwardAPI",
+    ),
+    (volume(secret={"secretName": "x"}), ONE_KIND),
+    (volume(hostPath={"path": "/"}), ONE_KIND),
     ({"volumeMounts": [{"name": "gone", "mountPath": "/data"}]}, "a mount names no volume"),
     ({"securityContext": {"runAsUser": 0}}, "should be greater than or equal to 1"),
     ({"securityContext": {"runAsUser": 10001}}, ID_RESERVED),
@@ -61,7 +65,7 @@ _BAD: list[tuple[dict[str, Any], str]] = [
     ({"startupProbe": {"grpc": {"port": 7412}}}, PORT_RESERVED),
     ({"livenessProbe": {"httpGet": {"port": 80, "path": "x"}}}, '"x" is not the path of a request'),
     ({"livenessProbe": {"periodSeconds": 5}}, "a probe needs exactly one of exec, httpGet, tcpSocket and grpc"),
-    ({"env": [{"name": "A", "valueFrom": {}}]}, "valueFrom needs fieldRef"),
+    ({"env": [{"name": "A", "valueFrom": {}}]}, "valueFrom needs exactly one of configMapKeyRef and fieldRef"),
     (
         {"env": [{"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]},
         "environment variable A needs exactly one of value and valueFrom",
@@ -131,7 +135,7 @@ def _binding(members: dict[str, Any]) -> dict[str, Any]:
 
 _BAD_SERVERS: list[tuple[dict[str, Any], str]] = [
     (volume("/run/interlock/pipes"), MOUNT_RESERVED),
-    (volume(secret={"secretName": "x"}), "a volume needs exactly one of emptyDir and projected"),
+    (volume(secret={"secretName": "x"}), "a volume needs exactly one of configMap, emptyDir and projected"),
     ({"volumeMounts": [{"name": "gone", "mountPath": "/data"}]}, "a mount names no volume"),
     ({"securityContext": {"runAsUser": 10001}}, ID_RESERVED),
     ({"securityContext": {}}, "runAsUser: Required value"),
