@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.in_pod import OPERATOR_USER, operator_in_pod
-from benchmarks.reconcile import CREATORS, NAMESPACE, Cluster, children_template, cluster
+from benchmarks.reconcile import CREATORS, NAMESPACE, Cluster, children_template, cluster, watch
 from tests.integration.operator import objects
 from tests.integration.operator.api import Access, Api, Json
 from tests.support.operator_process import OperatorProcess, kill_controller
@@ -33,7 +33,6 @@ SETTLE_SECONDS = 15.0
 """After which the operator has written all that it had to write about what happened before."""
 SECONDS_PER_AGENT = 3.0
 LEAST_SECONDS = 180.0
-POLL_SECONDS = 1.0
 HEARTBEATS = frozenset({"leases"})
 
 
@@ -100,13 +99,16 @@ class Rollouts:
     def until(self, what: str, is_done: Callable[[Json], bool]) -> None:
         """Wait until all agents are so."""
         began = time.monotonic()
-        deadline = began + LEAST_SECONDS + self.count * SECONDS_PER_AGENT
-        done = 0
-        while done < self.count:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"only {done} of {self.count} agents have {what}")
-            time.sleep(POLL_SECONDS)
-            done = sum(map(is_done, self.api.listed("agents", NAMESPACE)))
+        bound = LEAST_SECONDS + self.count * SECONDS_PER_AGENT
+        done: set[str] = set()
+        while len(done) < self.count:
+            if time.monotonic() > began + bound:
+                raise SystemExit(f"only {len(done)} of {self.count} agents have {what}")
+            for event in watch(self.api.access, "agents", bound):  # a list each second would take half of the processor
+                if is_done(event["object"]):
+                    done.add(event["object"]["metadata"]["name"])
+                if len(done) == self.count:
+                    break
         print(f"{what}: {self.count} agents after {time.monotonic() - began:.0f} s", flush=True)
 
     def _send(self, variant: str, send: Callable[[Api, Json], Any]) -> None:
