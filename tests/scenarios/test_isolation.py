@@ -160,7 +160,7 @@ def test_egress_is_enforced_once_every_pod_has_seen_it() -> None:
 def test_what_rows_open_is_named_with_what_is_not_opened_and_what_did_not_answer() -> None:
     rows = (
         {"name": "orders-db", "to": [{"cidr": "10.20.0.8/32"}, {"cidr": "172.18.0.2/32"}], "dns": "Allowed"},
-        {"name": "crm-db", "servers": ["crm"]},
+        {"name": "crm-db", "servers": ["crm"], "dns": "Allowed"},
     )
     policy = a_policy().isolating(staging="Separate").opening(*rows)
     simulation = Simulation(a_snapshot().of(an_agent().with_stages(a_stage("only", "staging"))).with_policy(policy))
@@ -173,7 +173,8 @@ def test_what_rows_open_is_named_with_what_is_not_opened_and_what_did_not_answer
     assert found.message == (
         "every agent pod can reach its guard and 2 exceptions: orders-db (10.20.0.8/32, 172.18.0.2/32, TCP 5432), "
         "the cluster's DNS, which can carry data out; what goes there is neither metered nor recorded; "
-        "servers in the guard's pod can reach crm-db (10.20.0.0/24, TCP 5432); "
+        "servers in the guard's pod can reach crm-db (10.20.0.0/24, TCP 5432), the cluster's DNS, which can carry data "
+        "out; "
         "not opened: orders-db 172.18.0.2/32: it has only addresses of nodes, of their pods or of the API server; "
         "did not answer when a pod started: 10.20.0.8:5432"
     )

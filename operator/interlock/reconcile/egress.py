@@ -81,8 +81,9 @@ def _closed(placement: Placement, checks: list[EgressCheckReport]) -> Egress:
     """Return the finding for a network that is closed, except for what the policy opens."""
     agents, servers = agent_exceptions(placement), server_exceptions(placement)
     opened = [one.text for one in agents if one.is_open]
-    opened += ["the cluster's DNS, which can carry data out"] if opens_dns(agents) else []
+    opened += [_DNS] if opens_dns(agents) else []
     served = [one.text for one in servers if one.is_open]
+    served += [_DNS] if opens_dns(servers) else []
     if metadata_rules(placement):
         served.append(f"the metadata server {METADATA_SERVER}, which gives them the identity of cloudIdentity")
     withheld = [f"{one.row.name} {text}" for one in (*agents, *servers) for text in one.withheld]
@@ -104,6 +105,7 @@ def _closed(placement: Placement, checks: list[EgressCheckReport]) -> Egress:
     return Egress("True", reason, "; ".join(parts))
 
 
+_DNS: Final = "the cluster's DNS, which can carry data out"
 _MOST_LISTED: Final = 300
 """Characters of a list in the message, which has room for three of them."""
 
