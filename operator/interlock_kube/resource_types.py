@@ -1,5 +1,6 @@
 """The kinds of objects, and their paths in the API server's URLs."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,16 @@ from interlock_contract.names import AGENT_POLICIES, AGENTS, API_PATH, BUDGET_LE
 
 Key = tuple[str, str]
 """Namespace and name of an object."""
+
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+
+def is_object_name(text: str) -> bool:
+    """Return True if an object in a namespace can have a name.
+
+    No request may be sent for any other text that a user wrote: `../x` and `x?watch=true` are paths to something else.
+    """
+    return _OBJECT_NAME.fullmatch(text) is not None
 
 
 def key_of(found: Mapping[str, Any]) -> Key:

@@ -17,7 +17,7 @@ from interlock.deployment.config_maps import ConfigMapContent, LiveConfigMap, Li
 from interlock_contract.names import APP_MANAGED_BY_LABEL, GROUP, MANAGED_BY
 from interlock_kube.client import Json, KubeClient
 from interlock_kube.object_reader import ObjectName
-from interlock_kube.resource_types import CONFIG_MAP, Key, key_of, version_of
+from interlock_kube.resource_types import CONFIG_MAP, Key, is_object_name, key_of, version_of
 
 NAMESPACE_BYTES: Final = 16 * MIB
 """Most bytes, as JSON, of the ConfigMaps of one namespace that are referred to."""
@@ -89,7 +89,10 @@ class ConfigMapStore:
         self._watch = SelectiveWatch(client, (CONFIG_MAP,), "", self, on_settled=self._settle)
 
     def refer(self, user: User, names: frozenset[str]) -> None:
-        """Set the names of the ConfigMaps that an Agent or MCPBinding refers to. Unknown ones are read."""
+        """Set the names of the ConfigMaps that an Agent or MCPBinding refers to. Unknown ones are read.
+
+        What cannot be the name of any object does not exist, and nobody is asked.
+        """
         before, namespace = self._names.get(user, frozenset()), user[1][0]
         if names:
             self._names[user] = names
@@ -97,8 +100,10 @@ class ConfigMapStore:
             self._names.pop(user, None)
         for name in names - before:
             key = (namespace, name)
-            if key not in self._users:
+            if key not in self._users and is_object_name(name):
                 self._watch.read(_object_name(key))
+            elif key not in self._users:
+                self._known[key] = None
             self._users.setdefault(key, set()).add(user)
         for name in before - names:
             self._leave((namespace, name), user)

@@ -85,6 +85,22 @@ async def test_only_what_is_referred_to_is_read_among_thousands() -> None:
         assert server.reads == ["mine", "mine"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["../configmaps?watch=true", "x?watch=true", "../../elsewhere/configmaps/mine", "a/b", ".", "..", "x#y", "%2e", "X"],
+)
+async def test_no_request_is_sent_for_a_text_that_names_no_object(name: str) -> None:
+    server = FakeServer()
+    server.add(a_config_map("mine", namespace="elsewhere"))
+    async with stored(server, (TRIAGE, name)) as known:
+        known.store.refer(OTHER, frozenset((name,)))
+        assert known.found(name) == {name: None}
+        known.store.refer(TRIAGE, frozenset())
+        known.store.refer(OTHER, frozenset())
+        assert known.found(name) == {}
+    assert server.reads == []
+
+
 async def test_a_change_wakes_its_users_alone_and_one_of_labels_wakes_nobody() -> None:
     server = FakeServer()
     server.add(a_config_map("shared"), a_config_map("own"))
