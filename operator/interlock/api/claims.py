@@ -1,18 +1,25 @@
 """Claims: the storage that an agent keeps over the pods of its revisions, named for each environment."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import override
 
 from interlock.api.markers import kube, one_of
 from interlock.api.shared_types import ApiModel, check_one_of
-from interlock.api.template_messages import AGENT_VOLUME_SOURCE
-from interlock.api.text import ObjectName
+from interlock.api.template_messages import AGENT_VOLUME_SOURCE, CLAIM_NAME_INVALID
+from interlock.api.text import ObjectName, checked
 from interlock.api.volumes import PodVolume
 
 MAX_ENVIRONMENT_CLAIMS = 16
 """Most claims of one volume: one for each environment of a rollout with as many stages as there can be."""
+
+_CLAIM_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+
+ClaimName = Annotated[ObjectName, checked(_CLAIM_NAME, CLAIM_NAME_INVALID)]
+"""The name of a PersistentVolumeClaim. The API server takes pods with any text here, and a pod of Interlock lists the
+names of its claims with commas between them: `a,b` would be the claims of other agents. The operator checks it, since
+an Agent has so many names that a rule of the API server would cost too much."""
 
 
 class EnvironmentClaim(ApiModel):
@@ -21,7 +28,7 @@ class EnvironmentClaim(ApiModel):
     environment: str = Field(min_length=1, max_length=63)
     """The environment of a stage."""
 
-    claim_name: ObjectName
+    claim_name: ClaimName
     """Name of a PersistentVolumeClaim in the namespace, which no other agent, environment or volume names."""
 
 

@@ -22,6 +22,9 @@ FILE_FIELD_INVALID = (
 )
 VOLUME_SOURCE = "a volume needs exactly one of configMap, emptyDir and projected: write one of them"
 AGENT_VOLUME_SOURCE = "a volume of an agent needs exactly one kind, such as persistentVolumeClaim: write one of them"
+CLAIM_NAME_INVALID = (
+    "{text} is not the name of a PersistentVolumeClaim: write lower case letters, digits, dashes and dots"
+)
 PROJECTED_SOURCE = "a source of a projected volume needs exactly one of configMap and downwardAPI: write one of them"
 MOUNT_PATH_INVALID = (
     "{text} is not an absolute path: write it without .., // and a / at its end, such as /var/cache/app"

@@ -5,7 +5,6 @@ and deleted, and never read: even the answers of the API server come without the
 """
 
 import asyncio
-import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
@@ -30,6 +29,7 @@ from interlock.reconcile.scale_downs import PodMark
 from interlock_contract.kill import GRACE_SECONDS
 from interlock_contract.names import (
     AGENT_LABEL,
+    APP_MANAGED_BY_LABEL,
     BINDING_LABEL,
     CLAIMS,
     ENDPOINT,
@@ -37,6 +37,7 @@ from interlock_contract.names import (
     FIELD_MANAGER,
     GUARD_ACCOUNT_SUFFIX,
     HAS_CLAIMS_LABEL,
+    MANAGED_BY,
 )
 from interlock_kube.client import (
     CONFLICT,
@@ -52,7 +53,7 @@ from interlock_kube.client import (
     says_exists,
 )
 from interlock_kube.reconcile_loop import ReconcileRefused
-from interlock_kube.resource_types import BUDGET_LEDGER, BY_KIND, POD, REPLICA_SET
+from interlock_kube.resource_types import BUDGET_LEDGER, BY_KIND, POD, REPLICA_SET, is_object_name
 
 BACKGROUND = {"propagationPolicy": "Background"}
 IN_FLIGHT: Final = 8
@@ -61,8 +62,9 @@ ATTEMPTS = 6
 """Attempts to create or replace one object, since others write it at the same time, such as a Deployment's status."""
 _MOST_WITH_CLAIMS: Final = 500
 """Most pods with claims of one namespace that are looked at before another one starts."""
+_WITH_CLAIMS: Final = f"{APP_MANAGED_BY_LABEL}={MANAGED_BY},{HAS_CLAIMS_LABEL}"
+"""Pods of agents with claims. Others cannot set the label of managed objects, so no pod of theirs is waited for."""
 _ALIVE: Final = "status.phase!=Failed,status.phase!=Succeeded"
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
 class ApplyFailed(ReconcileRefused):
@@ -218,7 +220,7 @@ class Applier:
         known = [
             key
             for key in keys
-            if (key in cached or key in applied) and key.kind in BY_KIND and _NAME.fullmatch(key.name)
+            if (key in cached or key in applied) and key.kind in BY_KIND and is_object_name(key.name)
         ]
         for group in (
             [key for key in known if key.kind not in OUTLIVES_PODS],
@@ -278,7 +280,7 @@ class Applier:
             return
         key, namespace = key_of(workload), workload["metadata"]["namespace"]
         own = workload["spec"]["selector"]["matchLabels"].items()
-        query = {"labelSelector": HAS_CLAIMS_LABEL, "fieldSelector": _ALIVE, "limit": str(_MOST_WITH_CLAIMS)}
+        query = {"labelSelector": _WITH_CLAIMS, "fieldSelector": _ALIVE, "limit": str(_MOST_WITH_CLAIMS)}
         try:
             found = await self._client.get(POD.within(namespace), query, accept=METADATA_LIST)
         except (ApiError, *UNREACHABLE) as error:

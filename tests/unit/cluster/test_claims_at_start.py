@@ -28,7 +28,7 @@ def a_plan(*, replicas: int = 1, claim: str | None = "files") -> WritePlan:
 
 def a_pod(claims: str = "files", *, phase: str = "Running", **labels: str) -> dict[str, Any]:
     metadata = {"name": "other", "namespace": "agents", "annotations": {"interlock.dev/claims": claims}}
-    metadata |= {"labels": {"interlock.dev/has-claims": "true", **labels}}
+    metadata |= {"labels": {"interlock.dev/has-claims": "true", "app.kubernetes.io/managed-by": "interlock", **labels}}
     return {"kind": "Pod", "metadata": metadata, "status": {"phase": phase}}
 
 
@@ -48,6 +48,11 @@ async def test_a_pod_of_another_agent_or_placement_is_waited_for(claims: str) ->
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
 async def test_a_pod_that_has_ended_for_good_is_not_waited_for(phase: str) -> None:
     assert (await carry_out(a_plan(), a_pod(phase=phase))).of_kind("Deployment")
+
+
+async def test_a_pod_of_a_user_that_claims_to_use_it_is_not_waited_for() -> None:
+    pod = a_pod(**{"app.kubernetes.io/managed-by": "helm"})
+    assert (await carry_out(a_plan(), pod)).of_kind("Deployment")
 
 
 async def test_its_own_pods_are_not_waited_for() -> None:

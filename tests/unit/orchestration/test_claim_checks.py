@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from pydantic import ValidationError
 
 from interlock.api.agent import Agent
 from interlock.api.agent_reasons import AgentReason
@@ -31,6 +32,12 @@ def test_one_claim_for_each_environment_is_used_in_it() -> None:
     assert claims_in(GOOD.spec, "production") == {"files"}
     assert claims_in(GOOD.spec, "staging") == {"files-try"}
     assert claims_in(GOOD.spec, "development") == frozenset()
+
+
+@pytest.mark.parametrize("name", ["other,files", "Files", "../files", "files ", "-"])
+def test_a_text_that_names_no_claim_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="is not the name of a PersistentVolumeClaim"):
+        with_claims(STAGED, files={"production": name})
 
 
 def test_an_environment_of_a_stage_without_a_claim_is_named_with_stage_and_volume() -> None:
