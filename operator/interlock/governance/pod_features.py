@@ -85,6 +85,25 @@ COMPONENT_PREFIXES: Final = (
     "conjur.org",
     "spiffe.io",
     "cert-manager.io",
+    "banzaicloud.io",
+    "k8s.aws",
+    "networkservicemesh.io",
+    "nsm.nginx.com",
+    "openservicemesh.io",
+    "step.sm",
+    "odigos.io",
+    "tumblr.com",
+    "teleport.dev",
+    # Backups, which run commands in the containers that an annotation names.
+    "velero.io",
+    "k8up.io",
+    "appuio.ch",
+    "kanister.io",
+    "kasten.io",
+    "libopenstorage.org",
+    "appscode.com",
+    "kubestash.com",
+    "trilio.io",
     # Networks, which give a pod other addresses, interfaces or rules.
     "cni.cncf.io",
     "multus-cni.io",
@@ -106,6 +125,17 @@ COMPONENT_PREFIXES: Final = (
     "aliyun.com",
     "huawei.com",
     "submariner.io",
+    "tencent.com",
+    "oraclecloud.com",
+    "spidernet.io",
+    "harvesterhci.io",
+    "tigera.io",
+    # Queues and schedulers, which hold back pods, or keep them after their end.
+    "x-k8s.io",
+    "kruise.io",
+    "volcano.sh",
+    "koordinator.sh",
+    "run.ai",
     # Runtimes and nodes.
     "crio.io",
     "cri-o.io",
@@ -117,6 +147,7 @@ COMPONENT_PREFIXES: Final = (
     "katacontainers.io",
     "opencontainers.org",
     "oci.dev",
+    "nri.io",
     # Policy engines and reloaders, which could be told to leave a pod alone.
     "kyverno.io",
     "gatekeeper.sh",
@@ -124,10 +155,26 @@ COMPONENT_PREFIXES: Final = (
     "stakater.com",
     "falco.org",
     "aquasec.com",
+    "kubewarden.io",
+    "fairwinds.com",
+    "crowdstrike.com",
+    "stackrox.io",
+    "neuvector.com",
+    "sysdig.com",
+    # Collectors of logs, which could be told to leave out those of the guard.
+    "fluentbit.io",
+    "sumologic.com",
 )
 """Ends of prefixes of labels and annotations that components of clusters obey. A policy may allow single keys."""
 
-COMPONENT_BEGINNINGS: Final = ("io.kubernetes.", "io.containerd.", "io.katacontainers.", "io.cilium.", "dev.gvisor.")
+COMPONENT_BEGINNINGS: Final = (
+    "io.kubernetes.",
+    "io.containerd.",
+    "io.katacontainers.",
+    "io.cilium.",
+    "dev.gvisor.",
+    "co.elastic.",
+)
 """Beginnings of prefixes of the same kind, by components that write them the other way round."""
 
 _DIGEST: Final = re.compile(r"[!-~]+@sha256:[0-9a-f]{64}")

@@ -73,6 +73,8 @@ OF_AGENTS: dict[str, dict[str, Any]] = {
     "another network": metadata("annotations", "k8s.v1.cni.cncf.io/networks", "host"),
     "a sidecar with Secrets": metadata("annotations", "vault.hashicorp.com/agent-inject", "true"),
     "a proxy in front of the guard": metadata("labels", "sidecar.istio.io/inject", "true"),
+    "a command in the guard": metadata("annotations", "pre.hook.backup.velero.io/container", "guard"),
+    "a queue that keeps pods": metadata("labels", "kueue.x-k8s.io/queue-name", "x"),
     "an identity of the cloud": metadata("labels", "azure.workload.identity/use", "true"),
     "devices of the node": metadata("annotations", "io.kubernetes.cri-o.Devices/x", "/dev/mem"),
     "the order of deletion": metadata("annotations", "controller.kubernetes.io/pod-deletion-cost", "9"),
@@ -128,6 +130,14 @@ OF_AGENTS: dict[str, dict[str, Any]] = {
     "variables of another agent": {"envFrom": [{"configMapRef": {"name": "other-0123456789-mapa"}}]},
     "a result of a verification": volume(
         projected={"sources": [{"configMap": {"name": "crm-verify-result", "optional": True}}]}
+    ),
+    "a ConfigMap by another path": variable(
+        valueFrom={"configMapKeyRef": {"name": "../../other/configmaps/x", "key": "a", "optional": True}}
+    ),
+    "another agent's claim in a list": volume(
+        persistentVolumeClaim={
+            "claims": [{"environment": one, "claimName": f"other,{one}"} for one in ("development", "production")]
+        }
     ),
     "an address of the node": variable(valueFrom={"fieldRef": {"fieldPath": "status.hostIP"}}),
     "nodes without other agents": anti_affinity(labelSelector={"matchLabels": {"interlock.dev/agent": "another"}}),

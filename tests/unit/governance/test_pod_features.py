@@ -91,6 +91,9 @@ def test_a_longer_grace_period_needs_the_policys_leave() -> None:
         "k8s.v1.cni.cncf.io/networks",
         "azure.workload.identity/use",
         "io.kubernetes.cri-o.userns/mode",
+        "pre.hook.backup.velero.io/container",
+        "kueue.x-k8s.io/queue-name",
+        "co.elastic.logs/enabled",
         *(f"{prefix}/x" for prefix in COMPONENT_PREFIXES),
     ],
 )
