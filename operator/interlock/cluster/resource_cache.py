@@ -18,7 +18,6 @@ from pydantic import ValidationError
 
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
-from interlock.api.pod_policy import PodTemplatePolicy
 from interlock.api.policy import AgentPolicy, AgentPolicyStatus
 from interlock.api.stored_status import read_agent_status
 from interlock.api.verification import BindingCondition, MCPBindingStatus
@@ -371,12 +370,13 @@ def _parse_policy_status(raw: Json) -> AgentPolicyStatus | None:
 
 
 def _egress_of(policy: AgentPolicy | Unreadable | None) -> object:
-    """Return what verifications depend on in an AgentPolicy; None where it says nothing about them."""
+    """Return what verifications depend on in an AgentPolicy; None where it says nothing about them.
+
+    One that withholds nothing may be the first that allows a server, so each of them counts.
+    """
     if policy is None or isinstance(policy, Unreadable):
         return None
     about = policy.spec.egress_proxy, policy.spec.pod_template
-    if about == (None, PodTemplatePolicy()):
-        return None
     is_deleted = policy.metadata.deletion_timestamp is not None
     return about, frozenset(row.source for row in policy.spec.data_access), is_deleted
 

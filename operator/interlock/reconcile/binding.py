@@ -96,7 +96,7 @@ class BindingSnapshot:
         pods: What an AgentPolicy that uses the source says about pods.
         guard_resources: What the installation states for Interlock's own containers.
         users: The users and groups of the pods of its namespace.
-        refusal: Why no AgentPolicy that uses the source lets the server run; empty where one does, or none uses it.
+        refusal: Why no AgentPolicy lets the server run; empty where one does, or there is none.
         config_maps: The ConfigMaps of its namespace that its server refers to.
     """
 
@@ -185,7 +185,7 @@ class PodRules(NamedTuple):
 
     Attributes:
         rules: What the policy says by which it runs.
-        refusal: Why no policy lets the server run; empty where one does, or none uses the source.
+        refusal: Why no policy lets the server run; empty where one does, or there is none.
     """
 
     rules: PodTemplatePolicy
@@ -195,16 +195,18 @@ class PodRules(NamedTuple):
 def find_pod_rules(policies: Iterable[AgentPolicy | Unreadable], binding: MCPBinding) -> PodRules:
     """Return what holds for the pod of a verification: the first policy that uses the source and allows its server.
 
+    If none uses the source, all policies count. A binding with a source of its own would escape all of them otherwise.
+
     Args:
         policies: The AgentPolicies of its namespace, by name.
         binding: The MCPBinding.
     """
     stdio, refusal = binding.spec.server.stdio, ""
-    for policy in policies:
-        if isinstance(policy, Unreadable) or policy.metadata.deletion_timestamp is not None:
-            continue
-        if not any(row.source == binding.spec.source for row in policy.spec.data_access):
-            continue
+    known = [
+        one for one in policies if not isinstance(one, Unreadable) and one.metadata.deletion_timestamp is None
+    ]
+    using = [one for one in known if any(row.source == binding.spec.source for row in one.spec.data_access)]
+    for policy in using or known:
         name, rules = policy.metadata.name, policy.spec.pod_template
         refused = [] if stdio is None else server_refusals("spec.server.stdio", stdio, name, rules)
         refused += [] if stdio is None else digest_refusals({"spec.server.stdio.image": stdio.image}, name, rules)

@@ -132,11 +132,20 @@ def test_a_verification_runs_by_the_first_policy_that_uses_the_source_and_allows
     lenient = a_policy().named("c-lenient").with_pod_template(default=DEFAULTS).build()
     gone = a_policy().named("d-gone").being_deleted("x").build()
     assert find_pod_rules([strict, other, lenient, gone], binding) == (lenient.spec.pod_template, "")
-    assert find_pod_rules([other, gone], binding).refusal == ""
+    assert find_pod_rules([other, gone], binding) == (other.spec.pod_template, "")
     assert find_pod_rules([strict, other, gone], binding).refusal == (
         "spec.server.stdio.workingDir: AgentPolicy a-strict does not allow Container: add Container to "
         "spec.podTemplate.allow there, or remove the field"
     )
+
+
+def test_a_source_that_no_policy_uses_escapes_none_of_them() -> None:
+    binding = a_binding().with_server(tolerations=[{"operator": "Exists"}]).build()
+    strict = a_policy().named("a-strict").giving_nothing().with_pod_template(allow=[]).build()
+    lenient = a_policy().named("b-lenient").giving_nothing().with_pod_template(default=DEFAULTS).build()
+    assert "AgentPolicy a-strict does not allow Scheduling" in find_pod_rules([strict], binding).refusal
+    assert find_pod_rules([strict, lenient], binding) == (lenient.spec.pod_template, "")
+    assert find_pod_rules([], binding).refusal == ""
 
 
 def test_a_policy_that_requires_digests_keeps_a_tag_from_being_verified() -> None:

@@ -181,6 +181,12 @@ def test_another_egress_proxy_wakes_the_bindings_and_other_changes_of_a_policy_d
     assert runtime.woken()["bindings"] == {CRM}
 
 
+def test_a_row_of_a_policy_that_withholds_nothing_wakes_the_bindings_that_others_may_withhold(runtime: Routed) -> None:
+    given = a_policy().giving("triage", "mail", read=["mails"]).at_version(21).to_kubernetes()
+    runtime.handle(AGENT_POLICY, given, is_deleted=False)
+    assert runtime.woken()["bindings"] == {CRM}
+
+
 @requirement("operator.idle")
 def test_a_run_of_a_verification_enqueues_no_agent(runtime: Routed) -> None:
     observed = a_binding().at_version(22).to_kubernetes()
