@@ -42,8 +42,8 @@ select by keys without a prefix, or by `app.kubernetes.io/name`, so they do not 
 `cluster-autoscaler.kubernetes.io/safe-to-evict`.
 
 Components of a cluster obey some keys: they add containers or Secrets to a pod, run commands in it, keep it, or
-connect it to another network. Keys with these prefixes, and with prefixes that end in them after a dot, need an entry in
-`spec.podTemplate.metadataKeys` of the AgentPolicy:
+connect it to another network. Keys with these prefixes, and with prefixes that end in them after a dot, need an entry
+in `spec.podTemplate.metadataKeys` of the AgentPolicy:
 """
 _LIMITS: Final = {
     "maxLength": "{} characters",

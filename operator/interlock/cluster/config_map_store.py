@@ -91,7 +91,7 @@ class ConfigMapStore:
     def refer(self, user: User, names: frozenset[str]) -> None:
         """Set the names of the ConfigMaps that an Agent or MCPBinding refers to. Unknown ones are read.
 
-        What cannot be the name of any object does not exist, and nobody is asked.
+        What cannot be the name of any object does not exist, and no request is sent.
         """
         before, namespace = self._names.get(user, frozenset()), user[1][0]
         if names:

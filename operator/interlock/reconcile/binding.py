@@ -202,9 +202,7 @@ def find_pod_rules(policies: Iterable[AgentPolicy | Unreadable], binding: MCPBin
         binding: The MCPBinding.
     """
     stdio, refusal = binding.spec.server.stdio, ""
-    known = [
-        one for one in policies if not isinstance(one, Unreadable) and one.metadata.deletion_timestamp is None
-    ]
+    known = [one for one in policies if not isinstance(one, Unreadable) and one.metadata.deletion_timestamp is None]
     using = [one for one in known if any(row.source == binding.spec.source for row in one.spec.data_access)]
     for policy in using or known:
         name, rules = policy.metadata.name, policy.spec.pod_template

@@ -87,7 +87,17 @@ async def test_only_what_is_referred_to_is_read_among_thousands() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../configmaps?watch=true", "x?watch=true", "../../elsewhere/configmaps/mine", "a/b", ".", "..", "x#y", "%2e", "X"],
+    [
+        "../configmaps?watch=true",
+        "x?watch=true",
+        "../../elsewhere/configmaps/mine",
+        "a/b",
+        ".",
+        "..",
+        "x#y",
+        "%2e",
+        "X",
+    ],
 )
 async def test_no_request_is_sent_for_a_text_that_names_no_object(name: str) -> None:
     server = FakeServer()
