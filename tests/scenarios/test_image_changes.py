@@ -69,6 +69,32 @@ def test_a_pod_that_starts_with_another_image_is_cut_off_and_the_other_one_goes_
     assert simulation.condition(ConditionType.SERVING).status == "True"
 
 
+@pytest.mark.parametrize("isolation", ["Shared", "Separate"])
+def test_a_pod_stays_cut_off_once_it_is_deleted_since_it_may_take_long_to_end(isolation: str) -> None:
+    simulation = running(isolation)
+    simulation.replace_image(agents(simulation)[0], NEW)
+    simulation.run()
+    before = bundle(simulation)
+    simulation.evict()
+    simulation.run()
+    found = bundle(simulation)
+    assert found.changed_pods == before.changed_pods
+    assert found.changed_addresses == before.changed_addresses
+    assert found.changed_pods or found.changed_addresses
+    assert ready(simulation) == ("True", "PodsReady")
+
+
+def test_an_address_is_judged_by_the_pod_that_has_it_now() -> None:
+    simulation = running("Separate", replicas=1)
+    simulation.replace_image(agents(simulation)[0], NEW)
+    simulation.run()
+    [address] = bundle(simulation).changed_addresses
+    simulation.evict()
+    simulation.move_address(agents(simulation)[0], address)
+    simulation.run()
+    assert bundle(simulation).changed_addresses == ()
+
+
 def test_pods_with_the_recorded_image_make_it_ready_again() -> None:
     simulation = running()
     moved = agents(simulation)[0]

@@ -283,6 +283,11 @@ class Simulation:
         pod = next(pod for pod in self.pods.reports if pod.name == name)
         self._put(replace(pod, images=(PodImage(AGENT_CONTAINER, IMAGE, digest),)))
 
+    def move_address(self, name: str, address: str) -> None:
+        """Let the pod of this name have the address of one that was there before."""
+        pod = next(pod for pod in self.pods.reports if pod.name == name)
+        self._put(replace(pod, addresses=(address,)))
+
     def lose_readiness(self, name: str) -> None:
         """Let the pod of this name lose its readiness."""
         self._lose(next(pod for pod in self.pods.reports if pod.name == name))

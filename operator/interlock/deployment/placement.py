@@ -107,7 +107,8 @@ class Placement:
         is_draining: Whether it takes no new tasks, since it is on its way out.
         drain_seconds: How long tasks under way may go on then.
         draining_pods: Names of pods with a guard that are on their way out, so that no Service leads to them.
-        changed_pods: Names of pods with a guard that run another image than the revision was Ready with.
+        changed_pods: Names of pods with a guard that run another image than the revision was Ready with, those that
+            were deleted since included.
         changed_addresses: Addresses of such pods of a separate agent.
         peers: The other placements of the agent that take tasks of environments of the same class.
         draining_addresses: Addresses of a separate agent's pods that get no new tasks, since they are on their way out.

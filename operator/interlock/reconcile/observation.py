@@ -35,6 +35,8 @@ class SeenPlacement:
         guards: Its pods with a guard.
         agents: The pods of a separate agent; empty where agent and guard share a pod.
         changed: Names of those that run another image than the revision was Ready with.
+        cut_off: Names of pods that its guards refuse for their image by now, and that are not reported any more.
+        cut_off_addresses: The same of addresses of a separate agent's pods.
     """
 
     seen: PlacementSeen
@@ -42,6 +44,8 @@ class SeenPlacement:
     guards: tuple[ScalablePod, ...] = ()
     agents: tuple[ScalablePod, ...] = ()
     changed: frozenset[str] = frozenset()
+    cut_off: frozenset[str] = frozenset()
+    cut_off_addresses: frozenset[str] = frozenset()
 
 
 def observe(
@@ -115,13 +119,18 @@ def _see(
     name = placement_name(snapshot.agent.metadata, key.stage, key.revision, record.collisions.get(key, 0))
     isolation = _isolation(snapshot, revisions, key, stage)
     found = (snapshot.children.get(ChildKey(WORKLOAD, one)) for one in workload_names(name, isolation))
-    guards, agents = _pods(snapshot, key, name, isolation)
+    bundle = _bundle_of(snapshot, name)
+    guards, agents = _pods(snapshot, key, name, isolation, bundle)
     changed = frozenset(one.name for one in snapshot.pods.with_other_images(key.stage, key.revision))
     readiness = readiness_of_all(child.manifest if child else None for child in found)
     # Deployments count pods as available that run another image.
     readiness = replace(readiness, available=max(0, readiness.available - len(changed)))
+    cut_off, cut_off_addresses = _cut_off(bundle, guards, agents)
+    placement = SeenPlacement(
+        PlacementSeen(is_drained=True), readiness, guards, agents, changed, cut_off, cut_off_addresses
+    )
     if not is_running:
-        return SeenPlacement(PlacementSeen(is_drained=True), readiness, guards, agents, changed)
+        return placement
     pods, wanted = snapshot.pods, _least_pods(snapshot, key.stage, readiness)
     can_be_ready = readiness.is_ready and snapshot.agent.spec.replicas_in(key.stage) > 0
     since = pods.ready_since(key.stage, key.revision, isolation, wanted) if can_be_ready else None
@@ -137,7 +146,7 @@ def _see(
         lease = snapshot.children.get(ChildKey("Lease", name))
         counts = counts_of(lease.manifest if lease is not None else None)
         seen = replace(seen, broken_at=_broken_at(snapshot, facts.stage, readiness, since, now), counts=counts)
-    return SeenPlacement(seen, readiness, guards, agents, changed)
+    return replace(placement, seen=seen)
 
 
 def _least_pods(snapshot: Snapshot, stage: str, readiness: Readiness) -> int:
@@ -165,21 +174,27 @@ def _broken_at(
     return until if since is None or until < now or is_scaled else None
 
 
+def _bundle_of(snapshot: Snapshot, name: str) -> str:
+    """Return the bundle that a placement's guards obey now, empty where there is none."""
+    found = snapshot.children.get(ChildKey("ConfigMap", name))
+    data: Mapping[str, str] = (found.manifest.get("data") or {}) if found is not None else {}
+    return data.get(BUNDLE_KEY, "")
+
+
 def _pods(
-    snapshot: Snapshot, key: PlacementKey, name: str, isolation: Isolation
+    snapshot: Snapshot, key: PlacementKey, name: str, isolation: Isolation, bundle: str
 ) -> tuple[tuple[ScalablePod, ...], tuple[ScalablePod, ...]]:
     """Return a placement's pods with a guard, and those of its separate agent.
 
     A guard is drained if it says so about the bundle that it obeys now. A pod of the agent is drained if this bundle
     names it, and each guard that is Ready says that it has no task in such a pod.
     """
-    bundle, lease = (snapshot.children.get(ChildKey(kind, name)) for kind in ("ConfigMap", "Lease"))
+    lease = snapshot.children.get(ChildKey("Lease", name))
     reports = read_drains(lease.manifest["metadata"].get("annotations") or {}) if lease is not None else {}
-    text = (bundle.manifest.get("data") or {}).get(BUNDLE_KEY, "") if bundle is not None else ""
-    obeyed = digest(text)
+    obeyed = digest(bundle)
     guards = snapshot.pods.guards(key.stage, key.revision, isolation)
     agents = snapshot.pods.separate_agents(key.stage, key.revision, isolation)
-    named = _draining_addresses(text) if agents else frozenset()
+    named = _texts_in(bundle, "drainingAddresses") if agents else frozenset()
     is_left = all(has_none_leaving(reports, one.name, obeyed) for one in guards if one.ready_since)
     return (
         tuple(
@@ -195,11 +210,24 @@ def _pods(
     )
 
 
-def _draining_addresses(text: str) -> frozenset[str]:
-    """Return the addresses of the agent's pods that a bundle says to drain."""
+def _cut_off(
+    bundle: str, guards: tuple[ScalablePod, ...], agents: tuple[ScalablePod, ...]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the pods, and the addresses, that a bundle refuses for another image, of those that are not reported.
+
+    A pod that is being deleted is not reported, and may run for as long as its policy lets pods take to end. So it
+    stays refused. An address that a reported pod has by now is judged by that pod.
+    """
+    pods = _texts_in(bundle, "changedPods") - {one.name for one in guards}
+    addresses = _texts_in(bundle, "changedAddresses").difference(*(one.addresses for one in agents))
+    return pods, addresses
+
+
+def _texts_in(bundle: str, member: str) -> frozenset[str]:
+    """Return the texts of a list in a bundle; none where it has no such list."""
     try:
-        found = json.loads(text) if "drainingAddresses" in text else None
+        found = json.loads(bundle) if member in bundle else None
     except ValueError:
         found = None
-    named = found.get("drainingAddresses") if isinstance(found, dict) else None
-    return frozenset(one for one in named if isinstance(one, str)) if isinstance(named, list) else frozenset()
+    listed = found.get(member) if isinstance(found, dict) else None
+    return frozenset(one for one in listed if isinstance(one, str)) if isinstance(listed, list) else frozenset()

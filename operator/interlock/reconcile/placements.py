@@ -150,8 +150,14 @@ def build_placements(
             is_draining=desired.is_draining,
             drain_seconds=max(1, rules.drain_timeout // timedelta(seconds=1)),
             draining_pods=tuple(sorted(one.name for one in going(scale_down, guards))),
-            changed_pods=tuple(sorted(one.name for one in guards if one.name in changed)),
-            changed_addresses=tuple(sorted(one for pod in agents if pod.name in changed for one in pod.addresses)),
+            changed_pods=(
+                *sorted(one.name for one in guards if one.name in changed),
+                *sorted(known.cut_off if known is not None else ()),
+            ),
+            changed_addresses=(
+                *sorted(one for pod in agents if pod.name in changed for one in pod.addresses),
+                *sorted(known.cut_off_addresses if known is not None else ()),
+            ),
             draining_addresses=tuple(sorted(one for pod in going(scale_down, agents) for one in pod.addresses)),
             is_counted=desired.key == counted or bool(found.audited.get(environment)),
             audited=found.audited.get(environment, frozenset()),
