@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from interlock.deployment.observed.pod_images import PodImage, read_images
+from interlock.deployment.observed.pod_reports import read_pod
 
 DIGEST = f"sha256:{'ab' * 32}"
 OTHER = f"sha256:{'cd' * 32}"
@@ -60,3 +61,11 @@ def test_an_image_that_was_not_pulled_yet_is_not_known(image_id: Any) -> None:
 
 def test_a_pod_without_a_status_has_no_images() -> None:
     assert read_images({"metadata": {}, "spec": {"containers": [{"name": "agent", "image": "a:1"}]}}) == ()
+
+
+@pytest.mark.parametrize(("phase", "count"), [("Running", 1), ("Failed", 0), ("Succeeded", 0)])
+def test_a_pod_that_has_ended_runs_no_image(phase: str, count: int) -> None:
+    """Those that were evicted stay for long. A bundle has no room for all of them next to those that run."""
+    found = pod()
+    found |= {"metadata": {"name": "p"}, "status": found["status"] | {"phase": phase}}
+    assert len(read_pod(found).images) == count

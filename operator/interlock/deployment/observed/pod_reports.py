@@ -91,7 +91,7 @@ class PodReport:
         is_marked: The pod is marked as one that goes: the ReplicaSet's controller deletes it before others, and no
             Service leads to it. None where only one of the two holds.
         addresses: The IP addresses of a separate agent's pod, in their canonical form. Empty for other pods.
-        images: The images that tags have led to in it.
+        images: The images that tags have led to in it; empty for a pod that has ended as a whole, which runs none.
         has_other_image: One of them is not that with which its revision was Ready first. Nothing of such a pod counts.
         claims: The names of the claims that it mounts; empty once all its containers have ended for good.
         is_ending: It is terminating, so that it is no part of its placement any more.
@@ -238,7 +238,8 @@ def read_pod(pod: Manifest) -> PodReport:
         component=labels.get(APP_COMPONENT_LABEL, ""),
     )
     has_check = (group.isolation, group.component) == ("Separate", AGENT_POD)
-    claims = frozenset() if pod.get("status", {}).get("phase") in _ENDED else mounted_claims(pod.get("spec", {}))
+    has_ended = pod.get("status", {}).get("phase") in _ENDED
+    claims = frozenset() if has_ended else mounted_claims(pod.get("spec", {}))
     if (deleted_at := deletion_of(pod)) is not None:
         return PodReport(metadata.get("uid", ""), group, ready_until=deleted_at, claims=claims, is_ending=True)
     is_ready, changed_at = _readiness(pod)
@@ -255,7 +256,7 @@ def read_pod(pod: Manifest) -> PodReport:
         name=metadata.get("name", ""),
         is_marked=_is_marked(metadata),
         addresses=_addresses(pod) if has_check else (),
-        images=read_images(pod),
+        images=() if has_ended else read_images(pod),  # else pods that were evicted would crowd out those that run
         claims=claims,
     )
 
