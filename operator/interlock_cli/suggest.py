@@ -59,6 +59,8 @@ class _Need:
 
 
 Needs = dict[_Need, Seen]
+_Place = tuple[str, str, str, str]
+"""Namespace, MCPBinding, source and name of a tool."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -119,6 +121,7 @@ def _needs(calls: dict[AuditedCall, Seen]) -> tuple[Needs, list[str]]:
     for call in calls:
         if call.resource:
             stated.setdefault((call.namespace, call.source), set()).add(call.resource)
+    hints = _hints(calls)
     needs: Needs = {}
     nameless: dict[str, None] = {}
     for call, seen in calls.items():
@@ -128,7 +131,7 @@ def _needs(calls: dict[AuditedCall, Seen]) -> tuple[Needs, list[str]]:
                 need = _Need(*who, operation, call.resource, is_narrowed=call.is_narrowed)
                 needs.setdefault(need, Seen()).add(seen.count, seen.last)
             continue
-        listed = {"name": call.tool, "annotations": _HINTS[call.hint]}
+        listed = {"name": call.tool, "annotations": _HINTS[hints[_place(call)]]}
         guesses = guess_tools([listed], call.source, sorted(stated.get((call.namespace, call.source), ())))
         nameless |= dict.fromkeys(guesses.left_out)
         for guess in guesses.tools:
@@ -136,6 +139,19 @@ def _needs(calls: dict[AuditedCall, Seen]) -> tuple[Needs, list[str]]:
                 need = _Need(*who, guess.operation, guess.resource, tool, reason)
                 needs.setdefault(need, Seen()).add(seen.count, seen.last)
     return needs, list(nameless)
+
+
+def _hints(calls: Iterable[AuditedCall]) -> dict[_Place, Operation]:
+    """Return the strictest operation that annotations ever called for, of each tool: a server may change them."""
+    found: dict[_Place, Operation] = {}
+    for call in calls:
+        before: Operation = found.get(_place(call), "read")
+        found[_place(call)] = max(before, call.hint, key=OPERATIONS.index)
+    return found
+
+
+def _place(call: AuditedCall) -> _Place:
+    return call.namespace, call.binding, call.source, call.tool
 
 
 def _bindings(needs: Needs) -> str:

@@ -110,6 +110,14 @@ def test_reads_are_ready_and_writes_wait_for_a_person() -> None:
         Tool.model_validate(tool)
 
 
+def test_a_tool_whose_annotations_changed_is_one_line_by_the_strictest_of_them() -> None:
+    text = printed(unmapped("get_deal"), unmapped("get_deal", hint="delete"), unmapped("get_deal", hint="write"))
+    assert [one["spec"] for one in documents(text)] == [{"source": "crm"}, None]
+    tools = documents(decided(text))[0]["spec"]["tools"]
+    assert tools == [{"name": "get_deal", "operation": "delete", "resource": "deal"}]
+    assert "seen 3 times" in text
+
+
 def test_a_call_that_needs_two_grants_asks_for_both() -> None:
     text = printed(ungranted("write", "tasks", missing="read"))
     assert documents(text)[0]["spec"]["permissions"] == {"read": ["tasks"]}
