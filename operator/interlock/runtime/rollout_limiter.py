@@ -17,7 +17,7 @@ from interlock.api.status import AgentReason, AgentStatus, ConditionType
 from interlock_kube.resource_types import Key
 
 _PERCENT: Final = 100
-_WITHOUT_PLACE: Final = (AgentReason.WAITING_TO_START, AgentReason.NOT_RUNNING)
+_WITHOUT_PLACE: Final = (AgentReason.WAITING_TO_START, AgentReason.NOT_RUNNING, AgentReason.AUDIT)
 _ALL: Final = "100%"
 
 
@@ -139,6 +139,10 @@ def most_rollouts(written: str, agents: int) -> int:
 
 
 def _is_under_way(status: AgentStatus) -> bool:
-    """Return True if a rollout holds a place. One of an agent that was killed or scaled to zero runs nothing new."""
+    """Return True if a rollout holds a place.
+
+    One of an agent that was killed or scaled to zero runs nothing new. One in mode Audit goes no further until the
+    policy changes, so others would wait for it for ever.
+    """
     found = next((one for one in status.conditions if one.type == ConditionType.PROGRESSING), None)
     return found is not None and found.status == "True" and found.reason not in _WITHOUT_PLACE

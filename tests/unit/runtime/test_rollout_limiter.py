@@ -66,6 +66,14 @@ def test_an_agent_waits_for_as_many_rollouts_as_the_policy_allows() -> None:
     assert agents.may_start("a0") == "", "its own rollout is no reason to wait"
 
 
+def test_a_rollout_that_mode_audit_holds_keeps_no_place() -> None:
+    agents = Agents(a0=UNDER_WAY, a1=UNDER_WAY)
+    agents.wait("a2")
+    agents.saw("a0", progressing("True", "Audit"))
+    assert agents.woken() == ["a2"]
+    assert agents.may_start("a2") == ""
+
+
 def test_an_agent_that_waits_is_enqueued_once_a_rollout_ends() -> None:
     agents = Agents()
     for name in ("a0", "a1"):
