@@ -105,8 +105,10 @@ def _meet(before: EgressRow, row: EgressRow, uses: EgressUses) -> EgressRow | No
             "dns": row.dns if before.dns else None,
         }
     )
-    is_empty = not met.to or not met.ports or not uses.concerns(met) or (bool(row.environments) and not environments)
-    return None if is_empty else met
+    # A row without servers is one for the agents themselves, and one without environments is one for all of them.
+    is_without = (bool(row.servers) and not servers) or (bool(row.environments) and not environments)
+    is_empty = not met.to or not met.ports or not uses.concerns(met)
+    return None if is_without or is_empty else met
 
 
 def _meet_all(before: tuple[T, ...], today: tuple[T, ...], meet: Callable[[T, T], T | None]) -> tuple[T, ...]:

@@ -132,6 +132,22 @@ def test_a_label_that_is_taken_away_closes_at_once() -> None:
     assert needs_revision(content_of(*plain), *gold)
 
 
+@requirement("revision.narrower")
+def test_what_one_server_may_reach_never_becomes_a_way_out_of_the_agent_or_of_another_server() -> None:
+    def using_both(*rows: dict[str, Any]) -> Today:
+        bindings = a_binding().build(), a_binding("mail").serving("mail", "staging", "production").build()
+        policy = a_policy().giving("triage", "mail", read=["contacts"]).opening(*rows)
+        return AGENT.using("crm", "mail").build(), policy.build(), bindings
+
+    mail, crm = {"servers": ["mail"]}, {"servers": ["crm"]}
+    more = {"to": [{"cidr": "10.20.0.0/24"}, {"cidr": "10.30.0.0/24"}]}
+
+    assert holds(using_both(mail), using_both(crm)) == ()
+    assert [row.servers for row in holds(using_both(mail, crm), using_both(mail, {**crm, **more}))] == [
+        *(("mail",), ("crm",)),
+    ]
+
+
 peers = st.sampled_from(["10.0.0.0/8", "10.20.0.0/16", "10.20.0.0/24", "10.20.0.8/32", "10.21.0.0/16"])
 ports = st.sampled_from([{"port": 5, "endPort": 8}, {"port": 6, "endPort": 9}, {"port": 6}, {"port": 9}])
 rows = st.lists(
