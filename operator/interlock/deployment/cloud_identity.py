@@ -4,7 +4,7 @@ The servers share the guard's pod, so all of them have the identity. The guard a
 AWS and Azure leave them out. Google's way is the metadata server, which answers every container of the pod.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from interlock.api.cloud_identity import CloudIdentity
@@ -42,10 +42,12 @@ def identity_of(placement: Placement) -> CloudIdentity | None:
 
 def first_identity(rows: Iterable[CloudIdentity], agent: ObjectMeta, environment: str) -> CloudIdentity | None:
     """Return the first row that applies to an agent in an environment."""
-    return next(
-        (row for row in rows if row.applies_to(agent) and (not row.environments or environment in row.environments)),
-        None,
-    )
+    return next(identities(rows, agent, environment), None)
+
+
+def identities(rows: Iterable[CloudIdentity], agent: ObjectMeta, environment: str) -> Iterator[CloudIdentity]:
+    """Yield the rows that apply to an agent in an environment."""
+    return (row for row in rows if row.applies_to(agent) and (not row.environments or environment in row.environments))
 
 
 def reviewed_identities(
@@ -70,7 +72,10 @@ def narrowed_identities(
     labelled: ObjectMeta,
     environments: Iterable[str],
 ) -> tuple[CloudIdentity, ...]:
-    """Return today's rows with the identities that the revision was reviewed with, where the agent has one today.
+    """Return today's rows with the identities that the revision was reviewed with, as far as a row has them today.
+
+    One that is replaced is removed, too: otherwise, a rollback would bring back an identity that no row names. To
+    change an identity without a gap, the former row stays after the new one until the revisions that use it are gone.
 
     Args:
         reviewed: The rows of the revision.
@@ -83,7 +88,8 @@ def narrowed_identities(
     is_same = True
     for environment in sorted(environments):
         before = first_identity(reviewed, agent, environment)
-        row = before if first_identity(today, labelled, environment) is not None else None
+        named = (_annotations(one) for one in identities(today, labelled, environment))
+        row = before if before is not None and _annotations(before) in named else None
         now = first_identity(today, agent, environment)
         is_same = is_same and _annotations(row) == _annotations(now)
         held += [] if row is None else [_row_for(agent, environment, row)]

@@ -178,8 +178,8 @@ GROUPS: Final[tuple[tuple[FieldClass, str, str], ...]] = (
     (
         FieldClass.NARROWER,
         (
-            "An identity that is removed is gone immediately, and the guards' pods start again. One that is added or "
-            "changed goes through the stages. Only rows that apply to the agent are in its revision."
+            "An identity that is removed or replaced is gone immediately, and the guards' pods start again. One that "
+            "is added goes through the stages. Only rows that apply to the agent are in its revision."
         ),
         """AgentPolicy.spec
         cloudIdentity[].agents cloudIdentity[].agentSelector.matchLabels cloudIdentity[].environments

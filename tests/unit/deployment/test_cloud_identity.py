@@ -144,17 +144,26 @@ def holds(reviewed: Today, today: Today) -> list[tuple[tuple[str, ...], dict[str
 
 
 @requirement("revision.narrower")
-def test_an_identity_that_is_removed_is_gone_at_once_and_one_that_is_added_or_changed_waits() -> None:
-    aws, azure = {"annotations": AWS}, {"annotations": AZURE}
+def test_an_identity_that_is_removed_is_gone_at_once_and_one_that_is_added_waits() -> None:
+    aws = {"annotations": AWS}
 
     assert holds(objects(aws), objects()) == []
     assert not needs_revision(content_of(*objects(aws)), *objects())
     assert holds(objects(), objects(aws)) == []
     assert needs_revision(content_of(*objects()), *objects(aws))
-    assert holds(objects(aws), objects(azure)) == [(("production",), AWS), (("staging",), AWS)]
-    assert needs_revision(content_of(*objects(aws)), *objects(azure))
-    narrowed = holds(objects(aws), objects({**azure, "environments": ["staging"]}))
+    narrowed = holds(objects(aws), objects({**aws, "environments": ["staging"]}))
     assert narrowed == [(("staging",), AWS)]
+
+
+@requirement("revision.narrower")
+def test_no_revision_has_an_identity_that_no_row_names_any_more() -> None:
+    aws, azure = {"annotations": AWS}, {"annotations": AZURE}
+
+    assert holds(objects(aws), objects(azure)) == []
+    assert holds(objects(aws), objects(azure, {**aws, "environments": ["staging"]})) == [(("staging",), AWS)]
+    for replaced in (objects(azure), objects(azure, aws)):
+        assert needs_revision(content_of(*objects(aws)), *replaced)
+    assert holds(objects(azure, aws), objects(azure, aws)) == [((), AZURE), ((), AWS)]
 
 
 @requirement("revision.narrower")
