@@ -119,9 +119,10 @@ DEFAULT_USERS: Final = PodUsers()
 def users_of(annotations: Mapping[str, object]) -> PodUsers:
     """Return the users and groups of the pods of a namespace.
 
-    The first group of a range is left out: OpenShift gives it to all containers of a pod as `fsGroup`, the agent's
-    included, so it must not be the guard's. A range that cannot be read or is too small, or that begins with users of a
-    node's own programs, is no range. OpenShift then refuses the pods, and the Agent's status says so.
+    The first group of the first range is left out: OpenShift gives it to all containers of a pod as `fsGroup`, the
+    agent's included, so it must not be the guard's. No other range of groups is used, since that group may be in it. A
+    range that cannot be read or is too small, or that begins with users of a node's own programs, is no range.
+    OpenShift then refuses the pods, and the Agent's status says so.
 
     Args:
         annotations: The annotations of the namespace.
@@ -130,8 +131,7 @@ def users_of(annotations: Mapping[str, object]) -> PodUsers:
     if first_uid is None:
         return DEFAULT_USERS
     groups = annotations.get(GROUP_RANGES)
-    ranges = groups.split(",") if isinstance(groups, str) else [annotations[UID_RANGE]]
-    first_gid = next((found for one in ranges if (found := _first_of(one)) is not None), None)
+    first_gid = _first_of(groups.split(",")[0] if isinstance(groups, str) else annotations[UID_RANGE])
     if first_gid is None:
         return DEFAULT_USERS
     return PodUsers(first_uid, first_gid, first_gid + 1)

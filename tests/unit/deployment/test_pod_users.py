@@ -81,11 +81,13 @@ def test_in_a_namespace_of_openshift_all_are_of_its_range_and_stay_apart() -> No
 
 @requirement("pods.users")
 def test_the_group_that_openshift_gives_to_the_whole_pod_is_not_the_guards() -> None:
-    other = users_of({**OPENSHIFT, GROUP_RANGES: "x,1000700000-1000709999,5000/10000"})
+    other = users_of({**OPENSHIFT, GROUP_RANGES: "1000700000-1000709999,5000/10000"})
 
     assert users_of(OPENSHIFT).guard.gid != FIRST
     assert (other.guard.gid, other.agent.gid, other.guard.uid) == (1000700001, 1000700002, FIRST + 1)
     assert users_of({UID_RANGE: f"{FIRST}-{LAST}"}) == users_of(OPENSHIFT)
+    overlapping = {**OPENSHIFT, GROUP_RANGES: f"{FIRST + 1}/1,{FIRST}/10000"}
+    assert users_of(overlapping) == DEFAULT_USERS, "OpenShift gives the pod the group FIRST + 1"
 
 
 @requirement("pods.users")
