@@ -22,6 +22,8 @@ MAX_EXCEPTED: Final = 256
 DNS_PORTS: Final = (53, 5353)
 """Ports of the cluster's DNS. The pods of OpenShift listen at 5353."""
 NODE_LOCAL_DNS: Final = "169.254.20.10/32"
+DNS_NAMESPACES: Final = ("kube-system", "openshift-dns")
+"""Where the pods of the cluster's DNS run: the latter on OpenShift."""
 _NOT_OURS: Final = [
     {"key": APP_MANAGED_BY_LABEL, "operator": "NotIn", "values": [MANAGED_BY]},
     {"key": APP_PART_OF_LABEL, "operator": "NotIn", "values": [PART_OF]},
@@ -105,9 +107,13 @@ def rules_of(exceptions: Iterable[EgressException]) -> list[Rule]:
 
 
 def cluster_dns_rule() -> Rule:
-    """Return the egress to the cluster's DNS: pods of any other program, and the cache on the node."""
+    """Return the egress to the cluster's DNS: pods in the namespaces where it runs, and the cache on the node.
+
+    The labels of its pods differ between clusters. A pod of anyone else that listens at these ports is no DNS.
+    """
     ports = [{"port": port, "protocol": protocol} for port in DNS_PORTS for protocol in ("UDP", "TCP")]
-    pods = {"namespaceSelector": {}, "podSelector": {"matchExpressions": _NOT_OURS}}
+    namespaces = [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(DNS_NAMESPACES)}]
+    pods = {"namespaceSelector": {"matchExpressions": namespaces}, "podSelector": {"matchExpressions": _NOT_OURS}}
     return {"ports": ports, "to": [pods, {"ipBlock": {"cidr": NODE_LOCAL_DNS}}]}
 
 
@@ -127,7 +133,7 @@ def words_for_check(placement: Placement) -> str:
     found = sorted(words)[:_MOST_TRIED]
     if opens_dns(exceptions):
         found.append(EGRESS_CHECK_DNS)
-    elif any(port.port <= DNS_PORTS[0] <= port.last for port in ports):
+    elif any(port.port <= known <= port.last for port in ports for known in DNS_PORTS):
         found.append(EGRESS_CHECK_DNS_UNTRIED)
     return " ".join(found)
 

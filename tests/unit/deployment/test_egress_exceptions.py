@@ -221,6 +221,16 @@ def test_dns_is_open_and_usable_only_where_a_row_allows_it() -> None:
     assert all(port["port"] == 5432 for rule in egress(closed) for port in rule["ports"])
 
 
+@requirement("egress.dns")
+def test_dns_opens_pods_of_the_namespaces_of_the_clusters_dns_alone() -> None:
+    namespaces = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["kube-system", "openshift-dns"]}
+
+    pods, cache = egress(a_placement({"dns": "Allowed"}))[-1]["to"]
+
+    assert pods["namespaceSelector"] == {"matchExpressions": [namespaces]}
+    assert cache == {"ipBlock": {"cidr": "169.254.20.10/32"}}
+
+
 def _dns_of(placement: Placement) -> tuple[str, Any]:
     pod = build_workloads(placement)[1]["spec"]["template"]["spec"]
     assert pod["hostAliases"] == [{"ip": "10.96.0.41", "hostnames": ["guard"]}]
@@ -260,6 +270,7 @@ def test_the_text_names_what_is_open() -> None:
         ({"to": [{"cidr": "10.20.0.8/32"}], "ports": [{"port": 9, "endPort": 10}]}, ""),
         ({"dns": "Allowed"}, "dns"),
         ({"ports": [{"port": 50, "endPort": 60}]}, "dns-untried"),
+        ({"ports": [{"port": 5353}]}, "dns-untried"),
         ({"to": [{"cidr": "10.20.0.8/32"}], "servers": ["crm"]}, ""),
     ],
 )
