@@ -4,9 +4,12 @@ It is the first init container of an agent's pod of its own, so what holds for i
 address, same policy. It tries again and again what must be closed: a port of its guard that is not the agent's, and the
 API server; both answer for certain where they are not closed. A closed door may refuse or be silent, and both count.
 
-At times it also tries what may be open for a reason of its own: the kubelet of its node, metadata services, and the
-cluster's DNS unless a row of egress opens it. These are tried seldom, because a node answers only so many tries in a
-second. What rows open is tried at the end, and only reported: a database that is down keeps no agent from starting.
+At times it also tries what may be open for a reason of its own: metadata services, and the cluster's DNS unless a row
+of egress opens it. These are tried seldom, because a node answers only so many tries in a second.
+
+Two things are tried at the end, and only reported. What rows open may be down, which keeps no agent from starting. And
+some network plugins, such as the one of EKS, let each pod reach its own node, whatever NetworkPolicies say: there no
+agent would ever start.
 
 Only the standard library, and no names: an agent's pod may have no DNS.
 """
@@ -35,6 +38,7 @@ from interlock_contract.pod import (
     EGRESS_CHECK_VARIABLE,
     GUARD_URL_VARIABLE,
     NETWORK_OPEN,
+    NODE_MESSAGE,
     OPEN_MESSAGE,
     UNANSWERED_MESSAGE,
 )
@@ -90,6 +94,7 @@ class EgressCheckSettings:
         closed: What must not. It answers for certain where it is not closed.
         sampled: What must not either, and may not be there at all.
         opened: What rows of egress open.
+        node: The kubelet of the pod's node; None if the node is not known.
         requires_closed: Whether an open network keeps the agent from starting, or is only reported.
         message: Where the kubelet reads what a container says at its end.
     """
@@ -100,6 +105,7 @@ class EgressCheckSettings:
     message: Path
     sampled: tuple[ProbedAddress, ...] = ()
     opened: tuple[ProbedAddress, ...] = ()
+    node: ProbedAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +176,7 @@ def read_settings(environment: Mapping[str, str]) -> EgressCheckSettings:
     words = environment.get(EGRESS_CHECK_OPEN_VARIABLE, "").split()
     dns = _cluster_dns(host)
     node = environment.get(EGRESS_CHECK_NODE_VARIABLE, "")
-    sampled = [*([ProbedAddress(node, KUBELET_PORT)] if node else []), *(ProbedAddress(*one) for one in METADATA)]
+    sampled = [ProbedAddress(*one) for one in METADATA]
     if dns is not None and not {EGRESS_CHECK_DNS, EGRESS_CHECK_DNS_UNTRIED} & set(words):
         sampled.append(dns)
     opened = [_parse(EGRESS_CHECK_OPEN_VARIABLE, word) for word in words if not word.startswith(EGRESS_CHECK_DNS)]
@@ -181,6 +187,7 @@ def read_settings(environment: Mapping[str, str]) -> EgressCheckSettings:
         message=message,
         sampled=tuple(sampled),
         opened=(*opened, *([dns] if dns is not None and EGRESS_CHECK_DNS in words else [])),
+        node=ProbedAddress(node, KUBELET_PORT) if node else None,
     )
 
 
@@ -202,6 +209,15 @@ def find_unanswered(settings: EgressCheckSettings, pool: ThreadPoolExecutor) -> 
             break
         time.sleep(PAUSE_SECONDS)
     return left
+
+
+def _report(settings: EgressCheckSettings, pool: ThreadPoolExecutor) -> tuple[str, ...]:
+    """Return the lines about what keeps no agent from starting."""
+    unanswered = find_unanswered(settings, pool)
+    lines = [f"{UNANSWERED_MESSAGE} {' '.join(one.authority for one in unanswered)}"] if unanswered else []
+    if settings.node is not None and is_open(settings.node):
+        lines.append(f"{NODE_MESSAGE} {settings.node.authority}")
+    return tuple(lines)
 
 
 def is_open(target: ProbedAddress) -> bool:
@@ -228,7 +244,7 @@ def is_ready(guard: ProbedAddress) -> bool:
 def watch(settings: EgressCheckSettings) -> int:
     """Look until there is an answer; say it where the kubelet reads it; return the exit code."""
     judge = EgressJudge(started=time.monotonic())
-    unanswered: tuple[ProbedAddress, ...] = ()
+    said: tuple[str, ...] = ()
     with ThreadPoolExecutor(len(settings.closed) + len(settings.sampled) + len(settings.opened) + 1) as pool:
         while True:
             seen = run_round(settings, pool, is_sampling=judge.is_sampling)
@@ -237,10 +253,9 @@ def watch(settings: EgressCheckSettings) -> int:
                 break
             time.sleep(PAUSE_SECONDS)
         if code == PASSED:
-            unanswered = find_unanswered(settings, pool)
-    if unanswered:
-        said = " ".join(one.authority for one in unanswered)
-        settings.message.write_text(f"{UNANSWERED_MESSAGE} {said}", encoding="utf-8")
+            said = _report(settings, pool)
+    if said:
+        settings.message.write_text("\n".join(said), encoding="utf-8")
     if code == NETWORK_OPEN:
         targets = " and ".join(one.authority for one in judge.reached)
         settings.message.write_text(f"{OPEN_MESSAGE} {targets} answered for {OPEN_SECONDS:.0f} s", encoding="utf-8")

@@ -180,6 +180,21 @@ def test_what_rows_open_is_named_with_what_is_not_opened_and_what_did_not_answer
     )
 
 
+def test_a_node_that_the_network_does_not_close_is_named_and_the_agent_runs() -> None:
+    policy = a_policy().isolating(staging="Separate")
+    simulation = Simulation(a_snapshot().of(an_agent().with_stages(a_stage("only", "staging"))).with_policy(policy))
+    simulation.run()
+    report_pods(simulation, EgressCheckReport(EgressCheckVerdict.CLOSED, node="10.0.0.3:10250"))
+    simulation.reconcile_once()
+
+    found = simulation.condition(EGRESS)
+    assert (found.status, found.reason) == ("True", AgentReason.EGRESS_OPENED)
+    assert found.message == (
+        "every agent pod can reach its guard and 1 exception: the pod's own node (10.0.0.3:10250), which the network "
+        "plugin does not close; what goes there is neither metered nor recorded"
+    )
+
+
 @requirement("identity.metadata-server")
 def test_the_metadata_server_that_gives_an_identity_is_named() -> None:
     google = {"annotations": {"iam.gke.io/gcp-service-account": "orders@example.iam.gserviceaccount.com"}}

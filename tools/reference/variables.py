@@ -85,7 +85,7 @@ MEANINGS: Final[dict[str, str]] = {
     "INTERLOCK_EGRESS_CHECK": "`Require` ends with an error while the network is open, `Report` only says so.",
     "INTERLOCK_EGRESS_CHECK_CLOSED": "Addresses that must be closed, next to the API server.",
     "INTERLOCK_EGRESS_CHECK_MESSAGE": "File for the result, which Kubernetes shows in the pod's status.",
-    "INTERLOCK_EGRESS_CHECK_NODE": "Address of the pod's node, whose kubelet must be closed.",
+    "INTERLOCK_EGRESS_CHECK_NODE": "Address of the pod's node. If its kubelet answers, that is only reported.",
     "INTERLOCK_EGRESS_CHECK_OPEN": "Addresses that rows of `egress` open, and `dns` if they open the cluster's DNS.",
     "INTERLOCK_GUARD_URL": "URL of the guard, which must answer.",
     "INTERLOCK_HOST": "The name by which the agent calls the guard, empty on loopback.",

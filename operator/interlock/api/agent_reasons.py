@@ -111,7 +111,7 @@ class AgentReason(StrEnum):
     EGRESS_CLOSED = "EgressClosed"
     """EgressEnforced: every agent pod can reach only its guard."""
     EGRESS_OPENED = "EgressOpened"
-    """EgressEnforced: every agent pod can reach its guard and what the policy opens, unrecorded."""
+    """EgressEnforced: every agent pod can reach its guard and the exceptions that the message names, unrecorded."""
     AUDIT = "Audit"
     """PolicyEnforced, PromotionPending: in the mode Audit of its environment calls that the policy does not permit pass
     and are recorded, so the agent is not promoted."""

@@ -78,10 +78,12 @@ def _of_placement(report: AgentReport, one: RunningPlacement) -> Egress:
 
 
 def _closed(placement: Placement, checks: list[EgressCheckReport]) -> Egress:
-    """Return the finding for a network that is closed, except for what the policy opens."""
+    """Return the finding for a network that is closed, except for what the policy opens and a pod's own node."""
     agents, servers = agent_exceptions(placement), server_exceptions(placement)
     opened = [one.text for one in agents if one.is_open]
     opened += [_DNS] if opens_dns(agents) else []
+    nodes = sorted({check.node for check in checks if check.node})
+    opened += [f"the pod's own node ({_listed(nodes)}), which the network plugin does not close"] if nodes else []
     served = [one.text for one in servers if one.is_open]
     served += [_DNS] if opens_dns(servers) else []
     if metadata_rules(placement):

@@ -43,5 +43,14 @@ def test_what_rows_open_and_does_not_answer_is_told_of_a_closed_network() -> Non
     assert report == EgressCheckReport(EgressCheckVerdict.CLOSED, "10.20.0.8:5432")
 
 
+@pytest.mark.parametrize("unanswered", ["", "10.20.0.8:5432"])
+def test_a_node_that_the_network_does_not_close_is_told_of_a_closed_network(unanswered: str) -> None:
+    before = f"unanswered: {unanswered}\n" if unanswered else ""
+
+    report = read_egress_check(a_pod(state=ended(0, f"{before}node: 10.0.0.3:10250")))
+
+    assert report == EgressCheckReport(EgressCheckVerdict.CLOSED, unanswered, node="10.0.0.3:10250")
+
+
 def test_a_pod_that_has_no_status_yet_has_said_nothing() -> None:
     assert read_egress_check({"metadata": {}}).verdict is EgressCheckVerdict.WAITING

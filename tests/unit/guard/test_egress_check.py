@@ -128,13 +128,14 @@ def test_an_egress_check_without_targets_does_not_let_through(
 
 
 @requirement("egress.check")
-def test_the_kubelet_metadata_services_and_the_dns_must_be_closed_too() -> None:
+def test_metadata_services_and_the_dns_must_be_closed_too_and_the_kubelet_is_only_reported() -> None:
     settings = read_settings({**ENVIRONMENT, "INTERLOCK_EGRESS_CHECK_NODE": "172.18.0.3"})
 
     assert [one.authority for one in settings.sampled] == [
-        *("172.18.0.3:10250", "169.254.169.254:80", "[fd00:ec2::254]:80", "10.96.0.10:53"),
+        *("169.254.169.254:80", "[fd00:ec2::254]:80", "10.96.0.10:53"),
     ]
     assert settings.opened == ()
+    assert settings.node == ProbedAddress("172.18.0.3", 10250)
 
 
 @requirement("egress.check")
@@ -267,6 +268,21 @@ def test_a_database_that_is_down_keeps_no_agent_from_starting_and_is_reported(
 
     said = (tmp_path / "said").read_text(encoding="utf-8") if (tmp_path / "said").exists() else ""
     assert said == ("" if is_up else f"unanswered: {database}")
+
+
+@requirement("egress.check")
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_a_node_that_the_network_does_not_close_keeps_no_agent_from_starting_and_is_reported(
+    is_closed: object, closed_port: int, tmp_path: Path
+) -> None:
+    with a_guard() as guard:
+        kubelet = ProbedAddress("127.0.0.1", closed_port if is_closed else guard)
+        settings = replace(settings_for(guard, closed_port, tmp_path / "said"), node=kubelet)
+
+        assert egress_check.watch(settings) == PASSED
+
+    said = (tmp_path / "said").read_text(encoding="utf-8") if (tmp_path / "said").exists() else ""
+    assert said == ("" if is_closed else f"node: 127.0.0.1:{guard}")
 
 
 @requirement("egress.check")

@@ -6,10 +6,16 @@ that must be closed, and its agent starts only after they are.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from interlock.deployment.names import Manifest
-from interlock_contract.pod import EGRESS_CHECK_CONTAINER, NETWORK_OPEN, OPEN_MESSAGE, UNANSWERED_MESSAGE
+from interlock_contract.pod import (
+    EGRESS_CHECK_CONTAINER,
+    NETWORK_OPEN,
+    NODE_MESSAGE,
+    OPEN_MESSAGE,
+    UNANSWERED_MESSAGE,
+)
 
 
 class EgressCheckVerdict(StrEnum):
@@ -30,10 +36,12 @@ class EgressCheckReport:
     Attributes:
         verdict: The result.
         message: What is open if the verdict is Open; if it is Closed, what rows of egress open and did not answer.
+        node: The address and port of the pod's node that answered although the rest is closed; empty if it did not.
     """
 
     verdict: EgressCheckVerdict
     message: str = ""
+    node: str = ""
 
 
 def read_egress_check(pod: Manifest) -> EgressCheckReport:
@@ -43,19 +51,31 @@ def read_egress_check(pod: Manifest) -> EgressCheckReport:
     """
     statuses = pod.get("status", {}).get("initContainerStatuses", ())
     found: dict[str, Any] = next((status for status in statuses if status["name"] == EGRESS_CHECK_CONTAINER), {})
-    verdict, message = EgressCheckVerdict.WAITING, ""
+    report = EgressCheckReport(EgressCheckVerdict.WAITING)
     for moment in ("lastState", "state"):
         ended = found.get(moment, {}).get("terminated")
         if ended is not None:
-            verdict, message = _read_verdict(ended)
-    return EgressCheckReport(verdict, message)
+            report = _read_report(ended)
+    return report
 
 
-def _read_verdict(ended: dict[str, Any]) -> tuple[EgressCheckVerdict, str]:
+def _read_report(ended: dict[str, Any]) -> EgressCheckReport:
     code, message = ended.get("exitCode"), str(ended.get("message", "")).strip()
     if code == NETWORK_OPEN or (code == 0 and message.startswith(OPEN_MESSAGE)):
-        return EgressCheckVerdict.OPEN, message.removeprefix(OPEN_MESSAGE).strip()[:512]
+        return EgressCheckReport(EgressCheckVerdict.OPEN, message.removeprefix(OPEN_MESSAGE).strip()[:_MOST])
     if code != 0:
-        return EgressCheckVerdict.WAITING, ""
-    is_unanswered = message.startswith(UNANSWERED_MESSAGE)
-    return EgressCheckVerdict.CLOSED, message.removeprefix(UNANSWERED_MESSAGE).strip()[:512] if is_unanswered else ""
+        return EgressCheckReport(EgressCheckVerdict.WAITING)
+    lines = message.splitlines()
+    return EgressCheckReport(
+        EgressCheckVerdict.CLOSED, _after(UNANSWERED_MESSAGE, lines), node=_after(NODE_MESSAGE, lines)
+    )
+
+
+def _after(beginning: str, lines: list[str]) -> str:
+    """Return the rest of the first line that begins so, empty if none does."""
+    found = next((line for line in lines if line.startswith(beginning)), beginning)
+    return found.removeprefix(beginning).strip()[:_MOST]
+
+
+_MOST: Final = 512
+"""Characters of a message that are kept."""
