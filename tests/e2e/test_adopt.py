@@ -25,7 +25,7 @@ def test_an_agent_that_works_already_is_recorded_suggested_and_enforced(shared: 
     eventually(
         lambda: (
             live.condition(AGENT, "PolicyEnforced").get("reason") == "Audit"
-            and "0 calls of tools" not in live.condition(AGENT, "PolicyEnforced")["message"]
+            and "; 0 calls of tools" not in live.condition(AGENT, "PolicyEnforced")["message"]
         ),
         60,
         lambda: str(live.condition(AGENT, "PolicyEnforced")),

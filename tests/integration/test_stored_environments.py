@@ -15,7 +15,10 @@ pytestmark = pytest.mark.api
 
 FORMER = {"development": {"isolation": "Separate"}, "staging": {"isolation": "Shared"}, "production": {}}
 CRD = "crd/agentpolicies.interlock.dev"
-REWRITTEN = [{"name": "development", "isolation": "Separate"}, {"name": "staging", "isolation": "Shared"}]
+REWRITTEN = [
+    {"name": "development", "isolation": "Separate", "mode": "Enforce"},
+    {"name": "staging", "isolation": "Shared", "mode": "Enforce"},
+]
 
 
 def with_map(crd: Json) -> Json:
