@@ -42,6 +42,11 @@ def create_all(sandbox: Sandbox, names: list[str]) -> None:
     eventually(all_are_ready, f"{len(names)} Agents are Ready", READY_SECONDS)
 
 
+def users_of(sandbox: Sandbox) -> int:
+    """Return how many Agents use the binding of the sandbox, as its status says."""
+    return int(sandbox.binding("crm-sandbox")["status"].get("agents", 0))
+
+
 def is_ready(agent: dict[str, dict[str, list[dict[str, str]]]]) -> bool:
     conditions = agent.get("status", {}).get("conditions", [])
     return any((found["type"], found["status"]) == ("Ready", "True") for found in conditions)
@@ -69,6 +74,7 @@ def test_agents_cost_no_write_in_steady_state_and_none_after_a_restart(
     names = [f"agent-{number:03}" for number in range(agents)]
     furnish(sandbox, names)
     create_all(sandbox, names)
+    eventually(lambda: users_of(sandbox) == agents, "the binding knows its Agents, which takes 10 s", 30)
     wait_idle(operators)
     begin = operators.audit_offset()
     time.sleep(seconds)  # the time without a write is what is measured
