@@ -1,5 +1,7 @@
 """The selection of Agents by a row of a policy: by their names, or by their labels."""
 
+from typing import Any
+
 from pydantic import Field
 
 from interlock.api.markers import Rule, cel_pattern, kube
@@ -8,20 +10,30 @@ from interlock.api.shared_types import ApiModel, ObjectMeta
 from interlock.api.text import LabelValue
 
 
-class AgentSelector(ApiModel):
-    """Selects Agents by their labels."""
+def match_labels_field(*, empty: str, invalid: str) -> Any:
+    """Return the field `matchLabels` of a selector: at least one label, which could be one of Kubernetes.
 
-    match_labels: dict[str, LabelValue] = Field(
+    Args:
+        empty: The message about a selector without labels.
+        invalid: The message about what is no label.
+    """
+    return Field(
         max_length=8,
         json_schema_extra=kube(
-            Rule(rule="size(self) > 0", message=SELECTOR_EMPTY),
+            Rule(rule="size(self) > 0", message=empty),
             Rule(
                 rule=f"self.all(k, size(k) <= 317 && k.matches({cel_pattern(LABEL_KEY)})"
                 f" && self[k].matches({cel_pattern(LABEL_VALUE)}))",
-                message=LABELS_INVALID,
+                message=invalid,
             ),
         ),
     )
+
+
+class AgentSelector(ApiModel):
+    """Selects Agents by their labels."""
+
+    match_labels: dict[str, LabelValue] = match_labels_field(empty=SELECTOR_EMPTY, invalid=LABELS_INVALID)
     """Labels that an Agent must carry, all of them with these very values; at least one."""
 
 

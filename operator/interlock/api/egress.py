@@ -4,8 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from interlock.api.agent_selector import AgentSelector, selects
-from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
+from interlock.api.agent_selector import AgentSelector, match_labels_field, selects
+from interlock.api.markers import Rule, cel_sentence, kube
 from interlock.api.messages import (
     CIDR_CLOSED,
     CIDR_INVALID,
@@ -14,8 +14,6 @@ from interlock.api.messages import (
     EGRESS_PEER,
     EGRESS_PORT_RESERVED,
     EGRESS_PORTS,
-    LABEL_KEY,
-    LABEL_VALUE,
     PEER_LABELS_INVALID,
     PEER_SELECTOR_EMPTY,
     format_message,
@@ -64,17 +62,7 @@ Cidr = Annotated[
 class PeerSelector(ApiModel):
     """Selects pods or namespaces by their labels."""
 
-    match_labels: dict[str, LabelValue] = Field(
-        max_length=8,
-        json_schema_extra=kube(
-            Rule(rule="size(self) > 0", message=PEER_SELECTOR_EMPTY),
-            Rule(
-                rule=f"self.all(k, size(k) <= 317 && k.matches({cel_pattern(LABEL_KEY)})"
-                f" && self[k].matches({cel_pattern(LABEL_VALUE)}))",
-                message=PEER_LABELS_INVALID,
-            ),
-        ),
-    )
+    match_labels: dict[str, LabelValue] = match_labels_field(empty=PEER_SELECTOR_EMPTY, invalid=PEER_LABELS_INVALID)
     """Labels that a pod or namespace must carry, all of them with these very values; at least one."""
 
 
