@@ -91,7 +91,8 @@ class BindingSnapshotReader:
         binding = self._cache.binding(key)
         if binding is None or isinstance(binding, Unreadable) or binding.metadata.deletion_timestamp is not None:
             return None
-        pods = find_pod_rules(self._cache.policies(key[0]), binding)
+        policies = self._cache.policies(key[0])
+        pods = find_pod_rules(policies, binding)
         return BindingSnapshot(
             binding=binding,
             children=self._children.of(key, binding.metadata.uid),
@@ -100,7 +101,7 @@ class BindingSnapshotReader:
             users=self.users_in(key[0]),
             api_server=self._api_server(),
             drift_seen_at=self._drift_seen_at(key),
-            proxy=find_proxy(self._cache.policies(key[0]), binding.spec.source),
+            proxy=find_proxy(policies, binding.spec.source),
             pods=pods.rules,
             refusal=pods.refusal,
             dropped_at=self._dropped_at(key),
