@@ -2,9 +2,10 @@
 
 import pytest
 
+from interlock.deployment.plan import LiveChild
 from tests.requirements import requirement
 from tests.scenarios.test_stage_replicas import POLICY, deployed, staged, wanted
-from tests.support.builders import a_policy, an_agent, hours
+from tests.support.builders import a_binding, a_policy, a_snapshot, an_agent, hours
 from tests.support.simulation import Simulation
 
 SEPARATE = a_policy().requiring(requireLimitedScope=False).isolating(staging="Separate", production="Separate")
@@ -50,6 +51,32 @@ def test_the_selector_follows_a_hand_over_and_a_stage_with_its_own_number_is_not
     simulation.run()
     assert simulation.status.selector != good
     assert {simulation.status.selector} == selectors(simulation)
+
+
+@requirement("scale.subresource")
+def test_pods_that_a_deployment_asks_for_count_before_its_controller_has_counted_them() -> None:
+    snapshot = a_snapshot().of(an_agent().with_replicas(2)).with_policy(a_policy()).with_bindings(a_binding())
+    simulation = Simulation(snapshot)
+    first = simulation.settle()
+    assert (first.status.replicas, first.status.ready_replicas) == (2, 0), "its Deployment has no status yet"
+    simulation.run()
+    simulation.apply(an_agent().with_replicas(5))
+    assert simulation.settle().status.replicas == 5
+    simulation.run()
+    simulation.apply(an_agent().with_replicas(1))
+    assert simulation.settle().status.replicas == 5, "fewer pods are there once the controller has counted them"
+
+
+@requirement("scale.subresource")
+def test_pods_that_a_quota_refuses_do_not_count() -> None:
+    simulation = deployed(an_agent().with_replicas(2))
+    simulation.apply(an_agent().with_replicas(5))
+    simulation.settle()
+    condition = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"}
+    deployment = simulation.child("Deployment")
+    simulation.edit(LiveChild({**deployment, "status": {**deployment["status"], "conditions": [condition]}}))
+
+    assert simulation.settle().status.replicas == 2
 
 
 @requirement("scale.subresource")

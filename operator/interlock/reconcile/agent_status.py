@@ -9,7 +9,8 @@ from interlock.api.budget_status import BudgetStatus
 from interlock.api.refusals import Refusal, sources_without_row
 from interlock.api.rollout_status import PlacementStatus
 from interlock.api.status import AgentReason, AgentStatus, Condition, ConditionType, EnforcementStatus, StageStatus
-from interlock.deployment.names import ChildKey, agent_workload, selector
+from interlock.deployment.names import ChildKey, Manifest, agent_workload, key_of, selector
+from interlock.deployment.observed.readiness import readiness_of
 from interlock.deployment.plan import ENFORCEMENT_BOUND, WORKLOAD
 from interlock.orchestration.soak import StageFacts
 from interlock.reconcile.agent_report import AgentReport, killed_message
@@ -85,17 +86,32 @@ def build_status(report: AgentReport, now: datetime) -> AgentStatus:
 def _scale(report: AgentReport) -> tuple[int, str]:
     """Return how many agent pods there are of the placement that serves the rest, and the label selector of these pods.
 
+    Pods that a Deployment asks for count although its controller has not counted them yet, unless it reports that it
+    cannot create them. Otherwise, the number would lag behind each change, and cost one more write.
+
     An autoscaler measures what the selector selects and changes `spec.replicas`. So there is no selector if the stage
     of that placement has a number of its own, which would not follow.
     """
     rest = report.find(report.decision.public)
     if rest is None:
         return 0, ""
-    live = report.snapshot.children.get(ChildKey(WORKLOAD, agent_workload(rest.placement)))
-    replicas = (live.manifest.get("status") or {}).get("replicas", 0) if live is not None else 0
+    replicas = _pods_of(report, ChildKey(WORKLOAD, agent_workload(rest.placement)))
     if not report.agent.spec.is_scaled(rest.key.stage):
         return replicas, ""
     return replicas, ",".join(f"{name}={value}" for name, value in sorted(selector(rest.placement).items()))
+
+
+def _pods_of(report: AgentReport, key: ChildKey) -> int:
+    live = report.snapshot.children.get(key)
+    manifest = live.manifest if live is not None else _planned(report, key)
+    if manifest is None:
+        return 0
+    pods = int((manifest.get("status") or {}).get("replicas", 0))
+    return pods if readiness_of(manifest).refused else max(pods, int(manifest["spec"].get("replicas", 1)))
+
+
+def _planned(report: AgentReport, key: ChildKey) -> Manifest | None:
+    return next((one for one in report.plan.workloads if key_of(one) == key), None)
 
 
 def _record(report: AgentReport) -> RolloutRecord:
