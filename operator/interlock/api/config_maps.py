@@ -8,9 +8,10 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from interlock.api.markers import kube
-from interlock.api.messages import PATH_INVALID, format_message, quoted
+from interlock.api.messages import PATH_INVALID, VARIABLE, format_message, quoted
 from interlock.api.shared_types import ApiModel
-from interlock.api.text import ObjectName, is_file_path
+from interlock.api.template_messages import CONFIG_MAP_KEY_INVALID, ENV_PREFIX_INVALID
+from interlock.api.text import ObjectName, checked, is_file_path
 
 MAX_CONFIG_MAPS = 16
 """Most ConfigMaps that one agent and its stdio servers refer to together."""
@@ -19,23 +20,32 @@ Mode = Annotated[int, Field(ge=0, le=0o777, json_schema_extra=kube(format="int32
 """The permissions of a file as a decimal number, such as 292 for 0444."""
 
 
-def _has_text(key: str) -> str:
-    if not key.strip():
-        raise ValueError("is empty")
-    return key
+_KEY = r"^[A-Za-z0-9_.\-]+$"
 
 
 def _check_path(path: str) -> str:
-    if not is_file_path(path):
+    # The kubelet writes the files of a volume below ..data and names with a time, which also begin with two dots.
+    if not is_file_path(path) or path.startswith(".."):
         raise ValueError(format_message(PATH_INVALID, text=quoted(path)))
     return path
 
 
-ItemPath = Annotated[str, Field(max_length=255), AfterValidator(_check_path)]
-"""A path in a volume. The operator checks it: a template has so many that the rules of the API server cost too much."""
+def _check_key(key: str) -> str:
+    if key == "." or key.startswith(".."):
+        raise ValueError(format_message(CONFIG_MAP_KEY_INVALID, text=quoted(key)))
+    return key
 
-ConfigMapKey = Annotated[ObjectName, AfterValidator(_has_text)]
+
+# A template has so many of these that the rules of the API server would cost too much, so the operator checks them. It
+# refuses what Kubernetes refuses in a pod: the Deployment of a revision would not be admitted.
+ItemPath = Annotated[str, Field(max_length=255), AfterValidator(_check_path)]
+"""A path in a volume."""
+
+ConfigMapKey = Annotated[ObjectName, checked(_KEY, CONFIG_MAP_KEY_INVALID), AfterValidator(_check_key)]
 """A key of a ConfigMap."""
+
+EnvPrefix = Annotated[str, Field(max_length=64), checked(rf"^({VARIABLE[1:-1]})?$", ENV_PREFIX_INVALID)]
+"""What names of variables begin with."""
 
 
 class ConfigMapKeySelector(ApiModel):
@@ -64,7 +74,7 @@ class ConfigMapEnvSource(ApiModel):
 class EnvFrom(ApiModel):
     """A source of variables: each key of a ConfigMap is one. A variable of env with the same name counts instead."""
 
-    prefix: str = Field(default="", max_length=64)
+    prefix: EnvPrefix = ""
     """Text in front of the name of each variable."""
 
     config_map_ref: ConfigMapEnvSource

@@ -31,6 +31,7 @@ from interlock.api.template_messages import (
     PORT_NAME_RESERVED,
     PORT_NAME_TWICE,
     PRIORITY_RESERVED,
+    SPREAD_TWICE,
     WORKING_DIR_INVALID,
 )
 from interlock.api.text import COMMAND_FITS, Argument, Image, LabelValue, ObjectName, checked, text_rule
@@ -342,6 +343,9 @@ class Template(ApiModel):
         names = [port.name for port in self.ports if port.name is not None]
         if len(set(names)) < len(names):
             raise ValueError(PORT_NAME_TWICE)
+        spreads = {(one.topology_key, one.when_unsatisfiable) for one in self.topology_spread_constraints}
+        if len(spreads) < len(self.topology_spread_constraints):
+            raise ValueError(SPREAD_TWICE)
         if self.priority_class_name is not None and re.fullmatch(_RESERVED_PRIORITY[1:-1], self.priority_class_name):
             raise ValueError(format_message(PRIORITY_RESERVED, text=self.priority_class_name))
         return self

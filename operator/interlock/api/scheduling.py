@@ -8,7 +8,12 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from interlock.api.markers import Rule, cel_pattern, kube
 from interlock.api.messages import LABEL_KEY, LABEL_VALUE, LABELS_INVALID
 from interlock.api.shared_types import ApiModel
-from interlock.api.template_messages import REQUIREMENT_INVALID, TOLERATION_INVALID
+from interlock.api.template_messages import (
+    AFFINITY_KEYS_INVALID,
+    REQUIREMENT_INVALID,
+    SPREAD_INVALID,
+    TOLERATION_INVALID,
+)
 from interlock.api.text import LabelValue, checked
 
 _LONGEST_KEY = 317
@@ -132,6 +137,11 @@ class LabelSelector(ApiModel):
     match_expressions: tuple[LabelRequirement, ...] = Field(default=(), max_length=8)
     """Further requirements."""
 
+    @property
+    def keys(self) -> frozenset[str]:
+        """The labels that it compares."""
+        return frozenset((*self.match_labels, *(one.key for one in self.match_expressions)))
+
 
 class NodeSelectorTerm(ApiModel):
     """Requirements on the labels of one node."""
@@ -184,6 +194,12 @@ class PodAffinityTerm(ApiModel):
     mismatch_label_keys: tuple[LabelKey, ...] = Field(default=(), max_length=4)
     """Labels of the pod whose values the other pods must not have."""
 
+    @model_validator(mode="after")
+    def _refuse(self) -> Self:
+        if set(self.match_label_keys) & set(self.mismatch_label_keys):
+            raise ValueError(AFFINITY_KEYS_INVALID)
+        return self
+
 
 class PreferredPods(ApiModel):
     """Pods near which, or away from which, pods should run."""
@@ -193,6 +209,11 @@ class PreferredPods(ApiModel):
 
     pod_affinity_term: PodAffinityTerm
     """The pods."""
+
+
+def _check_selectors(*terms: PodAffinityTerm) -> None:
+    if any((one.match_label_keys or one.mismatch_label_keys) and one.label_selector is None for one in terms):
+        raise ValueError(AFFINITY_KEYS_INVALID)
 
 
 class PodAffinity(ApiModel):
@@ -208,6 +229,11 @@ class PodAffinity(ApiModel):
     )
     """Pods near which they should run."""
 
+    @model_validator(mode="after")
+    def _refuse(self) -> Self:
+        _check_selectors(*self.required, *(one.pod_affinity_term for one in self.preferred))
+        return self
+
 
 class PodAntiAffinity(ApiModel):
     """Pods away from which pods must or should run."""
@@ -221,6 +247,12 @@ class PodAntiAffinity(ApiModel):
         default=(), max_length=4, alias="preferredDuringSchedulingIgnoredDuringExecution"
     )
     """Pods away from which they should run."""
+
+    @model_validator(mode="after")
+    def _refuse(self) -> Self:
+        # A required term selects the agent's own pods in any case.
+        _check_selectors(*(one.pod_affinity_term for one in self.preferred))
+        return self
 
 
 class Affinity(ApiModel):
@@ -262,3 +294,12 @@ class TopologySpreadConstraint(ApiModel):
 
     node_taints_policy: Literal["Honor", "Ignore"] | None = None
     """Whether nodes with taints that are not tolerated are counted."""
+
+    @model_validator(mode="after")
+    def _refuse(self) -> Self:
+        counted = self.label_selector.keys if self.label_selector else frozenset()
+        if counted & set(self.match_label_keys):
+            raise ValueError(SPREAD_INVALID)
+        if self.min_domains is not None and self.when_unsatisfiable != "DoNotSchedule":
+            raise ValueError(SPREAD_INVALID)
+        return self

@@ -14,7 +14,8 @@ ENV_SOURCE = (
 )
 FIELD_INVALID = (
     "{text} is not a field of a pod for a variable: write metadata.name, metadata.namespace, metadata.uid, "
-    "metadata.labels['key'], metadata.annotations['key'], spec.nodeName, spec.serviceAccountName or status.podIP"
+    "metadata.labels['key'], metadata.annotations['key'], spec.nodeName, spec.serviceAccountName, "
+    "status.podIP or status.podIPs"
 )
 FILE_FIELD_INVALID = (
     "{text} is not a field of a pod for a file: write metadata.name, metadata.namespace, metadata.uid, "
@@ -26,6 +27,14 @@ CLAIM_NAME_INVALID = (
     "{text} is not the name of a PersistentVolumeClaim: write lower case letters, digits, dashes and dots"
 )
 PROJECTED_SOURCE = "a source of a projected volume needs exactly one of configMap and downwardAPI: write one of them"
+PROJECTED_PATH_TWICE = "two items of a projected volume have the same path {path}: rename one of them"
+CONFIG_MAP_KEY_INVALID = (
+    "{text} is not a key of a ConfigMap: write letters, digits, dashes, underscores and dots, without .. at the "
+    "beginning"
+)
+ENV_PREFIX_INVALID = (
+    "{text} is not the beginning of names of variables: write letters, digits and underscores, and no digit first"
+)
 MOUNT_PATH_INVALID = (
     "{text} is not an absolute path: write it without .., // and a / at its end, such as /var/cache/app"
 )
@@ -58,6 +67,11 @@ TOLERATION_INVALID = (
     "needs effect NoExecute"
 )
 REQUIREMENT_INVALID = "In and NotIn need values, Exists and DoesNotExist have none, and Gt and Lt need one number"
+AFFINITY_KEYS_INVALID = (
+    "matchLabelKeys and mismatchLabelKeys of an affinity need a labelSelector, and have no key in common"
+)
+SPREAD_INVALID = "minDomains needs whenUnsatisfiable DoNotSchedule, and no key of matchLabelKeys is in labelSelector"
+SPREAD_TWICE = "two topologySpreadConstraints have the same topologyKey and whenUnsatisfiable: remove one of them"
 CLASS_NAME_INVALID = "{text} is not the name of a class: write lower case letters, digits, dashes and dots"
 PRIORITY_RESERVED = (
     "{text} is reserved for Kubernetes or for the kill controller: name another PriorityClass, or leave it out"

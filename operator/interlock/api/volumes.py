@@ -1,25 +1,27 @@
 """Volumes of a pod template and where containers mount them."""
 
 import re
+from collections import Counter
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from interlock.api.config_maps import ConfigMapProjection, ConfigMapVolumeSource
+from interlock.api.config_maps import ConfigMapProjection, ConfigMapVolumeSource, ItemPath, KeyToPath
 from interlock.api.container_env import FileFieldRef
 from interlock.api.markers import Rule, cel_pattern, kube, one_of
-from interlock.api.messages import DOTS_IN_PATH, NAME, NAME_INVALID, PATH_INVALID, format_message, quoted
+from interlock.api.messages import DOTS_IN_PATH, NAME, NAME_INVALID, format_message, quoted
 from interlock.api.shared_types import ApiModel, Quantity, check_one_of
 from interlock.api.template_messages import (
     MOUNT_PATH_INVALID,
     MOUNT_PATH_RESERVED,
     MOUNT_UNKNOWN,
     MOUNT_WITHOUT_VOLUME,
+    PROJECTED_PATH_TWICE,
     PROJECTED_SOURCE,
     VOLUME_SOURCE,
     VOLUME_TWICE,
 )
-from interlock.api.text import FilePath, checked, is_file_path, text_rule
+from interlock.api.text import FilePath, checked, text_rule
 
 MOUNT_PATH = r"^(/[A-Za-z0-9_.@+\-]+)+$"
 RESERVED_MOUNT = (
@@ -70,12 +72,6 @@ VolumeName = Annotated[
 """The name of a volume. In the pod it has a prefix, so that it is never one of Interlock's."""
 
 
-def _check_file_path(text: str) -> str:
-    if not is_file_path(text):
-        raise ValueError(format_message(PATH_INVALID, text=quoted(text)))
-    return text
-
-
 class EmptyDirVolume(ApiModel):
     """A folder that begins empty and ends with its pod."""
 
@@ -89,7 +85,7 @@ class EmptyDirVolume(ApiModel):
 class DownwardApiItem(ApiModel):
     """A file with a field of the pod."""
 
-    path: Annotated[str, Field(max_length=255), AfterValidator(_check_file_path)]
+    path: ItemPath
     """Path of the file in the volume."""
 
     field_ref: FileFieldRef
@@ -119,12 +115,26 @@ class ProjectedSource(ApiModel):
         check_one_of(self, "config_map", "downward_api", message=PROJECTED_SOURCE)
         return self
 
+    @property
+    def items(self) -> tuple[KeyToPath | DownwardApiItem, ...]:
+        """The files that are named one by one."""
+        named = (self.config_map, self.downward_api)
+        return tuple(item for one in named if one is not None for item in one.items)
+
 
 class ProjectedVolume(ApiModel):
     """Several sources in one folder. A token of a ServiceAccount and a Secret can be none of them."""
 
     sources: tuple[ProjectedSource, ...] = Field(min_length=1, max_length=8)
     """The sources."""
+
+    @model_validator(mode="after")
+    def _refuse(self) -> Self:
+        used = Counter(item.path for source in self.sources for item in source.items)
+        for path, count in used.items():
+            if count > 1:
+                raise ValueError(format_message(PROJECTED_PATH_TWICE, path=path))
+        return self
 
 
 class PodVolume(ApiModel):

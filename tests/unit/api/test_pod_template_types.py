@@ -69,11 +69,88 @@ def test_an_agent_gets_no_secret_and_no_token(members: dict[str, object]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("path", "said"), [("a/b.txt", ""), ("../b", "without .."), ("/b", "without .."), ("a//b", "without ..")]
+    ("path", "said"),
+    [
+        ("a/b.txt", ""),
+        ("a/..data", ""),
+        *((path, "without ..") for path in ("../b", "/b", "a//b", "..data", "..data/a", "..2026")),
+    ],
 )
 def test_a_key_of_a_config_map_is_a_file_in_its_volume(path: str, said: str) -> None:
     volume = {"name": "v", "configMap": {"name": "settings", "items": [{"key": "a", "path": path}]}}
     assert said in refusal(volumes=[volume]) if said else refusal(volumes=[volume]) == ""
+    field = {"items": [{"path": path, "fieldRef": {"fieldPath": "metadata.name"}}]}
+    projected = {"name": "v", "projected": {"sources": [{"downwardAPI": field}]}}
+    assert said in refusal(volumes=[projected]) if said else refusal(volumes=[projected]) == ""
+
+
+@pytest.mark.parametrize("key", ["a-b_c.d", ".a", ".", "..", "..a", "a/b", "a b"])
+def test_what_can_be_no_key_of_a_config_map_is_refused_before_the_api_server_does(key: str) -> None:
+    variable = {"name": "A", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": key}}}
+    volume = {"name": "v", "configMap": {"name": "settings", "items": [{"key": key, "path": "a"}]}}
+    for found in (refusal(env=[variable]), refusal(volumes=[volume])):
+        assert found == "" if key in {"a-b_c.d", ".a"} else f'"{key}" is not a key of a ConfigMap' in found
+
+
+@pytest.mark.parametrize("prefix", ["1", "a b", "A=", "-", "a\n"])
+def test_variables_of_a_config_map_have_names_of_variables(prefix: str) -> None:
+    assert "is not the beginning of names" in refusal(envFrom=[{"prefix": prefix, "configMapRef": {"name": "s"}}])
+
+
+def test_two_sources_of_a_projected_volume_write_no_file_twice() -> None:
+    item = {"key": "a", "path": "same"}
+    field = {"path": "same", "fieldRef": {"fieldPath": "metadata.name"}}
+    sources = [{"configMap": {"name": "s", "items": [item]}}, {"downwardAPI": {"items": [field]}}]
+    assert "the same path same" in refusal(volumes=[{"name": "v", "projected": {"sources": sources}}])
+    assert refusal(volumes=[{"name": "v", "projected": {"sources": sources[:1]}}]) == ""
+
+
+SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+TEAM = {"matchLabels": {"example.com/team": "a"}}
+
+
+@pytest.mark.parametrize(
+    ("spreads", "said"),
+    [
+        ([SPREAD | {"matchLabelKeys": ["pod-template-hash"]}], ""),
+        ([SPREAD | {"whenUnsatisfiable": "DoNotSchedule", "minDomains": 2}, SPREAD], ""),
+        ([SPREAD | {"matchLabelKeys": ["example.com/team"], "labelSelector": TEAM}], "minDomains needs"),
+        ([SPREAD | {"minDomains": 2}], "minDomains needs"),
+        ([SPREAD, SPREAD | {"maxSkew": 2}], "have the same topologyKey"),
+    ],
+)
+def test_a_spread_that_kubernetes_refuses_is_refused(spreads: list[dict[str, Any]], said: str) -> None:
+    found = refusal(topologySpreadConstraints=spreads)
+    assert said in found if said else found == ""
+
+
+TERM = {"topologyKey": "zone", "matchLabelKeys": ["pod-template-hash"]}
+NEEDED = "need a labelSelector"
+PREFERRED, REQUIRED = (f"{one}DuringSchedulingIgnoredDuringExecution" for one in ("preferred", "required"))
+
+
+@pytest.mark.parametrize(
+    ("affinity", "said"),
+    [
+        ({"podAntiAffinity": {REQUIRED: [TERM]}}, ""),
+        ({"podAffinity": {REQUIRED: [TERM | {"labelSelector": TEAM}]}}, ""),
+        ({"podAffinity": {REQUIRED: [TERM]}}, NEEDED),
+        ({"podAffinity": {PREFERRED: [{"weight": 1, "podAffinityTerm": TERM}]}}, NEEDED),
+        ({"podAntiAffinity": {PREFERRED: [{"weight": 1, "podAffinityTerm": TERM}]}}, NEEDED),
+        ({"podAntiAffinity": {REQUIRED: [TERM | {"mismatchLabelKeys": TERM["matchLabelKeys"]}]}}, NEEDED),
+    ],
+)
+def test_keys_of_an_affinity_that_kubernetes_refuses_are_refused(affinity: dict[str, Any], said: str) -> None:
+    found = refusal(affinity=affinity)
+    assert said in found if said else found == ""
+
+
+def test_the_message_about_a_field_names_all_that_may_be_used() -> None:
+    said = refusal(env=[{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}])
+    named = ("metadata.name", "metadata.uid", "spec.nodeName", "status.podIP", "status.podIPs")
+    for path in named:
+        assert refusal(env=[{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": path}}}]) == ""
+    assert [path for path in named if f" {path}" not in said] == []
 
 
 OUR_PATHS = [

@@ -152,6 +152,13 @@ def test_pods_are_spread_among_those_of_their_placement_by_default() -> None:
         assert selected.items() <= pod["metadata"]["labels"].items()
 
 
+def test_keys_that_the_default_of_a_spread_selects_already_are_left_out() -> None:
+    spread = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+    spread |= {"matchLabelKeys": ["interlock.dev/agent", "pod-template-hash"]}
+    for pod in separate({"topologySpreadConstraints": [spread]}):
+        assert pod["spec"]["topologySpreadConstraints"][0]["matchLabelKeys"] == ["pod-template-hash"]
+
+
 def test_labels_and_annotations_of_interlock_count_also_if_a_template_could_name_them() -> None:
     plain = of_one_revision(a_placement())
     ours = build_workloads(plain)[0]["spec"]["template"]["metadata"]

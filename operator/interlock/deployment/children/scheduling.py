@@ -83,5 +83,10 @@ def _build_affinity(placement: Placement, component: str, affinity: Affinity) ->
 
 def _build_spread(placement: Placement, component: str, constraint: TopologySpreadConstraint) -> dict[str, Any]:
     found = dump_part(constraint)
-    found.setdefault("labelSelector", {"matchLabels": selector(placement, component)})
+    if constraint.label_selector is None:
+        own = selector(placement, component)
+        found["labelSelector"] = {"matchLabels": own}
+        # Kubernetes refuses keys that the selector has too. They have the values of the pod there already.
+        keys = [key for key in found.pop("matchLabelKeys", ()) if key not in own]
+        found |= {"matchLabelKeys": keys} if keys else {}
     return found
