@@ -77,6 +77,14 @@ def test_the_pods_of_the_next_revision_come_once_those_of_the_earlier_one_are_go
     assert simulation.condition(ConditionType.PROGRESSING).reason == "RolloutComplete"
 
 
+def test_an_autoscaler_finds_no_pods_of_an_agent_that_has_one_pod_whatever_it_writes() -> None:
+    simulation = running()
+    assert (simulation.status.replicas, simulation.status.selector) == (1, "")
+    plain = Simulation(a_snapshot().of(STAGED).with_policy(ALLOWED).with_bindings(a_binding()))
+    settle(plain)
+    assert plain.status.selector != ""
+
+
 def test_a_restart_of_the_operator_in_the_gap_starts_no_pod_sooner() -> None:
     simulation = next_revision(running())
     ending = simulation.pods.ending

@@ -108,7 +108,7 @@ class FakeClient:
         if path in self.objects:
             return copy.deepcopy(self.objects[path])
         if not _OBJECT.search(path):
-            return {"items": [copy.deepcopy(found) for found in self._listed(path, query or {})], "metadata": {}}
+            return self._page(path, query or {})
         raise ApiError(NOT_FOUND, "not found")
 
     async def create(self, path: str, body: Json, *, is_dry_run: bool = False, accept: str = JSON) -> Json:
@@ -169,6 +169,13 @@ class FakeClient:
                 found["metadata"]["deletionTimestamp"] = "2026-03-02T09:00:00Z"
                 continue
             self.objects.pop(f"{path}/{found['metadata']['name']}")
+
+    def _page(self, path: str, query: Mapping[str, str]) -> Json:
+        """Return the objects of a list from the one that the token names, as many as are asked for."""
+        objects, begin = list(self._listed(path, query)), int(query.get("continue", "0"))
+        end = begin + int(query.get("limit", len(objects)))
+        token = {"continue": str(end)} if end < len(objects) else {}
+        return {"items": copy.deepcopy(objects[begin:end]), "metadata": token}
 
     def _table(self, objects: Iterator[Json]) -> Json:
         """Return Agents as a table of the columns that show `status.kill`."""

@@ -29,7 +29,7 @@ MAX_PLACEMENT_STATUS: Final = 8
 MAX_SOURCES: Final = 128
 """Most sources of all placements: 32 of each."""
 MAX_CLAIMS: Final = 64
-"""Most claims of all placements: 16 of each."""
+"""Most claims of all placements: 16 of each. Those of pods that are ending follow as far as there is room."""
 MAX_TEST_RESULTS: Final = 8
 """Most results of tests that are recorded, as many as a stage has tests. Each may have 4 KiB of log."""
 MAX_TEST_LOG: Final = 4096

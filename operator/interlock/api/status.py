@@ -288,7 +288,7 @@ class AgentStatus(ApiModel):
 
     selector: str = Field(default="", max_length=1024)
     """Label selector of these pods, for autoscalers. Empty without such a placement, and if its stage has replicas of
-    its own: an autoscaler then does nothing."""
+    its own or the agent has claims: an autoscaler then does nothing."""
 
     stage: StageStatus | None = None
     """The current stage of the newest revision, or of the last good one once the newest was stopped."""

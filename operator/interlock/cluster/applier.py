@@ -54,14 +54,13 @@ from interlock_kube.client import (
 )
 from interlock_kube.reconcile_loop import ReconcileRefused
 from interlock_kube.resource_types import BUDGET_LEDGER, BY_KIND, POD, REPLICA_SET, is_object_name
+from interlock_kube.watch import read_pages
 
 BACKGROUND = {"propagationPolicy": "Background"}
 IN_FLIGHT: Final = 8
 """Most writes for one namespace at once: a webhook that is slow there leaves connections for the others."""
 ATTEMPTS = 6
 """Attempts to create or replace one object, since others write it at the same time, such as a Deployment's status."""
-_MOST_WITH_CLAIMS: Final = 500
-"""Most pods with claims of one namespace that are looked at before another one starts."""
 _WITH_CLAIMS: Final = f"{APP_MANAGED_BY_LABEL}={MANAGED_BY},{HAS_CLAIMS_LABEL}"
 """Pods of agents with claims. Others cannot set the label of managed objects, so no pod of theirs is waited for."""
 _ALIVE: Final = "status.phase!=Failed,status.phase!=Succeeded"
@@ -280,18 +279,18 @@ class Applier:
             return
         key, namespace = key_of(workload), workload["metadata"]["namespace"]
         own = workload["spec"]["selector"]["matchLabels"].items()
-        query = {"labelSelector": _WITH_CLAIMS, "fieldSelector": _ALIVE, "limit": str(_MOST_WITH_CLAIMS)}
+        query = {"labelSelector": _WITH_CLAIMS, "fieldSelector": _ALIVE}
         try:
-            found = await self._client.get(POD.within(namespace), query, accept=METADATA_LIST)
+            async for page in read_pages(self._client, POD.within(namespace), query, accept=METADATA_LIST):
+                for pod in (one["metadata"] for one in page["items"] or ()):  # an empty list of metadata is null
+                    named = claims.intersection((pod.get("annotations") or {}).get(CLAIMS, "").split(","))
+                    if named and not own <= (pod.get("labels") or {}).items():
+                        raise ApplyFailed(
+                            f"{key.kind} {key.name} waits for the end of pod {pod['name']}, because both use claim "
+                            f"{' and '.join(sorted(named))}"
+                        )
         except (ApiError, *UNREACHABLE) as error:
             raise ApplyFailed(f"{key.kind} {key.name}: {because(error)}") from error
-        for pod in (one["metadata"] for one in found["items"] or ()):  # an empty list of metadata is null
-            named = (pod.get("annotations") or {}).get(CLAIMS, "").split(",")
-            if not claims.isdisjoint(named) and not own <= (pod.get("labels") or {}).items():
-                raise ApplyFailed(
-                    f"{key.kind} {key.name} waits for the end of pod {pod['name']}, because both use claim "
-                    f"{' and '.join(sorted(claims.intersection(named)))}"
-                )
 
     async def _create_secret(self, manifest: Manifest, applied: AppliedObject | None) -> AppliedObject:
         """Create a Secret; one of its name is the same, since a digest of its content is part of the name."""

@@ -14,7 +14,7 @@ from interlock.deployment.observed.readiness import readiness_of
 from interlock.deployment.plan import ENFORCEMENT_BOUND, WORKLOAD
 from interlock.orchestration.soak import StageFacts
 from interlock.reconcile.agent_report import AgentReport, killed_message
-from interlock.reconcile.claims import claim_holders
+from interlock.reconcile.claims import claim_holders, claims_to_keep
 from interlock.reconcile.conditions import Finding, build_condition
 from interlock.reconcile.egress import egress_of, open_network
 from interlock.reconcile.placements import RunningPlacement
@@ -90,13 +90,13 @@ def _scale(report: AgentReport) -> tuple[int, str]:
     cannot create them. Otherwise, the number would lag behind each change, and cost one more write.
 
     An autoscaler measures what the selector selects and changes `spec.replicas`. So there is no selector if the stage
-    of that placement has a number of its own, which would not follow.
+    of that placement has a number of its own, or the agent has claims and so one pod: neither would follow.
     """
     rest = report.find(report.decision.public)
     if rest is None:
         return 0, ""
     replicas = _pods_of(report, ChildKey(WORKLOAD, agent_workload(rest.placement)))
-    if not report.agent.spec.is_scaled(rest.key.stage):
+    if rest.claims or not report.agent.spec.is_scaled(rest.key.stage):
         return replicas, ""
     return replicas, ",".join(f"{name}={value}" for name, value in sorted(selector(rest.placement).items()))
 
@@ -128,9 +128,8 @@ def _sources(report: AgentReport) -> tuple[str, ...]:
 
 def _claims(report: AgentReport) -> tuple[str, ...]:
     """Return the claims that no other agent gets: those of all placements, and of pods that are ending."""
-    used = [one.claims for one in report.placements]
-    used += [one.claims for one in claim_holders(report.snapshot, ()).values()]
-    return tuple(sorted(frozenset[str]().union(*used)))
+    holders = claim_holders(report.snapshot, ()).values()
+    return claims_to_keep((one.claims for one in report.placements), (one.claims for one in holders))
 
 
 def _placement(report: AgentReport, one: RunningPlacement) -> PlacementStatus:

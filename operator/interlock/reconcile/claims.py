@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from interlock.api.rollout_status import MAX_CLAIMS
 from interlock.deployment.names import AGENT_POD, Manifest, revision_label
 from interlock.deployment.observed.pod_reports import mounted_claims
 from interlock.deployment.plan import WORKLOAD
@@ -59,6 +60,21 @@ def _of_pods(snapshot: Snapshot) -> Iterator[_Held]:
     for one in (*snapshot.pods.reports, *snapshot.pods.ending):
         if one.claims:
             yield one.group.stage, one.group.revision, one.claims, False
+
+
+def claims_to_keep(placements: Iterable[frozenset[str]], holders: Iterable[frozenset[str]]) -> tuple[str, ...]:
+    """Return the claims to record, so that no other agent gets them: at most `MAX_CLAIMS`.
+
+    Those of placements always have room. A claim beyond them is only that of a pod which is ending. For its end the
+    next pod waits in any case, whosever it is, since the operator asks the API server before it starts one.
+
+    Args:
+        placements: The claims of each placement.
+        holders: The claims of each placement, also earlier ones, that pods and Deployments hold.
+    """
+    used = frozenset[str]().union(*placements)
+    ending = sorted(frozenset[str]().union(*holders) - used)
+    return tuple(sorted([*sorted(used), *ending][:MAX_CLAIMS]))
 
 
 def describe_wait(one: DesiredPlacement, claims: Iterable[str], refs: Iterable[RevisionRef]) -> str:

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from interlock.api.agent import Agent, Stage
 from interlock.api.rollout_status import (
     MAX_APPROVED,
-    MAX_CLAIMS,
     MAX_COMMANDS,
     MAX_EXCLUDED,
     MAX_IMAGES,
@@ -276,7 +275,7 @@ def write_rollout(record: RolloutRecord, sources: tuple[str, ...] = (), claims: 
     Args:
         record: The facts, and what belongs to them.
         sources: The sources of the revisions that have placements.
-        claims: The claims that placements use, or whose pods are ending.
+        claims: The claims that placements use, or whose pods are ending, `MAX_CLAIMS` at most.
     """
     facts, collisions, digests = record.facts, record.collisions, record.content_digests
     return RolloutStatus(
@@ -312,7 +311,7 @@ def write_rollout(record: RolloutRecord, sources: tuple[str, ...] = (), claims: 
         ),
         last_number=facts.last_number,
         sources=sources[:MAX_SOURCES],
-        claims=claims[:MAX_CLAIMS],
+        claims=claims,
         handled_commands=tuple(one[:256] for one in facts.handled_commands[:MAX_COMMANDS]),
     )
 

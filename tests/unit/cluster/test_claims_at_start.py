@@ -8,6 +8,7 @@ import pytest
 from interlock.cluster.applier import Applier, ApplyFailed
 from interlock.cluster.child_cache import ChildCache
 from interlock.deployment.plan import WritePlan, desired_children, plan_children
+from interlock_kube.watch import METADATA_PAGE
 from tests.support.builders import a_placement
 from tests.support.fake_client import FakeClient
 
@@ -43,6 +44,15 @@ async def carry_out(plan: WritePlan, pod: dict[str, Any]) -> FakeClient:
 async def test_a_pod_of_another_agent_or_placement_is_waited_for(claims: str) -> None:
     with pytest.raises(ApplyFailed, match="waits for the end of pod other, because both use claim files"):
         await carry_out(a_plan(), a_pod(claims))
+
+
+async def test_a_pod_of_a_later_page_is_waited_for() -> None:
+    client = FakeClient()
+    for number in range(METADATA_PAGE):
+        client.put(f"{POD}-{number}", a_pod("index"))
+    client.put(POD, a_pod())
+    with pytest.raises(ApplyFailed, match="waits for the end of pod other"):
+        await Applier(client, ChildCache()).carry_out(a_plan(), *AGENT, {})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
+from interlock.api.rollout_status import MAX_CLAIMS
 from interlock.deployment.names import ChildKey
 from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, PodReport
 from interlock.deployment.plan import LiveChild
 from interlock.orchestration.rollout_decision import DesiredPlacement
 from interlock.orchestration.rollout_state import HeldClaims, PlacementKey, RevisionRef
-from interlock.reconcile.claims import claim_holders, describe_wait
+from interlock.reconcile.claims import claim_holders, claims_to_keep, describe_wait
 from interlock.reconcile.snapshot import Snapshot
 from tests.support.builders import a_snapshot, a_stage, stages
 
@@ -105,3 +106,11 @@ def test_the_sentence_names_the_revision_whose_pods_must_end(
     refs = (RevisionRef(1, OLD), RevisionRef(2, NEW))
     one = DesiredPlacement(refs[1], STAGE, is_serving=True, waits_for=waits_for)
     assert describe_wait(one, FILES, refs) == sentence
+
+
+def test_claims_of_placements_are_recorded_whatever_is_ending_and_no_more_than_there_is_room_for() -> None:
+    used = [frozenset(f"z-{stage}-{number:02}" for number in range(16)) for stage in range(4)]
+    ending = frozenset(f"a-{number:02}" for number in range(16))
+    assert claims_to_keep(used, [*used, ending]) == tuple(sorted(frozenset().union(*used)))
+    assert claims_to_keep(used[:1], [ending]) == tuple(sorted(used[0] | ending))
+    assert len(claims_to_keep(used, [])) == MAX_CLAIMS
