@@ -11,6 +11,8 @@ from interlock_kube.retry import is_unavailable
 
 READERS: Final = 4
 """Most objects that are read at once, each of which can have megabytes."""
+OF_A_NAMESPACE: Final = READERS // 2
+"""Most of them of one namespace: large objects of a tenant keep no object of another one waiting."""
 MISSED: Final = 2**63
 """The version of a deletion that was not observed at its time."""
 
@@ -51,7 +53,9 @@ class ObjectReader:
         self._metrics = metrics
         self._keep = keep
         self._settled = settled
-        self._queue: WorkQueue[ObjectName] = WorkQueue(on_length, namespace_of=lambda name: name.namespace)
+        self._queue: WorkQueue[ObjectName] = WorkQueue(
+            on_length, namespace_of=lambda name: name.namespace, most_of_a_namespace=OF_A_NAMESPACE
+        )
         self._deleted_at: dict[ObjectName, int] = {}  # of objects that are being read
 
     def add(self, name: ObjectName) -> None:

@@ -21,6 +21,8 @@ from interlock_kube.resource_types import CONFIG_MAP, Key, is_object_name, key_o
 
 NAMESPACE_BYTES: Final = 16 * MIB
 """Most bytes, as JSON, of the ConfigMaps of one namespace that are referred to."""
+PARSED_BYTES: Final = 8 * MIB
+"""Most bytes, as JSON, of ConfigMaps that are kept parsed as well: those of the reconciles that come often."""
 MOST_NAMES: Final = 1000
 """Most ConfigMaps that one object is taken to refer to. No valid one refers to so many."""
 
@@ -62,11 +64,39 @@ class _Known:
         version: Its resource version; 0 if it could not be read, so that any version is newer.
         content: Its content, compressed; None if it may not be used.
         refusal: Why it may not be used.
+        size: Bytes of the content as JSON.
     """
 
     version: int
     content: bytes | None = None
     refusal: str = ""
+    size: int = 0
+
+
+class _ParsedContents:
+    """The contents that were needed last, parsed, since each reconcile of a user needs the same ones.
+
+    Args:
+        most: Most bytes of them, as JSON.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: dict[bytes, tuple[ConfigMapContent, int]] = {}
+        """By the compressed content, which cannot be outdated. The one that was needed last is at the end."""
+        self._sum = 0
+
+    def of(self, content: bytes, size: int) -> ConfigMapContent:
+        """Return a content; it is kept in place of those that were not needed for longer."""
+        parsed, _ = self._kept.pop(content, (None, 0))
+        if parsed is None:
+            parsed = ConfigMapContent.model_validate_json(zlib.decompress(content))
+            self._sum += size
+        self._kept[content] = (parsed, size)
+        while self._sum > self._most:
+            oldest = next(iter(self._kept))
+            self._sum -= self._kept.pop(oldest)[1]
+        return parsed
 
 
 class ConfigMapStore:
@@ -77,10 +107,19 @@ class ConfigMapStore:
         changed: Called with an Agent or MCPBinding that refers to a ConfigMap which is another one now, or is known
             for the first time.
         most: Most bytes of the ConfigMaps of one namespace.
+        parsed: Most bytes of those that are kept parsed.
     """
 
-    def __init__(self, client: KubeClient, changed: Callable[[User], None], *, most: int = NAMESPACE_BYTES) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        changed: Callable[[User], None],
+        *,
+        most: int = NAMESPACE_BYTES,
+        parsed: int = PARSED_BYTES,
+    ) -> None:
         self._changed = changed
+        self._parsed = _ParsedContents(parsed)
         self._names: dict[User, frozenset[str]] = {}
         self._users: dict[Key, set[User]] = {}
         self._known: dict[Key, _Known | None] = {}
@@ -111,7 +150,7 @@ class ConfigMapStore:
     def of(self, namespace: str, names: Iterable[str]) -> LiveConfigMaps:
         """Return the ConfigMaps of these names that are known."""
         keys = ((namespace, name) for name in names)
-        return {key[1]: _live(self._known[key]) for key in keys if key in self._known}
+        return {key[1]: self._live(self._known[key]) for key in keys if key in self._known}
 
     async def run(self) -> None:
         """Follow all ConfigMaps, for ever."""
@@ -120,6 +159,13 @@ class ConfigMapStore:
     async def synced(self) -> None:
         """Wait until all ConfigMaps that were referred to at the beginning are known."""
         await self._watch.synced()
+
+    def _live(self, known: _Known | None) -> LiveConfigMap | None:
+        if known is None:
+            return None
+        if known.content is None:
+            return LiveConfigMap(refusal=known.refusal)
+        return LiveConfigMap(self._parsed.of(known.content, known.size))
 
     def _leave(self, key: Key, user: User) -> None:
         users = self._users[key]
@@ -180,7 +226,7 @@ class ConfigMapStore:
             )
             self._set(key, _Known(0, refusal=refusal))
             return
-        self._set(key, _Known(version, zlib.compress(text.encode(), level=1)))
+        self._set(key, _Known(version, zlib.compress(text.encode(), level=1), size=len(text)))
 
     def drop(self, kind: str, key: Key, version: int, found: Json | None) -> None:  # noqa: ARG002 - as the protocol
         """Note that a ConfigMap does not exist any more, unless a newer one is kept."""
@@ -207,14 +253,6 @@ def _own(metadata: Mapping[str, Any]) -> str:
     if is_managed or any(str(one.get("apiVersion", "")).partition("/")[0] == GROUP for one in owners):
         return "belongs to Interlock, and no agent may read it: put what is needed into a ConfigMap of your own"
     return ""
-
-
-def _live(known: _Known | None) -> LiveConfigMap | None:
-    if known is None:
-        return None
-    if known.content is None:
-        return LiveConfigMap(refusal=known.refusal)
-    return LiveConfigMap(ConfigMapContent.model_validate_json(zlib.decompress(known.content)))
 
 
 def _shown(known: _Known | None) -> tuple[bytes | None, str] | None:

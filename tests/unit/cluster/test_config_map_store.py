@@ -52,11 +52,13 @@ class Stored:
 
 
 @asynccontextmanager
-async def stored(server: FakeServer, *users: tuple[User, str], most: int = 10_000) -> AsyncIterator[Stored]:
+async def stored(
+    server: FakeServer, *users: tuple[User, str], most: int = 10_000, parsed: int = 10_000
+) -> AsyncIterator[Stored]:
     """Run a store to which each user refers by one name before it begins."""
     changed: list[User] = []
     client: Any = server
-    store = ConfigMapStore(client, changed.append, most=most)
+    store = ConfigMapStore(client, changed.append, most=most, parsed=parsed)
     for user, name in users:
         store.refer(user, frozenset((name,)))
     running = asyncio.create_task(store.run())
@@ -121,6 +123,24 @@ async def test_a_change_wakes_its_users_alone_and_one_of_labels_wakes_nobody() -
         await known.hear("MODIFIED", changed)
         await known.until_text("shared", "new")
         assert sorted(known.changed) == [TRIAGE, CRM]
+
+
+async def test_a_content_is_parsed_once_until_it_changes_or_others_need_the_room() -> None:
+    server = FakeServer()
+    server.add(a_config_map("one"), a_config_map("two"))
+    async with stored(server, (TRIAGE, "one"), (OTHER, "two"), parsed=60) as known:
+        first, again = (known.found("one")["one"] for _ in range(2))
+        assert first is not None
+        assert again is not None
+        assert again.content is first.content
+        known.found("two")  # takes the room of the first one
+        other = known.found("one")["one"]
+        assert other is not None
+        assert other.content == first.content
+        assert other.content is not first.content
+        server.add(changed := a_config_map("one", 5, data={"key": "new"}))
+        await known.hear("MODIFIED", changed)
+        await known.until_text("one", "new")
 
 
 async def test_one_that_does_not_exist_is_known_as_missing_and_its_creation_wakes() -> None:
