@@ -264,6 +264,9 @@ REQUIREMENTS: dict[str, Requirement] = {
         "EgressEnforced names what is open beside the guard, and that nothing of it is recorded"
     ),
     "egress.on-a-cluster": Requirement("a database is reached by the named agent and by no other", "kind"),
+    "state.on-a-cluster": Requirement(
+        "files of a claim outlive pods and revisions, and no two agents and no two pods have one claim", "kind"
+    ),
     "identity.cloud": Requirement(
         "guards' accounts carry the cloud identity that a policy lists and allows, and no other"
     ),
