@@ -105,6 +105,8 @@ class Rollouts:
             if time.monotonic() > began + bound:
                 raise SystemExit(f"only {len(done)} of {self.count} agents have {what}")
             for event in watch(self.api.access, "agents", bound):  # a list each second would take half of the processor
+                if event["type"] == "ERROR":  # the API server has forgotten where this watch stands
+                    break
                 if is_done(event["object"]):
                     done.add(event["object"]["metadata"]["name"])
                 if len(done) == self.count:
