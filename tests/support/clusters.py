@@ -2,7 +2,7 @@
 
 Tests with real pods get a kind cluster of their own, `interlock-test`: they install, restart and kill the operator,
 which belongs to a whole cluster, so that a demo in `interlock` could not go on next to them. The processes of one run
-share it (`tests/support/lanes.py`).
+share it (`tests/support/lanes.py`). It has a second node if a test of the run uses the fixture `second_node`.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,9 @@ from tools.machine.process import say
 from tools.machine.settings import Settings, from_environment
 
 KIND_NAME = "interlock-test"
+TWO_NODES = Path(__file__).with_name("two-nodes.yaml")
+POOL = {"example.com/pool": "agents"}
+"""Label of the second node. Its taint has the same key and value, and the effect NoSchedule."""
 KEEP = "INTERLOCK_KEEP_TEST_CLUSTER"
 """Set to anything: the kind cluster stays after the tests, and the next run takes it as it is."""
 WAIT_SECONDS = 1800.0
@@ -162,6 +166,13 @@ def kind_cluster(pytestconfig: pytest.Config) -> KindCluster:
     return cluster
 
 
+@pytest.fixture(scope="session")
+def second_node(kind_cluster: KindCluster) -> str:
+    """The node of the cluster that has label and taint `POOL`. All modules that use it are in one lane."""
+    [name] = [node for node in kind_cluster.nodes() if node.endswith("-worker")]
+    return name
+
+
 def _prepare(preparation: Preparation, marker: str, session: pytest.Session) -> None:
     preparation.prepared.add(marker)
     if marker in preparation.left_out:
@@ -169,17 +180,21 @@ def _prepare(preparation: Preparation, marker: str, session: pytest.Session) -> 
     try:
         with _said_aloud(session.config):
             if marker == "api":
-                is_oldest_used = any("oldest_cluster" in getattr(item, "fixturenames", ()) for item in session.items)
-                wanted = (*programs.KWOK, programs.OLDEST) if is_oldest_used else programs.KWOK
+                wanted = (*programs.KWOK, programs.OLDEST) if _is_used(session, "oldest_cluster") else programs.KWOK
                 programs.ensure(preparation.settings, wanted)
             else:
-                _prepare_kind(preparation)
+                _prepare_kind(preparation, TWO_NODES if _is_used(session, "second_node") else None)
     except UnavailableError as error:
         _leave_out(preparation, session.items, marker, str(error))
     except ClusterError as error:
         preparation.failures[marker] = error
         with _said_aloud(session.config):
             say(str(error))
+
+
+def _is_used(session: pytest.Session, fixture: str) -> bool:
+    """Return True if a test of this run uses the fixture."""
+    return any(fixture in getattr(item, "fixturenames", ()) for item in session.items)
 
 
 def _said_aloud(config: pytest.Config) -> contextlib.AbstractContextManager[None]:
@@ -212,17 +227,25 @@ def _leave_kind(config: pytest.Config) -> None:
         preparation.kind_lock = None
 
 
-def _prepare_kind(preparation: Preparation) -> None:
+def _prepare_kind(preparation: Preparation, config: Path | None) -> None:
     with preparation.lanes.entering() as is_first:
         if is_first:
             preparation.kind_lock = _own_kind_cluster(preparation.settings)
-            if not os.environ.get(KEEP) and kind.find(KIND_NAME, preparation.settings):
-                say(f"cluster {KIND_NAME}: left by a run that was killed, so it is recreated")
+            left = kind.find(KIND_NAME, preparation.settings)
+            if left is not None and (reason := _unusable(left, config)):
+                say(f"cluster {KIND_NAME}: {reason}, so it is recreated")
                 kind.down([KIND_NAME], preparation.settings)
-        cluster = kind.ensure(KIND_NAME, settings=preparation.settings)
+        cluster = kind.ensure(KIND_NAME, config, preparation.settings)
         if is_first:
             images.ensure_on(cluster)
     preparation.kind_cluster = cluster
+
+
+def _unusable(left: KindCluster, config: Path | None) -> str:
+    """Return why a cluster of an earlier run cannot be used, an empty string if it can."""
+    if not os.environ.get(KEEP):
+        return "left by a run that was killed"
+    return "has no second node" if config is TWO_NODES and len(left.nodes()) == 1 else ""
 
 
 def _own_kind_cluster(settings: Settings) -> Lock:

@@ -21,8 +21,14 @@ def say(word):
         said.write(word + "\\n")
 
 kind.impossible = lambda settings: None
-kind.find = lambda name, settings: None
-kind.ensure = lambda name, settings: (say("ensure"), SimpleNamespace(kubeconfig="x"))[1]
+LEFT = HERE / "left"
+kind.find = lambda name, settings: SimpleNamespace(nodes=LEFT.read_text().split) if LEFT.exists() else None
+
+def ensure(name, config, settings):
+    say(f"ensure {config.stem}" if config else "ensure")
+    return SimpleNamespace(kubeconfig="x", nodes=lambda: ["x-control-plane", "x-worker"])
+
+kind.ensure = ensure
 kind.down = lambda names, settings: say("down")
 images.ensure_on = lambda cluster: (time.sleep(0.5), say("images"))
 contexts.check_kubeconfig = lambda kubeconfig: None
@@ -94,3 +100,29 @@ def test_a_run_that_ends_early_takes_the_cluster_away_too(project: pytest.Pytest
 
     assert result.ret != pytest.ExitCode.OK
     assert said(project).count("down") == 1
+
+
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        ("", ["ensure two-nodes", "images", "install", "on x-worker"]),
+        ("x-control-plane", ["down", "ensure two-nodes", "images", "install", "on x-worker"]),
+        ("x-control-plane x-worker", ["ensure two-nodes", "images", "install", "on x-worker"]),
+    ],
+    ids=["none is left", "one node is left", "two nodes are left"],
+)
+def test_a_run_that_uses_the_second_node_has_a_cluster_with_it(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, left: str, words: list[str]
+) -> None:
+    for name in ("one", "two"):
+        (project.path / f"test_{name}.py").unlink()
+    test = "import pytest\n@pytest.mark.kind\ndef test_it(says, second_node):\n    says(f'on {second_node}')\n"
+    (project.path / "test_it.py").write_text(test, encoding="utf-8")
+    if left:
+        (project.path / "left").write_text(left, encoding="utf-8")
+    monkeypatch.setenv("INTERLOCK_KEEP_TEST_CLUSTER", "1")
+
+    result = project.runpytest_subprocess(timeout=60)
+
+    assert result.ret == pytest.ExitCode.OK, result.stdout.str()
+    assert said(project) == words

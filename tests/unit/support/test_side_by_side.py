@@ -52,9 +52,11 @@ def test_a_module_with_an_exclusive_test_stays_whole_and_comes_last_in_its_group
 
 
 @pytest.mark.parametrize("path", sorted(E2E.glob("test_*.py")), ids=lambda path: path.stem)
-def test_all_exclusive_tests_are_in_one_lane(path: Path) -> None:
-    is_exclusive = "mark.exclusive" in path.read_text(encoding="utf-8")
-    assert not is_exclusive or group_of(f"tests/e2e/{path.name}::test") == "real pods, long"
+def test_all_tests_that_must_not_meet_are_in_one_lane(path: Path) -> None:
+    """Exclusive ones, and those with the second node, which one of them may drain."""
+    text = path.read_text(encoding="utf-8")
+    is_alone = "mark.exclusive" in text or "second_node" in text
+    assert not is_alone or group_of(f"tests/e2e/{path.name}::test") == "real pods, long"
 
 
 def test_all_tests_with_the_api_server_of_a_process_are_in_its_group() -> None:
