@@ -252,6 +252,10 @@ REQUIREMENTS: dict[str, Requirement] = {
     "isolation.agent-egress": Requirement("an agent's pod of its own is let out to its guard and to nothing else"),
     "isolation.guard-egress": Requirement("a guard's pod is let out to the API server and to what its servers need"),
     "isolation.addresses": Requirement("NetworkPolicies and guards close the same addresses, metadata services always"),
+    "egress.withdrawn": Requirement(
+        "a pod that was started with a way out or an identity that is withdrawn ends at once"
+    ),
+    "egress.killed": Requirement("nothing is open past the guard of a killed agent while its pods end"),
     "egress.rows": Requirement("a row of egress opens its peers and ports to its agents or servers, and nothing else"),
     "egress.refused": Requirement("a row of egress that would open a closed range, or public addresses, is refused"),
     "egress.cut-out": Requirement("no cidr opens metadata services, nodes, their pods or the API server"),

@@ -10,7 +10,9 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from interlock.api.shared_types import Quantity, ResourceAmounts, Resources
+from interlock.deployment.placement import MetadataServer
 from interlock.deployment.quantities import parse_quantity
+from interlock_contract.addresses import parse_cidr
 from interlock_contract.budget.windows import LEAST_DAY_SECONDS, MAX_DAY_SECONDS
 from interlock_contract.names import OPERATOR_NAMESPACE
 from interlock_contract.pod import OPERATOR_KEY_PATH
@@ -43,6 +45,14 @@ class OperatorSettings(BaseSettings):
     api_server_egress: Literal["Endpoints", "AnyOnPort"] = "Endpoints"
     """Egress to the API server that the NetworkPolicies of guards allow: to the addresses that Kubernetes reports, or
     to its ports at any address, for networks whose rules match no node (Cilium without policyCIDRMatchMode: nodes)."""
+
+    metadata_server: MetadataServer = "None"
+    """Whose metadata server gives pods identities at a cloud: GKE for Workload Identity Federation for GKE. With None,
+    agents whose policy names a Google service account are refused: elsewhere the server gives the node's identity."""
+
+    closed_ranges: tuple[str, ...] = ()
+    """Ranges of addresses that no row of egress of any AgentPolicy opens, as JSON: ["10.64.0.0/14", "fd00:64::/32"].
+    Name what the operator cannot see: pods with addresses of the cloud's network, load balancers of the API server."""
 
     namespace: str = OPERATOR_NAMESPACE
     """The namespace of the operator, in which the kill controller renews its Lease."""
@@ -110,6 +120,15 @@ class OperatorSettings(BaseSettings):
                     "write http://prometheus.team-a.svc:9090, without user, query and fragment"
                 )
         return urls
+
+    @field_validator("closed_ranges")
+    @classmethod
+    def _are_ranges(cls, ranges: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse what is no range: addresses that are to be closed would be open."""
+        for one in ranges:
+            if parse_cidr(one) is None:
+                raise ValueError(f"INTERLOCK_CLOSED_RANGES: {one!r} is no range: write one such as 10.64.0.0/14")
+        return ranges
 
     @field_validator("audit_url")
     @classmethod

@@ -61,6 +61,10 @@ COPY_OF: Final = f"{GROUP}/copy-of"
 CONFIG_DIGEST = f"{GROUP}/config-digest"
 """Annotation of an agent's pods: a new value rolls the pods when the agent's files or sources change."""
 
+OPENINGS: Final = f"{GROUP}/openings"
+"""Annotation of a pod of an agent or a guard: the ways past the guard, and the identity at a cloud, that it was started
+with. A pod with more than its policy opens now is deleted."""
+
 CLAIMS: Final = f"{GROUP}/claims"
 """Annotation of an agent's pod: the names of the claims that it mounts, with commas between them. The pod has the label
 `HAS_CLAIMS_LABEL` then."""

@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
@@ -56,7 +56,15 @@ TRY_SECONDS: Final = 2.0
 """How long what rows open is tried, before the agent starts without an answer."""
 KUBELET_PORT: Final = 10250
 DNS_PORT: Final = 53
-METADATA: Final = (("169.254.169.254", 80), ("fd00:ec2::254", 80))
+METADATA: Final = (
+    ("169.254.169.254", 80),  # most clouds
+    ("168.63.129.16", 80),  # Azure's wire server
+    ("100.100.100.200", 80),  # Alibaba
+    ("192.0.0.192", 80),  # Oracle
+    ("fd00:ec2::254", 80),  # AWS
+)
+DNS_QUERY: Final = b"\x10\x0c\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x01"
+"""A question for the name servers of the root, which every DNS answers in some way."""
 OPEN_SECONDS: Final = 10.0
 """How long something may answer before the network counts as one that enforces nothing; the slowest known need 2 s."""
 WAIT_SECONDS: Final = 300.0
@@ -74,15 +82,17 @@ class EgressCheckSettingsInvalid(ValueError):  # noqa: N818 - says the state of 
 
 @dataclass(frozen=True, slots=True)
 class ProbedAddress:
-    """A TCP port that must be closed."""
+    """A port that must be closed, TCP by default. Of UDP the DNS alone is tried: no other program need answer."""
 
     host: str
     port: int
+    is_udp: bool = False
 
     @property
     def authority(self) -> str:
         """Host and port as URLs have them."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        found = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"{found}/UDP" if self.is_udp else found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +188,7 @@ def read_settings(environment: Mapping[str, str]) -> EgressCheckSettings:
     node = environment.get(EGRESS_CHECK_NODE_VARIABLE, "")
     sampled = [ProbedAddress(*one) for one in METADATA]
     if dns is not None and not {EGRESS_CHECK_DNS, EGRESS_CHECK_DNS_UNTRIED} & set(words):
-        sampled.append(dns)
+        sampled += [dns, replace(dns, is_udp=True)]
     opened = [_parse(EGRESS_CHECK_OPEN_VARIABLE, word) for word in words if not word.startswith(EGRESS_CHECK_DNS)]
     return EgressCheckSettings(
         guard=guard,
@@ -221,10 +231,25 @@ def _report(settings: EgressCheckSettings, pool: ThreadPoolExecutor) -> tuple[st
 
 
 def is_open(target: ProbedAddress) -> bool:
-    """Tell whether a connection can be made; refused, unreachable and silent are all closed."""
+    """Tell whether a connection can be made, or the DNS answers; refused, unreachable and silent are all closed."""
+    if target.is_udp:
+        return is_answering(target)
     try:
         with socket.create_connection((target.host, target.port), timeout=CONNECT_SECONDS):
             return True
+    except OSError:
+        return False
+
+
+def is_answering(dns: ProbedAddress) -> bool:
+    """Tell whether a DNS answers over UDP, whatever it says."""
+    family = socket.AF_INET6 if ":" in dns.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sent:
+            sent.settimeout(CONNECT_SECONDS)
+            sent.connect((dns.host, dns.port))
+            sent.send(DNS_QUERY)
+            return bool(sent.recv(512))
     except OSError:
         return False
 

@@ -1,13 +1,19 @@
 """Agent and guard in a pod each, seen from the Agent's status: what starts when, and what an open network does."""
 
+from dataclasses import replace
+from ipaddress import ip_network
+
 import pytest
 
 from interlock.api.status import AgentReason, ConditionType
+from interlock.deployment.egress_exceptions import CROWDED
 from interlock.deployment.names import ChildKey, revision_label
+from interlock.deployment.node_ranges import NodeRanges
 from interlock.deployment.observed.causes import PodCause
 from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict
 from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, PodReport
 from interlock.deployment.plan import WORKLOAD
+from interlock.reconcile.agent_events import transitions
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_policy, a_snapshot, a_stage, an_agent
 from tests.support.simulation import Simulation, written_by
@@ -171,11 +177,12 @@ def test_what_rows_open_is_named_with_what_is_not_opened_and_what_did_not_answer
     found = simulation.condition(EGRESS)
     assert (found.status, found.reason) == ("True", AgentReason.EGRESS_OPENED)
     assert found.message == (
-        "every agent pod can reach its guard and 2 exceptions: orders-db (10.20.0.8/32, 172.18.0.2/32, TCP 5432), "
+        "every agent pod can reach its guard and 2 exceptions: orders-db (10.20.0.8/32, TCP 5432), "
         "the cluster's DNS, which can carry data out; what goes there is neither metered nor recorded; "
         "servers in the guard's pod can reach crm-db (10.20.0.0/24, TCP 5432), the cluster's DNS, which can carry data "
         "out; "
-        "not opened: orders-db 172.18.0.2/32: it has only addresses of nodes, of their pods or of the API server; "
+        "not opened: orders-db 172.18.0.2/32: it has only addresses of nodes, pods, Services or the API server, or of "
+        "INTERLOCK_CLOSED_RANGES; "
         "did not answer when a pod started: 10.20.0.8:5432"
     )
 
@@ -199,14 +206,48 @@ def test_a_node_that_the_network_does_not_close_is_named_and_the_agent_runs() ->
 def test_the_metadata_server_that_gives_an_identity_is_named() -> None:
     google = {"annotations": {"iam.gke.io/gcp-service-account": "orders@example.iam.gserviceaccount.com"}}
     policy = a_policy().isolating(staging="Separate").identifying(google)
-    simulation = Simulation(a_snapshot().of(an_agent().with_stages(a_stage("only", "staging"))).with_policy(policy))
+    snapshot = a_snapshot().of(an_agent().with_stages(a_stage("only", "staging"))).with_policy(policy)
+    simulation = Simulation(replace(snapshot, metadata_server="GKE"))
     simulation.run()
     say(simulation, EgressCheckVerdict.CLOSED)
     simulation.reconcile_once()
 
     found = simulation.condition(EGRESS)
-    assert (found.status, found.reason) == ("True", AgentReason.EGRESS_CLOSED), "the agent's own pod reaches no more"
+    assert (found.status, found.reason) == ("True", AgentReason.EGRESS_OPENED)
+    assert found.message.startswith("every agent pod can reach only its guard; ")
     assert "servers in the guard's pod can reach the metadata server 169.254.169.254" in found.message
+
+
+@requirement("egress.reported")
+def test_a_way_out_of_servers_alone_counts_as_one() -> None:
+    policy = a_policy().isolating(staging="Separate").opening({"name": "crm-db", "servers": ["crm"]})
+    simulation = Simulation(a_snapshot().of(an_agent().with_stages(a_stage("only", "staging"))).with_policy(policy))
+    simulation.run()
+    say(simulation, EgressCheckVerdict.CLOSED)
+    simulation.reconcile_once()
+
+    assert simulation.condition(EGRESS).reason == AgentReason.EGRESS_OPENED
+
+
+@requirement("egress.reported")
+def test_a_way_out_that_more_nodes_would_close_is_reported_once() -> None:
+    policy = a_policy().isolating(staging="Separate").opening({"name": "db", "to": [{"cidr": "10.0.0.0/8"}]})
+    nodes = [ip_network(f"10.{number}.0.1/32") for number in range(CROWDED)]
+    snapshot = a_snapshot().of(an_agent().with_stages(a_stage("only", "staging"))).with_policy(policy)
+    simulation = Simulation(replace(snapshot, nodes=NodeRanges(nodes[:-1])))
+    simulation.run()
+    say(simulation, EgressCheckVerdict.CLOSED)
+    few = simulation.reconcile_once().status
+
+    simulation.snapshot = replace(simulation.snapshot, nodes=NodeRanges(nodes))
+    many = simulation.reconcile_once().status
+
+    [note] = [one for one in transitions(few, many) if one.reason == "EgressCrowded"]
+    assert (
+        "200 or more of at most 256 ranges are left out, and more nodes will close as a whole: db 10.0.0.0/8"
+        in note.message
+    )
+    assert "EgressCrowded" not in [one.reason for one in transitions(many, many)]
 
 
 @requirement("egress.reported")

@@ -19,7 +19,7 @@ from interlock.deployment.config_maps import LiveConfigMap
 from interlock.deployment.names import ChildKey, Manifest, placement_digest
 from interlock.deployment.node_ranges import NodeRanges
 from interlock.deployment.observed.pod_reports import AgentPods
-from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, BoundSource, Placement
+from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, BoundSource, MetadataServer, Placement
 from interlock.deployment.plan import LiveChild
 from interlock.governance.budgets import ModelPrices, budget_of, costs_money
 from interlock.orchestration.claim_checks import ClaimUse
@@ -491,6 +491,7 @@ class SnapshotBuilder:
     ledgers: dict[str, Ledger | str] = field(default_factory=dict)
     unpriced: tuple[str, ...] = ()
     nodes: NodeRanges | None = field(default_factory=NodeRanges)
+    metadata_server: MetadataServer = "None"
     secret_created_at: datetime | None = None
     revisions: dict[str, KnownRevision] = field(default_factory=dict)
     lost_revisions: dict[str, str] = field(default_factory=dict)
@@ -550,6 +551,7 @@ class SnapshotBuilder:
             kill_seen=self.kill_seen,
             api_server=API_SERVER,
             nodes=self.nodes,
+            metadata_server=self.metadata_server,
             pods=self.pods,
             operator_key=OPERATOR_KEY,
             spending=BudgetSnapshot(dict(self.ledgers), lambda agent, _: prices_of(agent, *self.unpriced)),

@@ -51,3 +51,16 @@ def test_the_settings_state_the_resources_of_the_guard(monkeypatch: pytest.Monke
     found = OperatorSettings().guard_resources.model_dump(exclude_none=True)
 
     assert found == {"requests": {"memory": "64Mi"}, "limits": {"cpu": "1500m"}}
+
+
+@requirement("egress.cut-out")
+@pytest.mark.parametrize("text", ["10.64.0.1/14", "10.64.0.0", "x"])
+def test_a_closed_range_that_is_none_is_refused_by_the_name_of_its_variable(text: str) -> None:
+    with pytest.raises(ValidationError, match=f"INTERLOCK_CLOSED_RANGES: '{text}' is no range"):
+        OperatorSettings(closed_ranges=(text,))
+
+
+def test_closed_ranges_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTERLOCK_CLOSED_RANGES", '["10.64.0.0/14", "fd00:64::/32"]')
+
+    assert OperatorSettings().closed_ranges == ("10.64.0.0/14", "fd00:64::/32")

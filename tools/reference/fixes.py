@@ -22,6 +22,10 @@ FIXES: Final[dict[str, dict[str, str]]] = {
             "remove the field that the message names, or allow its [switch](pod-template.md) in `spec.podTemplate` of "
             "the policy"
         ),
+        "MetadataServerClosed": (
+            "on GKE, set `INTERLOCK_METADATA_SERVER=GKE` for the operator. Elsewhere remove the row of `cloudIdentity` "
+            "from the policy"
+        ),
         "DigestRequired": "name the image as `name@sha256:...`, or change `spec.podTemplate.imageReferences`",
         "EnvironmentInvalid": "keep one of them",
         "EnvironmentUnknown": "add the environment to `spec.environments` of the policy, or name one that it has",
@@ -125,6 +129,7 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "BudgetAlert": "compare the spend with the plan before the [budget](../spec/v1alpha1/agent.md#budgets) ends",
         "BudgetOverrideRefused": "do what the message says, then set another "
         "[override](../spec/v1alpha1/agent.md#raise-a-budget)",
+        "EgressCrowded": "name a narrower `cidr` in the row of `egress`, before the cluster has more nodes",
         "LedgerRepaired": "see what the [repair](../explanation/budgets.md#a-ledger-that-cannot-be-read) has spent",
         "AdmissionPoliciesChanged": "if it was not intended, apply `manifests/admission` again",
     },

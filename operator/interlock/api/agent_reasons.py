@@ -32,6 +32,8 @@ class AgentReason(StrEnum):
     """One of the agent's models has no price, so no budget could hold."""
     TEMPLATE_NOT_ALLOWED = "TemplateNotAllowed"
     """The policy does not allow what the template of the agent, or of one of its stdio servers, asks for."""
+    METADATA_SERVER_CLOSED = "MetadataServerClosed"
+    """The policy gives servers a Google service account, and the operator's settings allow no metadata server."""
     DIGEST_REQUIRED = "DigestRequired"
     """The policy requires images by digest, and one is named by a tag."""
     ENVIRONMENT_INVALID = "EnvironmentInvalid"

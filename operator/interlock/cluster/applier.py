@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
 from interlock.api.status import AgentReason
+from interlock.cluster.apply_failure import ApplyFailed, because, has_status
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.ledger_store import LedgerStore
 from interlock.cluster.obstacles import find_obstacle
+from interlock.cluster.withdrawn_pods import end_pods
 from interlock.deployment.names import DELETED_FIRST, POD_DELETION_COST, ChildKey, Manifest, bundle_text, key_of
 from interlock.deployment.observed.pod_reports import mounted_claims
 from interlock.deployment.ownership import (
@@ -26,6 +28,7 @@ from interlock.deployment.ownership import (
 from interlock.deployment.plan import ACCOUNT, JOB, NETWORK, OUTLIVES_PODS, SECRET, WORKLOAD, WritePlan, drifted_member
 from interlock.governance.budgets import LedgerIdentity
 from interlock.reconcile.scale_downs import PodMark
+from interlock.reconcile.withdrawn_pods import WithdrawnPod
 from interlock_contract.kill import GRACE_SECONDS
 from interlock_contract.names import (
     AGENT_LABEL,
@@ -52,11 +55,12 @@ from interlock_kube.client import (
     KubeClient,
     says_exists,
 )
-from interlock_kube.reconcile_loop import ReconcileRefused
 from interlock_kube.resource_types import BUDGET_LEDGER, BY_KIND, POD, REPLICA_SET, is_object_name
 from interlock_kube.watch import read_pages
 
 BACKGROUND = {"propagationPolicy": "Background"}
+__all__ = ["IN_FLIGHT", "Applier", "ApplyFailed", "because"]
+
 IN_FLIGHT: Final = 8
 """Most writes for one namespace at once: a webhook that is slow there leaves connections for the others."""
 ATTEMPTS = 6
@@ -64,20 +68,6 @@ ATTEMPTS = 6
 _WITH_CLAIMS: Final = f"{APP_MANAGED_BY_LABEL}={MANAGED_BY},{HAS_CLAIMS_LABEL}"
 """Pods of agents with claims. Others cannot set the label of managed objects, so no pod of theirs is waited for."""
 _ALIVE: Final = "status.phase!=Failed,status.phase!=Succeeded"
-
-
-class ApplyFailed(ReconcileRefused):
-    """A child could not be written or deleted; the message names the child and the reason.
-
-    Attributes:
-        reason: The reason of the condition that reports it.
-        written: The children that this run of the plan has written nevertheless.
-    """
-
-    def __init__(self, message: str, reason: AgentReason = AgentReason.APPLY_FAILED) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.written: AppliedObjects = {}
 
 
 class Applier:
@@ -197,10 +187,14 @@ class Applier:
                     body = {"metadata": marked}
                     await self._client.patch(POD.path(namespace, one.name), body, FIELD_MANAGER)
             except (ApiError, *UNREACHABLE) as error:
-                if not _has_status(error, NOT_FOUND):
+                if not has_status(error, NOT_FOUND):
                     raise ApplyFailed(f"Pod {one.name} cannot be marked for deletion: {because(error)}") from error
 
         await self._together(mark(one) for one in marks)
+
+    async def end_pods(self, namespace: str, pods: Iterable[WithdrawnPod]) -> None:
+        """Delete pods, see `end_pods`."""
+        await end_pods(self._client, self._slots[namespace], namespace, pods)
 
     async def prune(self, keys: Iterable[ChildKey], namespace: str, owner: str, applied: AppliedObjects) -> None:
         """Delete children, also those that are not cached because they lost their owner or labels.
@@ -412,7 +406,7 @@ class Applier:
                 if key.kind == WORKLOAD:
                     await self._delete_pods(namespace, self._store.selector_of((namespace, owner), key))
         except (ApiError, *UNREACHABLE) as error:
-            if not _has_status(error, CONFLICT):  # a conflict: another object has the name now
+            if not has_status(error, CONFLICT):  # a conflict: another object has the name now
                 raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {because(error)}") from error
         self._store.discard((namespace, owner), key)
 
@@ -439,7 +433,7 @@ class Applier:
                 if found["metadata"]["uid"] == applied.uid:
                     await self._delete(path, found)
         except (ApiError, *UNREACHABLE) as error:
-            if not _has_status(error, NOT_FOUND, CONFLICT):
+            if not has_status(error, NOT_FOUND, CONFLICT):
                 raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {because(error)}") from error
 
     async def _delete_pods(self, namespace: str, selector: str) -> None:
@@ -471,15 +465,6 @@ def _check_answer(key: ChildKey, manifest: Manifest, live: Json) -> None:
             f"{key.kind} {key.name}: an admission webhook or policy of the cluster changed {member} while it was "
             "written; exempt objects with the label app.kubernetes.io/managed-by=interlock from it"
         )
-
-
-def because(error: Exception) -> str:
-    """Return why a request failed. One without an answer counts as refused: a webhook may be what holds it up."""
-    return error.message if isinstance(error, ApiError) else f"the API server gave no answer ({type(error).__name__})"
-
-
-def _has_status(error: Exception, *statuses: int) -> bool:
-    return isinstance(error, ApiError) and error.status in statuses
 
 
 def _collection(manifest: Manifest) -> str:

@@ -7,10 +7,14 @@ AWS and Azure leave them out. Google's way is the metadata server, which answers
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from interlock.api.agent import Agent
 from interlock.api.cloud_identity import CloudIdentity
 from interlock.api.pod_policy import PodFeature
+from interlock.api.policy import AgentPolicy
+from interlock.api.refusals import Refusal
 from interlock.api.shared_types import ObjectMeta
-from interlock.deployment.placement import Placement
+from interlock.api.status import AgentReason
+from interlock.deployment.placement import MetadataServer, Placement
 from interlock_contract.names import AWS_ROLE, AZURE_CLIENT, GOOGLE_ACCOUNT
 from interlock_contract.pod import GUARD_CONTAINER, LAUNCHER_CONTAINER
 
@@ -32,12 +36,48 @@ _METADATA_RULES: Final[list[dict[str, Any]]] = [
 
 
 def identity_of(placement: Placement) -> CloudIdentity | None:
-    """Return the identity of a placement's servers; None in a shared pod, which would give it to the agent, too."""
+    """Return the identity of a placement's servers; None in a shared pod, which would give it to the agent, too.
+
+    None as well for one of Google where no metadata server is allowed.
+    """
     has_stdio = any(bound.binding.spec.server.stdio is not None for bound in placement.sources)
     is_allowed = PodFeature.CLOUD_IDENTITY in placement.policy.spec.pod_template.allowed
     if not placement.is_separate or not has_stdio or not is_allowed:
         return None
-    return first_identity(placement.policy.spec.cloud_identity, placement.agent.metadata, placement.stage.environment)
+    found = first_identity(placement.policy.spec.cloud_identity, placement.agent.metadata, placement.stage.environment)
+    return None if found is None or _lacks_metadata_server(found, placement.metadata_server) else found
+
+
+def check_metadata_server(agent: Agent, policy: AgentPolicy, allowed: MetadataServer) -> Refusal | None:
+    """Return why an agent's servers cannot have the identity that its policy gives them; None if they can.
+
+    The address of Google's metadata server is that of the node's metadata service on other platforms, where servers
+    would get the identity of the node.
+
+    Args:
+        agent: The Agent.
+        policy: Its policy.
+        allowed: Whose metadata server the installation allows.
+    """
+    if PodFeature.CLOUD_IDENTITY not in policy.spec.pod_template.allowed:
+        return None
+    for environment in dict.fromkeys(stage.environment for stage in agent.spec.stages):
+        row = first_identity(policy.spec.cloud_identity, agent.metadata, environment)
+        if row is None or policy.spec.isolation_in(environment) != "Separate":
+            continue
+        if _lacks_metadata_server(row, allowed):
+            return Refusal(
+                AgentReason.METADATA_SERVER_CLOSED,
+                f"cloudIdentity {row.name} of AgentPolicy {policy.metadata.name} has {GOOGLE_ACCOUNT} for "
+                f"{environment}, and the operator allows no metadata server, which would give servers the identity of "
+                "their node outside of GKE; on GKE with Workload Identity Federation, set "
+                "INTERLOCK_METADATA_SERVER=GKE for the operator, elsewhere remove the row",
+            )
+    return None
+
+
+def _lacks_metadata_server(identity: CloudIdentity, allowed: MetadataServer) -> bool:
+    return GOOGLE_ACCOUNT in identity.annotations and allowed != "GKE"
 
 
 def first_identity(rows: Iterable[CloudIdentity], agent: ObjectMeta, environment: str) -> CloudIdentity | None:

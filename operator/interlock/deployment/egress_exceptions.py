@@ -1,10 +1,9 @@
 """What a policy's rows of egress open for a placement: for its agent's pods, and for its servers in the guard's pod.
 
-Rows open nothing that leads around a guard: pods of Interlock are left out of every selector, and nodes, the pods of
-nodes, the API server and metadata services out of every cidr. While the nodes are not known, no cidr is opened.
+Rows open nothing that leads around a guard: pods of Interlock are left out of every selector, and nodes, pods,
+Services, the API server and metadata services out of every cidr. While these are not known, no cidr is opened.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +18,11 @@ from interlock_contract.pod import EGRESS_CHECK_DNS, EGRESS_CHECK_DNS_UNTRIED
 
 MAX_EXCEPTED: Final = 256
 """Most ranges that are cut out of one cidr. Network plugins keep each of them on each node."""
+MAX_POLICY_BYTES: Final = 512 * 1024
+"""Most bytes of JSON that rows open in one NetworkPolicy. The API server stores no object with more than 1.5 MiB, and a
+guard's policy has other rules, too."""
+CROWDED: Final = 200
+"""Ranges that are cut out of one cidr from which on the status warns that further nodes will close it."""
 DNS_PORTS: Final = (53, 5353)
 """Ports of the cluster's DNS. The pods of OpenShift listen at 5353."""
 NODE_LOCAL_DNS: Final = "169.254.20.10/32"
@@ -40,13 +44,21 @@ class EgressException:
 
     Attributes:
         row: The row.
-        peers: The peers that are open, as a NetworkPolicy names them.
-        withheld: The cidrs that are not open, each with the reason.
+        opened: Those of its peers that are open.
+        peers: The same as a NetworkPolicy names them.
+        withheld: The peers that are not open, each with the reason.
     """
 
     row: EgressRow
+    opened: tuple[EgressPeer, ...]
     peers: tuple[Peer, ...]
     withheld: tuple[str, ...] = ()
+
+    @property
+    def crowded(self) -> tuple[str, ...]:
+        """The cidrs that will be closed as a whole once few more ranges must be left out of them."""
+        blocks = (peer["ipBlock"] for peer in self.peers if "ipBlock" in peer)
+        return tuple(block["cidr"] for block in blocks if len(block.get("except", ())) >= CROWDED)
 
     @property
     def is_open(self) -> bool:
@@ -56,7 +68,7 @@ class EgressException:
     @property
     def text(self) -> str:
         """What is open, such as `orders-db (10.20.0.0/24, TCP 5432)`."""
-        named = [_name_peer(peer) for peer in self.row.to]
+        named = [_name_peer(peer) for peer in self.opened]
         shown = named if len(named) <= _MOST_SHOWN else [*named[:_MOST_SHOWN], f"{len(named) - _MOST_SHOWN} more"]
         ports = [f"{one.protocol} {_name_ports(one)}" for one in self.row.ports]
         listed = ports if len(ports) <= _MOST_SHOWN else [*ports[:_MOST_SHOWN], f"{len(ports) - _MOST_SHOWN} more"]
@@ -69,18 +81,28 @@ _IPV6: Final = 6
 
 
 def agent_exceptions(placement: Placement) -> tuple[EgressException, ...]:
-    """Return what the rows open for the agent's own pods. In a shared pod rows have no effect."""
-    if not placement.is_separate:
-        return ()
-    return tuple(_exception(row, placement) for row in egress_rows(placement) if not row.servers)
+    """Return what the rows open for the agent's own pods."""
+    return _exceptions(agent_rows(placement), placement)
 
 
 def server_exceptions(placement: Placement) -> tuple[EgressException, ...]:
-    """Return what the rows open for stdio servers, which share the guard's pod. In a shared pod they have no effect."""
+    """Return what the rows open for stdio servers, which share the guard's pod."""
+    return _exceptions(server_rows(placement), placement)
+
+
+def agent_rows(placement: Placement) -> tuple[EgressRow, ...]:
+    """Return the rows for the agent's own pods. In a shared pod rows have no effect."""
+    if not placement.is_separate:
+        return ()
+    return tuple(row for row in egress_rows(placement) if not row.servers)
+
+
+def server_rows(placement: Placement) -> tuple[EgressRow, ...]:
+    """Return the rows for stdio servers. In a shared pod rows have no effect."""
     if not placement.is_separate:
         return ()
     stdio = {bound.source for bound in placement.sources if bound.binding.spec.server.stdio is not None}
-    return tuple(_exception(row, placement) for row in egress_rows(placement) if not stdio.isdisjoint(row.servers))
+    return tuple(row for row in egress_rows(placement) if not stdio.isdisjoint(row.servers))
 
 
 def egress_rows(placement: Placement) -> tuple[EgressRow, ...]:
@@ -129,7 +151,7 @@ def words_for_check(placement: Placement) -> str:
         for port in row.ports
         if port.protocol == "TCP" and port.last == port.port
     }
-    ports = [port for row in rows for port in row.ports if port.protocol == "TCP"]
+    ports = [port for row in rows for port in row.ports]
     found = sorted(words)[:_MOST_TRIED]
     if opens_dns(exceptions):
         found.append(EGRESS_CHECK_DNS)
@@ -138,34 +160,27 @@ def words_for_check(placement: Placement) -> str:
     return " ".join(found)
 
 
-def digest_of_openings(rows: Iterable[EgressRow]) -> str:
-    """Return a digest of what rows open, empty for nothing. It does not depend on how rows are named and split.
-
-    It stands on the pods, so that new ones replace them when a row is taken away: a NetworkPolicy cuts no connection.
-    """
-    known = tuple(rows)
-    open_ways = {
-        json.dumps([peer.to_kubernetes(), [port.protocol, port.port, port.last]], sort_keys=True)
-        for row in known
-        for peer in row.to
-        for port in row.ports
-    }
-    if not open_ways:
-        return ""
-    text = json.dumps([sorted(open_ways), any(row.dns for row in known)])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _exception(row: EgressRow, placement: Placement) -> EgressException:
-    peers: list[Peer] = []
-    withheld: list[str] = []
-    for peer in row.to:
-        found = _open_peer(peer, placement)
-        if isinstance(found, str):
-            withheld.append(f"{peer.cidr}: {found}")
-        else:
-            peers.append(found)
-    return EgressException(row, tuple(peers), tuple(withheld))
+def _exceptions(rows: Iterable[EgressRow], placement: Placement) -> tuple[EgressException, ...]:
+    """Return what rows open, as far as one NetworkPolicy has room: a larger one would be refused as a whole."""
+    found: list[EgressException] = []
+    room = MAX_POLICY_BYTES
+    for row in rows:
+        room -= len(json.dumps([_port(port) for port in row.ports]))
+        opened: list[tuple[EgressPeer, Peer]] = []
+        withheld: list[str] = []
+        for peer in row.to:
+            block = _open_peer(peer, placement)
+            size = len(json.dumps(block))
+            if not isinstance(block, str) and size > room:
+                block = f"the NetworkPolicy would have more than {MAX_POLICY_BYTES // 1024} KiB: name narrower ranges"
+            if isinstance(block, str):
+                withheld.append(f"{_name_peer(peer)}: {block}")
+                continue
+            room -= size
+            opened.append((peer, block))
+        peers = tuple(peer for peer, _ in opened)
+        found.append(EgressException(row, peers, tuple(block for _, block in opened), tuple(withheld)))
+    return tuple(found)
 
 
 def _open_peer(peer: EgressPeer, placement: Placement) -> Peer | str:
@@ -178,14 +193,14 @@ def _open_peer(peer: EgressPeer, placement: Placement) -> Peer | str:
         }
     base = parse_cidr(peer.cidr)
     if base is None or placement.nodes is None:
-        return "the operator cannot list the nodes, which must be left out"
+        return "the operator cannot list Nodes or ServiceCIDRs, which must be left out"
     nodes = placement.nodes.near(base)
     if len(nodes) > MAX_EXCEPTED:
         return _too_many(len(nodes))
     api_server = [ip_network(endpoint.address) for endpoint in placement.api_server.endpoints]
     block = open_block(base, (*nodes, *api_server))
     if block is None:
-        return "it has only addresses of nodes, of their pods or of the API server"
+        return "it has only addresses of nodes, pods, Services or the API server, or of INTERLOCK_CLOSED_RANGES"
     if len(block.excepted) > MAX_EXCEPTED:
         return _too_many(len(block.excepted))
     return {"ipBlock": {"cidr": block.cidr, **({"except": list(block.excepted)} if block.excepted else {})}}

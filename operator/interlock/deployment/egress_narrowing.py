@@ -123,12 +123,12 @@ def _meet_all(before: tuple[T, ...], today: tuple[T, ...], meet: Callable[[T, T]
 
 
 def _meet_peers(before: EgressPeer, today: EgressPeer) -> EgressPeer | None:
-    if _covers(before, today):
+    if covers_peer(before, today):
         return today
-    return before if _covers(today, before) else None
+    return before if covers_peer(today, before) else None
 
 
-def _covers(general: EgressPeer, specific: EgressPeer) -> bool:
+def covers_peer(general: EgressPeer, specific: EgressPeer) -> bool:
     """Return True if one peer has all that another one has."""
     if general == specific:
         return True

@@ -1,6 +1,7 @@
 """A placement: one agent in one stage and revision. It owns Deployments, a bundle and a name."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from interlock.action.actions_bound import binding_for
 from interlock.api.agent import Agent, Stage
@@ -51,6 +52,8 @@ class BoundSource:
     binding: MCPBinding
 
 
+MetadataServer = Literal["None", "GKE"]
+"""Whose metadata server gives pods identities at a cloud."""
 Scope = tuple[ScopeDimension, ...]
 """A part of the work. An empty one is all of it."""
 
@@ -80,7 +83,7 @@ class Peer:
 class Placement:
     """The input of everything in `children`.
 
-    The last eight attributes say what it serves at the moment, and how. They reach running pods, and change no pod
+    The last nine attributes say what it serves at the moment, and how. They reach running pods, and change no pod
     template.
 
     Attributes:
@@ -98,6 +101,7 @@ class Placement:
         guard_addresses: Addresses of the guard's Service; a separate agent's pod needs them.
         api_server: Addresses of the API server, for the guard's egress.
         nodes: The addresses of nodes and of their pods, which no row of egress opens; None while they are not known.
+        metadata_server: Whose metadata server gives pods identities at a cloud.
         budget: What it spends from, None where it spends no money.
         prices: The prices of its models.
         agent_key: The key that the agent shows to its guard.
@@ -114,6 +118,7 @@ class Placement:
         draining_addresses: Addresses of a separate agent's pods that get no new tasks, since they are on their way out.
         is_counted: Whether its guards count what they do, since its stage has gates, or a source is in mode Audit.
         audited: The sources in mode Audit, whose guards record what the policy does not permit, and let it pass.
+        is_killed: Whether the agent is killed, so that nothing is open past the guard while its pods end.
     """
 
     agent: Agent
@@ -130,6 +135,7 @@ class Placement:
     guard_addresses: tuple[str, ...] = ()
     api_server: ApiServerAddress = field(default_factory=ApiServerAddress)
     nodes: NodeRanges | None = None
+    metadata_server: MetadataServer = "None"
     budget: EnvironmentBudget | None = None
     prices: ModelPrices = field(default_factory=ModelPrices)
     agent_key: str = field(default="", repr=False)
@@ -145,6 +151,7 @@ class Placement:
     is_counted: bool = False
     draining_addresses: tuple[str, ...] = ()
     audited: frozenset[str] = frozenset()
+    is_killed: bool = False
 
     @property
     def isolation(self) -> Isolation:

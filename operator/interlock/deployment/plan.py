@@ -29,6 +29,7 @@ from interlock.deployment.children.services import (
 )
 from interlock.deployment.children.workload import build_workloads
 from interlock.deployment.names import ChildKey, Manifest, bundle_text, key_of
+from interlock.deployment.openings import withdraws
 from interlock.deployment.ownership import AppliedObject, AppliedObjects, content_digest, unwanted_annotations
 from interlock.deployment.placement import Placement
 from interlock.deployment.quantities import parse_quantity
@@ -306,7 +307,7 @@ def _without_new_pods(
     """Return what may be written of Deployments while no pod may start, and the keys of those that are held.
 
     A Deployment that others changed is written without replicas: its pods may be theirs, and new ones may not replace
-    them.
+    them. So is one whose pods were started with more than is open now.
     """
     written, held = [], []
     for workload in workloads:
@@ -315,7 +316,9 @@ def _without_new_pods(
         replicas = found.manifest["spec"].get("replicas", 1) if found is not None else 0
         if spec["replicas"] == 0:
             written.append(workload)
-        elif found is not None and key in applied and was_changed(found, applied[key]):
+        elif found is not None and (
+            (key in applied and was_changed(found, applied[key])) or withdraws(workload, found.manifest)
+        ):
             written.append(workload | {"spec": spec | {"replicas": 0}})
         elif found is not None and spec["replicas"] < replicas and not _differs_otherwise(workload, found.manifest):
             written.append(workload)

@@ -34,6 +34,7 @@ from interlock.reconcile.scale_downs import PodMark
 from interlock.reconcile.snapshot import Snapshot
 from interlock.reconcile.stage_gates import on_breach
 from interlock.reconcile.stage_tests import objects_of_tests, see_tests
+from interlock.reconcile.withdrawn_pods import WithdrawnPod, withdrawn_pods
 from interlock_contract.bundle import MAX_BUNDLE_DIGESTS, digest
 
 SECRET_INTERVAL = timedelta(seconds=30)
@@ -57,6 +58,7 @@ class ReconcileResult:
         events: What has happened to the rollout, which the status alone does not tell.
         ended_tests: The Jobs of tests whose pods must be read first. Then the result has nothing else.
         marks: The pods that must be marked as ones that go before a Deployment asks for fewer, or as ones that stay.
+        withdrawn: The pods to delete after the plan, since they were started with more than is open now.
     """
 
     plan: WritePlan
@@ -70,6 +72,7 @@ class ReconcileResult:
     events: tuple[EventNote, ...] = ()
     ended_tests: tuple[str, ...] = ()
     marks: tuple[PodMark, ...] = ()
+    withdrawn: tuple[WithdrawnPod, ...] = ()
 
 
 def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
@@ -197,6 +200,7 @@ def _result(report: AgentReport, new_revisions: tuple[Manifest, ...], now: datet
         missing_ledgers=missing,
         new_revisions=new_revisions,
         marks=tuple(mark for one in report.placements for mark in one.marks),
+        withdrawn=tuple(pod for one in report.placements for pod in withdrawn_pods(one.placement, snapshot.pods)),
     )
 
 

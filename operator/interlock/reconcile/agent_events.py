@@ -7,6 +7,7 @@ from typing import Literal
 from interlock.api.rollout_status import TestStatus
 from interlock.api.status import AgentReason, AgentStatus, Condition, ConditionType
 from interlock.orchestration.gates import TestOutcome
+from interlock.reconcile.egress import CROWDED_MESSAGE
 
 
 class EventReason(StrEnum):
@@ -51,6 +52,8 @@ class EventReason(StrEnum):
     BUDGET_OVERRIDE_REFUSED = "BudgetOverrideRefused"
     """The annotation interlock.dev/budget-override adds nothing: it cannot be read, the policy does not allow it, or no
     admission policy checks who set it."""
+    EGRESS_CROWDED = "EgressCrowded"
+    """So many ranges are left out of a cidr of a row of egress that more nodes will close it as a whole."""
     LEDGER_REPAIRED = "LedgerRepaired"
     """A BudgetLedger could not be read. What was lost of it counts as spent."""
     ADMISSION_POLICIES_CHANGED = "AdmissionPoliciesChanged"
@@ -184,11 +187,19 @@ def _selftest_note(before: AgentStatus | None, after: AgentStatus) -> tuple[Even
 
 
 def _egress_note(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:
-    """Report a network that enforces no NetworkPolicy, also where the agent runs nevertheless."""
+    """Report a network that enforces no NetworkPolicy, and a way out that more nodes will close.
+
+    The former also where the agent runs nevertheless.
+    """
     old, new = _find(before, ConditionType.EGRESS_ENFORCED), _find(after, ConditionType.EGRESS_ENFORCED)
-    if new is None or new.reason != AgentReason.NETWORK_OPEN or (old is not None and old.reason == new.reason):
+    if new is None:
         return ()
-    return (EventNote("Warning", AgentReason.NETWORK_OPEN, f"{new.type}={new.status}: {new.message}"),)
+    text = f"{new.type}={new.status}: {new.message}"
+    if new.reason == AgentReason.NETWORK_OPEN and (old is None or old.reason != new.reason):
+        return (EventNote("Warning", AgentReason.NETWORK_OPEN, text),)
+    if CROWDED_MESSAGE in new.message and (old is None or CROWDED_MESSAGE not in old.message):
+        return (EventNote("Warning", EventReason.EGRESS_CROWDED, text),)
+    return ()
 
 
 def _budget_note(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:

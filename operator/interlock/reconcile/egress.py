@@ -6,7 +6,14 @@ from typing import Final, Literal
 from interlock.api.shared_types import EnvironmentClass
 from interlock.api.status import AgentReason
 from interlock.deployment.cloud_identity import METADATA_SERVER, metadata_rules
-from interlock.deployment.egress_exceptions import agent_exceptions, egress_rows, opens_dns, server_exceptions
+from interlock.deployment.egress_exceptions import (
+    CROWDED,
+    MAX_EXCEPTED,
+    agent_exceptions,
+    egress_rows,
+    opens_dns,
+    server_exceptions,
+)
 from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict
 from interlock.deployment.placement import Placement, may_start_open
 from interlock.reconcile.agent_report import AgentReport
@@ -89,6 +96,7 @@ def _closed(placement: Placement, checks: list[EgressCheckReport]) -> Egress:
     if metadata_rules(placement):
         served.append(f"the metadata server {METADATA_SERVER}, which gives them the identity of cloudIdentity")
     withheld = [f"{one.row.name} {text}" for one in (*agents, *servers) for text in one.withheld]
+    crowded = [f"{one.row.name} {cidr}" for one in (*agents, *servers) for cidr in one.crowded]
     unanswered = sorted({word for check in checks for word in check.message.split()})
     said = "every agent pod can reach only its guard"
     if opened:
@@ -101,12 +109,16 @@ def _closed(placement: Placement, checks: list[EgressCheckReport]) -> Egress:
         said,
         *([f"servers in the guard's pod can reach {_listed(served)}"] if served else []),
         *([f"not opened: {_listed(withheld)}"] if withheld else []),
+        *([f"{CROWDED_MESSAGE} {_listed(crowded)}"] if crowded else []),
         *([f"did not answer when a pod started: {_listed(unanswered)}"] if unanswered else []),
     ]
-    reason = AgentReason.EGRESS_OPENED if opened else AgentReason.EGRESS_CLOSED
+    reason = AgentReason.EGRESS_OPENED if opened or served else AgentReason.EGRESS_CLOSED
     return Egress("True", reason, "; ".join(parts))
 
 
+CROWDED_MESSAGE: Final = (
+    f"{CROWDED} or more of at most {MAX_EXCEPTED} ranges are left out, and more nodes will close as a whole:"
+)
 _DNS: Final = "the cluster's DNS, which can carry data out"
 _MOST_LISTED: Final = 300
 """Characters of a list in the message, which has room for three of them."""

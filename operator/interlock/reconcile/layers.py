@@ -7,6 +7,7 @@ from interlock.action.actions_bound import check_action
 from interlock.api.agent import Agent
 from interlock.api.refusals import Refusal
 from interlock.api.status import AgentReason, ConditionType
+from interlock.deployment.cloud_identity import check_metadata_server
 from interlock.governance.budgets import ModelPrices
 from interlock.governance.governed import check_governance
 from interlock.orchestration.claim_checks import LONG_AGO, Claims, ClaimUse, check_claims
@@ -50,6 +51,7 @@ def check_layers(
         or _unreadable_agent(snapshot)
         or _unreadable_policy(snapshot)
         or check_governance(snapshot.agent, snapshot.policy, _prices(snapshot), current)
+        or _metadata_server_closed(snapshot)
     )
     if refusal is not None or snapshot.policy is None:
         return Verdict(ConditionType.GOVERNED, refusal)
@@ -85,6 +87,12 @@ def refuses_all(snapshot: Snapshot) -> Refusal | None:
         or _unreadable_policy(snapshot)
         or _unreadable_binding(snapshot)
     )
+
+
+def _metadata_server_closed(snapshot: Snapshot) -> Refusal | None:
+    if snapshot.policy is None:
+        return None
+    return check_metadata_server(snapshot.agent, snapshot.policy, snapshot.metadata_server)
 
 
 def _prices(snapshot: Snapshot) -> ModelPrices | None:

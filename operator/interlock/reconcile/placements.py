@@ -141,6 +141,7 @@ def build_placements(
             audit_url=snapshot.audit_url,
             api_server=snapshot.api_server,
             nodes=snapshot.nodes,
+            metadata_server=snapshot.metadata_server,
             budget=budget.budget,
             prices=snapshot.spending.find_prices(found.agent, found.policy),
             agent_key=derive_agent_key(snapshot.operator_key, agent_key),
@@ -161,6 +162,7 @@ def build_placements(
             draining_addresses=tuple(sorted(one for pod in going(scale_down, agents) for one in pod.addresses)),
             is_counted=desired.key == counted or bool(found.audited.get(environment)),
             audited=found.audited.get(environment, frozenset()),
+            is_killed=is_killed,
         )
         built.append((desired, budget, placement))
         scaled.append(scale_down)

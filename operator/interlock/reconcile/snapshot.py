@@ -16,7 +16,7 @@ from interlock.deployment.names import ChildKey, Manifest
 from interlock.deployment.node_ranges import NodeRanges
 from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.ownership import AppliedObjects
-from interlock.deployment.placement import ApiServerAddress
+from interlock.deployment.placement import ApiServerAddress, MetadataServer
 from interlock.deployment.plan import LiveChild
 from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
 from interlock.governance.budgets import ModelPrices
@@ -78,6 +78,7 @@ class Snapshot:
         audit_url: Where guards send their audit records; where it is empty they keep them.
         api_server: The addresses of the API server.
         nodes: The addresses of nodes and of their pods; None while they are not known.
+        metadata_server: Whose metadata server gives pods identities at a cloud.
         pods: The reports of its pods.
         kill_seen: The switch's value where the second watch has seen it engaged; the Agent above may lag behind.
         starts_pods: Whether new pods may start; False while no kill controller would end them.
@@ -107,6 +108,7 @@ class Snapshot:
     unreadable: tuple["Unreadable", ...] = field(default=())
     api_server: ApiServerAddress = field(default_factory=ApiServerAddress)
     nodes: NodeRanges | None = None
+    metadata_server: MetadataServer = "None"
     pods: AgentPods = field(default_factory=AgentPods)
     kill_seen: str | None = None
     starts_pods: bool = True

@@ -19,6 +19,7 @@ from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.names import ChildKey
 from interlock.deployment.observed.enforcement import drifts_of
+from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.plan import ENFORCEMENT_BOUND, SECRET, unrestored, workloads_of
 from interlock.reconcile.agent import ReconcileResult
 from interlock.reconcile.agent_events import EventNote, EventReason, transitions
@@ -120,6 +121,7 @@ class AgentReconciler:
             self._report_drift((agent.metadata.namespace, binding), seen_at)
         self._denials.post(agent, snapshot.children, now)
         agent, is_recorded = await self._announce(key, agent, result)
+        written: AppliedObjects = {}
         try:
             await self._applier.mark_pods(agent.metadata.namespace, result.marks)
             written = await self._applier.carry_out(
@@ -129,7 +131,10 @@ class AgentReconciler:
                 snapshot.applied,
                 may_start_pods=functools.partial(self._decider.may_start_pods, key, agent.metadata.uid),
             )
+            # Only now: what the pods were started with is closed, so those that follow get no connection.
+            await self._applier.end_pods(agent.metadata.namespace, result.withdrawn)
         except ApplyFailed as failure:
+            failure.written = failure.written or written
             await self._handle_failure(key, agent, snapshot, result, failure)
             raise
         self._forget_failures(key)

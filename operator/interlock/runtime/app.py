@@ -11,6 +11,7 @@ import logging
 import socket
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
+from ipaddress import ip_network
 from typing import Any
 
 from interlock.cluster.admission_policies import AdmissionPolicies
@@ -303,8 +304,9 @@ class App:
         return store
 
     async def _follow_nodes(self, client: KubeClient) -> None:
-        """Read where the nodes are, and follow them from now on."""
-        self._nodes = NodeWatch(client, functools.partial(self._router.wake, Event.NODES_CHANGED))
+        """Read which addresses are those of the cluster, and follow them from now on."""
+        closed = tuple(map(ip_network, self.settings.closed_ranges))
+        self._nodes = NodeWatch(client, functools.partial(self._router.wake, Event.NODES_CHANGED), closed)
         await self._nodes.find()
         self._spawn("nodes", self._nodes.run())
 

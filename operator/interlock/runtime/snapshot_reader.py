@@ -175,6 +175,7 @@ class SnapshotReader:
             starts_pods=self._starts_pods(),
             api_server=self._api_server(),
             nodes=self.nodes(),
+            metadata_server=self._settings.metadata_server,
             pods=self._pods(key, _ready_since(agent)),
             operator_key=self._operator_key,
             spending=self.spending_of(agent, policy) if isinstance(policy, AgentPolicy) else BudgetSnapshot(),

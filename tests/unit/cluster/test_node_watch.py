@@ -1,11 +1,13 @@
-"""Where nodes are: what is kept of them, when others hear of it, and what is known while the list is refused."""
+"""Where nodes and Services are: what is kept, when others hear of it, and what is known while a list is refused."""
 
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
 from interlock.cluster.node_watch import NodeWatch
 from interlock_kube.client import ApiError
+from interlock_kube.resource_types import NODE, SERVICE_CIDR
 from interlock_kube.watch import GoneEvent, SeenEvent, SyncedEvent
 from tests.requirements import requirement
 from tests.support.fake_client import FakeClient
@@ -21,15 +23,20 @@ class Changes:
 
     def __init__(self) -> None:
         self.count = 0
-        self.nodes = NodeWatch(FakeClient(), self._changed)  # type: ignore[arg-type]
+        self.client = FakeClient()
+        self.nodes = NodeWatch(self.client, self._changed)  # type: ignore[arg-type]
+        self.nodes.handle(SyncedEvent(), SERVICE_CIDR)
 
     def _changed(self) -> None:
         self.count += 1
 
-    def seen(self, *events: Any) -> list[str] | None:
+    def seen(self, *events: Any, kind: Any = NODE) -> list[str] | None:
         for event in events:
-            self.nodes.handle(event)
+            self.nodes.handle(event, kind)
         self.nodes.publish()
+        return self.known()
+
+    def known(self) -> list[str] | None:
         return None if self.nodes.found is None else sorted(map(str, self.nodes.found.ranges))
 
 
@@ -55,9 +62,74 @@ async def test_a_heartbeat_of_a_node_wakes_no_agent() -> None:
 
 
 @requirement("egress.cut-out")
-async def test_while_the_list_is_refused_the_nodes_are_unknown() -> None:
+async def test_the_ranges_of_services_and_of_the_installation_are_known_too() -> None:
+    client, service_cidr = (
+        FakeClient(),
+        {"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/12", "fd00::/112"]}},
+    )
+    client.put(f"{SERVICE_CIDR.everywhere()}/kubernetes", {"kind": "ServiceCIDR", **service_cidr})
+    nodes = NodeWatch(client, lambda: None, (ip_network("10.64.0.0/14"),))  # type: ignore[arg-type]
+
+    await nodes.find()
+
+    assert nodes.found is not None
+    assert set(map(str, nodes.found.ranges)) == {"10.96.0.0/12", "fd00::/112", "10.64.0.0/14"}
+
+
+@requirement("egress.cut-out")
+@pytest.mark.parametrize(("kind", "status", "is_known"), [(NODE, 404, False), (SERVICE_CIDR, 404, True)])
+async def test_only_a_cluster_without_the_kind_has_no_ranges_of_services(
+    kind: Any, status: int, *, is_known: bool
+) -> None:
     client = FakeClient()
-    client.break_with(ApiError(403, "nodes is forbidden"), "GET", "/api/v1/nodes")
+    client.break_with(ApiError(status, "not found"), "GET", kind.everywhere())
+    nodes = NodeWatch(client, lambda: None)  # type: ignore[arg-type]
+
+    await nodes.find()
+
+    assert (nodes.found is not None) == is_known
+
+
+@requirement("egress.cut-out")
+@pytest.mark.parametrize("kind", [NODE, SERVICE_CIDR])
+async def test_a_right_that_is_withdrawn_while_running_leaves_nothing_known(kind: Any) -> None:
+    changes = Changes()
+    changes.seen(SeenEvent(a_node("a", "10.0.0.2")), SyncedEvent())
+    changes.client.break_with(ApiError(403, "forbidden"), "GET", kind.everywhere())
+
+    await changes.nodes.check(kind)
+
+    assert (changes.known(), changes.count) == (None, 2)
+    changes.nodes.saw(kind)
+    assert (changes.seen(), changes.count) == (["10.0.0.2/32"], 3)
+
+
+@requirement("egress.cut-out")
+@pytest.mark.parametrize("error", [ApiError(503, "starting"), TimeoutError()])
+async def test_an_api_server_that_is_away_changes_nothing(error: Exception) -> None:
+    changes = Changes()
+    changes.seen(SeenEvent(a_node("a", "10.0.0.2")), SyncedEvent())
+    changes.client.break_with(error, "GET", NODE.everywhere())
+
+    await changes.nodes.check(NODE)
+
+    assert (changes.known(), changes.count) == (["10.0.0.2/32"], 1)
+
+
+async def test_a_list_that_was_heard_of_is_not_asked_for_again() -> None:
+    changes = Changes()
+    changes.nodes.saw(NODE)
+
+    await changes.nodes.check(NODE)
+
+    assert changes.client.requests == []
+
+
+@requirement("egress.cut-out")
+@pytest.mark.parametrize("kind", [NODE, SERVICE_CIDR])
+async def test_while_a_list_is_refused_the_addresses_are_unknown(kind: Any) -> None:
+    client = FakeClient()
+    client.break_with(ApiError(403, "forbidden"), "GET", kind.everywhere())
     nodes = NodeWatch(client, lambda: pytest.fail("nothing was found"))  # type: ignore[arg-type]
 
     await nodes.find()

@@ -11,14 +11,23 @@ from interlock.api.policy import AgentPolicy
 from interlock.deployment.children.identity import build_service_accounts
 from interlock.deployment.children.network import build_network_policies
 from interlock.deployment.children.workload import build_workloads
-from interlock.deployment.cloud_identity import account_annotations, identity_of
+from interlock.deployment.cloud_identity import account_annotations, identity_of, metadata_rules
 from interlock.deployment.content import content_of
 from interlock.deployment.effective import effective, needs_revision
 from interlock.deployment.ownership import replacement
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import drifted_member, has_drifted
+from interlock.reconcile.layers import check_layers
 from tests.requirements import requirement
-from tests.support.builders import AgentBuilder, a_binding, a_policy, a_separate_placement, a_stage, an_agent
+from tests.support.builders import (
+    AgentBuilder,
+    a_binding,
+    a_policy,
+    a_separate_placement,
+    a_snapshot,
+    a_stage,
+    an_agent,
+)
 
 AWS = {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/orders", "eks.amazonaws.com/audience": "sts.amazonaws.com"}
 GOOGLE = {"iam.gke.io/gcp-service-account": "orders@example.iam.gserviceaccount.com"}
@@ -27,7 +36,8 @@ CLOUDS = ("eks.amazonaws.com", "iam.gke.io", "azure.workload.identity")
 
 
 def a_placement(*rows: dict[str, Any], allow: tuple[str, ...] = ("CloudIdentity",), **parts: Any) -> Placement:
-    return a_separate_placement(policy=a_policy().identifying(*rows, allow=allow), **parts)
+    placement = a_separate_placement(policy=a_policy().identifying(*rows, allow=allow), **parts)
+    return replace(placement, metadata_server="GKE")
 
 
 def of_clouds(values: dict[str, str]) -> dict[str, str]:
@@ -88,17 +98,17 @@ def test_without_the_feature_or_the_row_there_is_no_identity(placement: Placemen
 
 @requirement("identity.metadata-server")
 def test_the_metadata_server_is_open_to_the_guards_pod_alone_and_only_where_it_gives_the_identity() -> None:
-    def metadata_rules(placement: Placement) -> list[list[Any]]:
+    def opened(placement: Placement) -> list[list[Any]]:
         return [
             [rule for rule in one["spec"]["egress"] if "169.254.169.254/32" in str(rule["to"][0].get("ipBlock"))]
             for one in build_network_policies(placement)
         ]
 
-    agent, guard = metadata_rules(a_placement({"annotations": GOOGLE}))
+    agent, guard = opened(a_placement({"annotations": GOOGLE}))
     assert agent == []
     assert guard == [{"to": [{"ipBlock": {"cidr": "169.254.169.254/32"}}], "ports": [{"port": 80, "protocol": "TCP"}]}]
     for annotations in (AWS, AZURE):
-        assert metadata_rules(a_placement({"annotations": annotations})) == [[], []]
+        assert opened(a_placement({"annotations": annotations})) == [[], []]
 
 
 def test_the_first_row_that_applies_counts() -> None:
@@ -113,6 +123,43 @@ def test_the_guards_pods_start_again_with_another_identity() -> None:
         return str(annotations["interlock.dev/config-digest"])
 
     assert len({digest(a_placement(*rows)) for rows in ((), ({},), ({"annotations": AZURE},))}) == 3
+
+
+@requirement("identity.metadata-server")
+def test_without_a_metadata_server_of_the_installation_nothing_of_google_is_given_or_opened() -> None:
+    with_setting = a_placement({"annotations": GOOGLE})
+    without = replace(with_setting, metadata_server="None")
+
+    assert metadata_rules(with_setting) != []
+    assert metadata_rules(without) == []
+    assert account_annotations(without) == {}
+    aws = replace(a_placement({"annotations": AWS}), metadata_server="None")
+    assert account_annotations(aws) == AWS, "it needs no such server"
+
+
+@requirement("identity.metadata-server")
+@pytest.mark.parametrize(
+    ("row", "setting", "isolation", "is_refused"),
+    [
+        ({"annotations": GOOGLE}, "None", "Separate", True),
+        ({"annotations": GOOGLE}, "GKE", "Separate", False),
+        ({"annotations": GOOGLE}, "None", "Shared", False),
+        ({"annotations": GOOGLE, "agents": ["another"]}, "None", "Separate", False),
+        ({"annotations": AWS}, "None", "Separate", False),
+    ],
+)
+def test_an_agent_with_an_identity_of_google_is_refused_where_no_metadata_server_is_allowed(
+    row: dict[str, Any], setting: Any, isolation: str, *, is_refused: bool
+) -> None:
+    agent = an_agent().with_stages(a_stage("one", "staging"))
+    policy = a_policy().identifying(row).isolating(staging=isolation)
+    snapshot = replace(a_snapshot().of(agent).with_policy(policy).build(), metadata_server=setting)
+
+    refusal = check_layers(snapshot, None).refusal
+
+    assert (refusal is not None and refusal.reason == "MetadataServerClosed") is is_refused
+    if refusal is not None:
+        assert "set INTERLOCK_METADATA_SERVER=GKE" in refusal.message
 
 
 @requirement("identity.cloud")

@@ -132,7 +132,8 @@ def test_metadata_services_and_the_dns_must_be_closed_too_and_the_kubelet_is_onl
     settings = read_settings({**ENVIRONMENT, "INTERLOCK_EGRESS_CHECK_NODE": "172.18.0.3"})
 
     assert [one.authority for one in settings.sampled] == [
-        *("169.254.169.254:80", "[fd00:ec2::254]:80", "10.96.0.10:53"),
+        *("169.254.169.254:80", "168.63.129.16:80", "100.100.100.200:80", "192.0.0.192:80", "[fd00:ec2::254]:80"),
+        *("10.96.0.10:53", "10.96.0.10:53/UDP"),
     ]
     assert settings.opened == ()
     assert settings.node == ProbedAddress("172.18.0.3", 10250)
@@ -152,6 +153,7 @@ def test_what_a_row_opens_is_tried_and_need_not_be_closed(words: str, dns_is_clo
     settings = read_settings({**ENVIRONMENT, "INTERLOCK_EGRESS_CHECK_OPEN": words})
 
     assert (ProbedAddress("10.96.0.10", 53) in settings.sampled) is dns_is_closed
+    assert (ProbedAddress("10.96.0.10", 53, is_udp=True) in settings.sampled) is dns_is_closed
     assert [one.authority for one in settings.opened] == opened
 
 
@@ -298,3 +300,28 @@ def test_a_sample_that_answers_keeps_the_agent_from_starting(
         assert egress_check.watch(settings) == NETWORK_OPEN
 
     assert f"127.0.0.1:{guard} answered" in (tmp_path / "said").read_text(encoding="utf-8")
+
+
+@requirement("egress.check")
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_dns_that_answers_over_udp_alone_is_open(monkeypatch: pytest.MonkeyPatch, *, answers: bool) -> None:
+    monkeypatch.setattr(egress_check, "CONNECT_SECONDS", 5.0 if answers else 0.05)
+
+    def answer(dns: socket.socket) -> None:
+        query, client = dns.recvfrom(512)
+        if answers:
+            dns.sendto(query[:2] + b"\x81\x85" + query[4:], client)
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as dns:
+        dns.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=answer, args=(dns,))
+        thread.start()
+
+        found = egress_check.is_open(ProbedAddress("127.0.0.1", dns.getsockname()[1], is_udp=True))
+        thread.join()
+
+    assert found is answers
+
+
+def test_a_dns_that_refuses_over_udp_is_closed(closed_port: int) -> None:
+    assert not egress_check.is_open(ProbedAddress("127.0.0.1", closed_port, is_udp=True))

@@ -48,8 +48,13 @@ def everywhere_but_metadata() -> list[Peer]:
 
 
 def guard_egress(placement: Placement) -> list[Rule]:
-    """Return the egress of a guard's pod and of its stdio servers, which share its network."""
+    """Return the egress of a guard's pod and of its stdio servers, which share its network.
+
+    The guard of a killed agent settles what was spent, and reports. It reaches no server, and its servers nothing.
+    """
     rules = [_audit_egress(placement.audit_url)] if placement.audit_url else []
+    if placement.is_killed:
+        return _with_api_server(placement.api_server, rules)
     proxy = placement.policy.spec.egress_proxy
     for bound in placement.sources:
         rules += _server_egress(bound.binding.spec.server, proxy)

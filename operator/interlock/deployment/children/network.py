@@ -80,6 +80,7 @@ def build_closed_policy(agent: Agent) -> Manifest:
 def build_agent_policy(placement: Placement) -> Manifest:
     """Return the policy of a separate agent pod: egress to its guard, and to what the policy's rows of egress open.
 
+    Of a killed agent no row is open: a process may live on for some time, and its pod for longer.
     The rule for the guard names pods and no addresses, so it holds for IPv4 and IPv6.
     """
     return _policy(
@@ -89,7 +90,7 @@ def build_agent_policy(placement: Placement) -> Manifest:
         ingress=[{"from": [_pods(guard_peer(placement))], "ports": [tcp(port)]} for port in _task_ports(placement)],
         egress=[
             {"to": [_pods(guard_peer(placement))], "ports": [tcp(MCP_PORT)]},
-            *rules_of(agent_exceptions(placement)),
+            *(() if placement.is_killed else rules_of(agent_exceptions(placement))),
         ],
     )
 
@@ -108,8 +109,7 @@ def build_guard_policy(placement: Placement) -> Manifest:
             *to_agent,
             *_guards_egress(placement),
             *guard_egress(placement),
-            *rules_of(server_exceptions(placement)),
-            *metadata_rules(placement),
+            *(() if placement.is_killed else (*rules_of(server_exceptions(placement)), *metadata_rules(placement))),
         ],
     )
 

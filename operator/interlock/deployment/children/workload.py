@@ -16,13 +16,8 @@ from interlock.deployment.children.pod_parts import pod_defaults, pod_security
 from interlock.deployment.children.resources import LAUNCHER_NEEDS, own_resources
 from interlock.deployment.children.scheduling import build_pull_secrets, build_scheduling, stdio_servers
 from interlock.deployment.children.server_containers import build_launcher, build_servers
-from interlock.deployment.cloud_identity import account_annotations, pod_metadata
-from interlock.deployment.egress_exceptions import (
-    agent_exceptions,
-    digest_of_openings,
-    opens_dns,
-    server_exceptions,
-)
+from interlock.deployment.cloud_identity import pod_metadata
+from interlock.deployment.egress_exceptions import agent_exceptions, opens_dns
 from interlock.deployment.names import (
     AGENT_POD,
     GUARD_POD,
@@ -35,8 +30,9 @@ from interlock.deployment.names import (
     pod_labels,
     selector,
 )
+from interlock.deployment.openings import openings_of
 from interlock.deployment.placement import Placement
-from interlock_contract.names import CLAIMS, CONFIG_DIGEST, HAS_CLAIMS_LABEL
+from interlock_contract.names import CLAIMS, CONFIG_DIGEST, HAS_CLAIMS_LABEL, OPENINGS
 from interlock_contract.pod import AGENT_CONTAINER, GUARD_CONTAINER, GUARD_HOST
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
@@ -61,14 +57,14 @@ def build_workloads(placement: Placement) -> tuple[Manifest, ...]:
 
 def _deployment(placement: Placement, name: str, component: str, pod: dict[str, Any]) -> Manifest:
     identity_labels, identity_annotations = pod_metadata(placement)
-    opened = digest_of_openings(one.row for one in server_exceptions(placement))
-    digest = _digest(opened, account_annotations(placement))
+    opened = openings_of(placement, component)
+    digest = _digest(opened)
     labels = {**identity_labels, **pod_labels(placement, component)}
     annotations = {**identity_annotations, DEFAULT_CONTAINER: GUARD_CONTAINER, CONFIG_DIGEST: digest}
     if component == AGENT_POD:
         # The kubelet updates a mounted file too late for a running agent, so a change of the user's files rolls pods.
         # One of the scope does not: the guard enforces it at once, and the agent may read it late.
-        digest = _digest(user_files(placement), digest_of_openings(one.row for one in agent_exceptions(placement)))
+        digest = _digest(user_files(placement), opened)
         stated = placement.agent.spec.template.metadata or PodMetadata()
         annotations = {**stated.annotations, DEFAULT_CONTAINER: AGENT_CONTAINER, CONFIG_DIGEST: digest}
         labels = pod_labels(placement, component)
@@ -76,6 +72,8 @@ def _deployment(placement: Placement, name: str, component: str, pod: dict[str, 
             labels[HAS_CLAIMS_LABEL] = "true"
             annotations[CLAIMS] = ",".join(sorted(placement.claims))
         labels = {**stated.labels, **labels}  # those of Interlock last: kills and NetworkPolicies find pods by them
+    if opened:
+        annotations[OPENINGS] = opened
     return build_placement_child(
         placement,
         "apps/v1",

@@ -16,6 +16,7 @@ from interlock.deployment.names import AGENT_POD, DELETED_FIRST, GUARD_POD, POD_
 from interlock.deployment.observed.causes import PodCause, find_cause, without_figures
 from interlock.deployment.observed.egress_check import EgressCheckReport, read_egress_check
 from interlock.deployment.observed.pod_images import PodImage, read_images
+from interlock.deployment.openings import openings_in
 from interlock_contract.names import (
     APP_COMPONENT_LABEL,
     ENDPOINT,
@@ -37,6 +38,8 @@ _DISRUPTED: Final = "DisruptionTarget"
 """The condition of a pod that is evicted or preempted, or ends with its node."""
 _MOST_CAUSES: Final = 560
 """Characters of all causes. The message of a condition has room for them, and for the command after them."""
+TEMPLATE_HASH_LABEL: Final = "pod-template-hash"
+"""Label of the pods and ReplicaSets that the Deployment's controller makes from one pod template."""
 _NO_CAUSE: Final = PodCause()
 _ENDED: Final = ("Failed", "Succeeded")
 """The phases of a pod none of whose containers runs or will run again."""
@@ -95,6 +98,8 @@ class PodReport:
         has_other_image: One of them is not that with which its revision was Ready first. Nothing of such a pod counts.
         claims: The names of the claims that it mounts; empty once all its containers have ended for good.
         is_ending: It is terminating, so that it is no part of its placement any more.
+        openings: What it was started with that can be withdrawn, see `openings`.
+        template_hash: What the Deployment's controller names its ReplicaSet by, empty if it has none.
     """
 
     uid: str
@@ -112,6 +117,8 @@ class PodReport:
     has_other_image: bool = False
     claims: frozenset[str] = frozenset()
     is_ending: bool = False
+    openings: str = ""
+    template_hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -258,6 +265,8 @@ def read_pod(pod: Manifest) -> PodReport:
         addresses=_addresses(pod) if has_check else (),
         images=() if has_ended else read_images(pod),  # else pods that were evicted would crowd out those that run
         claims=claims,
+        openings=openings_in(metadata.get("annotations") or {}),
+        template_hash=labels.get(TEMPLATE_HASH_LABEL, ""),
     )
 
 

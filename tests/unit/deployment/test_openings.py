@@ -1,0 +1,156 @@
+"""What a pod says that it was started with, and when it has more than is open now."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from interlock.deployment.children.workload import build_workloads
+from interlock.deployment.names import AGENT_POD, GUARD_POD, Manifest, key_of, revision_label
+from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, PodReport, read_pod
+from interlock.deployment.openings import MAX_OPENINGS, is_withdrawn, openings_of
+from interlock.deployment.placement import Placement
+from interlock.deployment.plan import LiveChild, plan_children
+from interlock.reconcile.withdrawn_pods import withdrawn_pods
+from interlock_contract.names import OPENINGS
+from tests.requirements import requirement
+from tests.support.builders import a_policy, a_separate_placement
+
+ROW: dict[str, Any] = {"to": [{"cidr": "10.20.0.0/24"}], "ports": [{"port": 5432}]}
+PODS: dict[str, Any] = {"podSelector": {"matchLabels": {"app": "pg"}}}
+
+
+def a_placement(*rows: dict[str, Any], policy: Any = None) -> Placement:
+    return a_separate_placement(policy=(policy or a_policy()).opening(*rows))
+
+
+def opened(*rows: dict[str, Any], component: str = AGENT_POD) -> str:
+    return openings_of(a_placement(*rows), component)
+
+
+@requirement("egress.withdrawn")
+@pytest.mark.parametrize(
+    ("before", "today"),
+    [
+        ([ROW], []),
+        ([ROW, {"to": [PODS]}], [ROW]),
+        ([ROW], [{"to": [{"cidr": "10.20.0.8/32"}]}]),
+        ([ROW], [{"ports": [{"port": 5433}]}]),
+        ([{"ports": [{"port": 1, "endPort": 9}]}], [{"ports": [{"port": 1, "endPort": 4}, {"port": 6, "endPort": 9}]}]),
+        ([{"ports": [{"port": 53, "protocol": "UDP"}]}], [{"ports": [{"port": 53}]}]),
+        ([{"dns": "Allowed"}], [ROW]),
+        ([{"to": [PODS]}], [{"to": [{"podSelector": {"matchLabels": {"app": "pg", "tier": "gold"}}}]}]),
+    ],
+)
+def test_a_pod_with_more_than_is_open_now_has_something_that_is_withdrawn(
+    before: list[dict[str, Any]], today: list[dict[str, Any]]
+) -> None:
+    assert is_withdrawn(opened(*before), opened(*today))
+
+
+@requirement("egress.withdrawn")
+@pytest.mark.parametrize(
+    ("before", "today"),
+    [
+        ([], [ROW]),
+        ([ROW], [ROW, {"to": [PODS]}]),
+        ([ROW], [{**ROW, "name": "renamed", "dns": "Allowed"}]),
+        ([ROW], [{"to": [{"cidr": "10.0.0.0/8"}], "ports": [{"port": 5000, "endPort": 6000}]}]),
+        ([{"ports": [{"port": 1, "endPort": 9}]}], [{"ports": [{"port": 5, "endPort": 9}, {"port": 1, "endPort": 4}]}]),
+        ([{"to": [PODS]}], [{"to": [{"namespaceSelector": None, **PODS}]}]),
+        ([{"ports": [{"port": 1}, {"port": 2}]}], [{"ports": [{"port": 2}]}, {"ports": [{"port": 1}]}]),
+    ],
+)
+def test_a_wider_way_and_one_that_is_named_otherwise_end_no_pod(
+    before: list[dict[str, Any]], today: list[dict[str, Any]]
+) -> None:
+    assert not is_withdrawn(opened(*before), opened(*today))
+
+
+@requirement("egress.withdrawn")
+@pytest.mark.parametrize("text", ["x", "[]", '{"ways": 1}', "[" * 5000, "sha256:00"])
+def test_what_cannot_be_read_counts_as_withdrawn(text: str) -> None:
+    assert is_withdrawn(text, opened(ROW))
+
+
+@requirement("egress.withdrawn")
+def test_an_identity_that_is_removed_or_replaced_is_withdrawn() -> None:
+    aws = openings_of(a_placement(policy=a_policy().identifying({})), GUARD_POD)
+    other = {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/other"}}
+    replaced = openings_of(a_placement(policy=a_policy().identifying(other)), GUARD_POD)
+    with_row = openings_of(a_placement({"servers": ["crm"]}, policy=a_policy().identifying({})), GUARD_POD)
+
+    assert is_withdrawn(aws, "")
+    assert is_withdrawn(aws, replaced)
+    assert not is_withdrawn(aws, with_row)
+    assert not is_withdrawn("", aws)
+
+
+def test_so_many_ways_are_a_digest_of_which_each_change_counts() -> None:
+    many = [
+        {"to": [{"cidr": f"10.{row}.{peer}.0/24"} for peer in range(16)], "ports": [{"port": 1}]} for row in range(32)
+    ]
+    ports = [{"port": 2 * number + 1} for number in range(16)]
+    text = opened(*({**row, "ports": ports} for row in many))
+
+    assert len(text) < MAX_OPENINGS
+    assert not is_withdrawn(text, text)
+    assert is_withdrawn(text, opened(*many))
+
+
+def test_each_pod_says_what_its_own_component_may_use() -> None:
+    placement = a_placement({**ROW, "servers": ["crm"]}, {"to": [PODS]})
+
+    guard, agent = (_annotations(one).get(OPENINGS, "") for one in build_workloads(placement))
+
+    assert guard == opened(ROW)
+    assert agent == opened({"to": [PODS]})
+    assert OPENINGS not in _annotations(build_workloads(a_placement())[1])
+
+
+def _annotations(workload: Manifest) -> dict[str, str]:
+    found: dict[str, str] = workload["spec"]["template"]["metadata"]["annotations"]
+    return found
+
+
+def a_pod(placement: Placement, component: str, openings: str, **more: Any) -> PodReport:
+    group = PodGroup(placement.stage.name, revision_label(placement.revision), "Separate", component)
+    return PodReport(f"uid-of-{component}", group, name=component, openings=openings, **more)
+
+
+@requirement("egress.withdrawn")
+def test_the_pods_that_were_started_with_more_end_with_their_replica_set_and_no_others() -> None:
+    placement = a_placement(ROW)
+    more = opened(ROW, {"to": [PODS]})
+    old = a_pod(placement, AGENT_POD, more, template_hash="5d8")
+    new = replace(a_pod(placement, AGENT_POD, opened(ROW)), uid="new")
+    shared = replace(old, group=replace(old.group, isolation="Shared"))
+    elsewhere = replace(old, group=replace(old.group, revision="other"))
+
+    [found] = withdrawn_pods(placement, AgentPods((old, new, a_pod(placement, GUARD_POD, ""), shared, elsewhere)))
+
+    assert (found.name, found.uid) == (AGENT_POD, f"uid-of-{AGENT_POD}")
+    assert dict(found.replica_set)["pod-template-hash"] == "5d8"
+    assert dict(found.replica_set)["app.kubernetes.io/component"] == AGENT_POD
+
+
+def test_a_report_has_what_its_pod_says() -> None:
+    labels = {"pod-template-hash": "5d8"}
+    pod = {"metadata": {"name": "a", "uid": "u", "labels": labels, "annotations": {OPENINGS: opened(ROW)}}}
+
+    found = read_pod(pod)
+
+    assert (found.openings, found.template_hash) == (opened(ROW), "5d8")
+
+
+@requirement("egress.withdrawn")
+@pytest.mark.parametrize(("today", "replicas"), [([], 0), ([ROW, {"to": [PODS]}], None)])
+def test_while_no_pod_may_start_those_with_a_withdrawn_way_end_all_the_same(
+    today: list[dict[str, Any]], replicas: int | None
+) -> None:
+    _, live = build_workloads(replace(a_placement(ROW), replicas=1))
+    _, desired = build_workloads(replace(a_placement(*today), replicas=1))
+
+    plan = plan_children((desired,), {key_of(live): LiveChild(live)}, {}, starts_pods=False)
+
+    assert [one["spec"]["replicas"] for one in plan.workloads] == ([] if replicas is None else [replicas])

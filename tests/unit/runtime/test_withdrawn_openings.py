@@ -1,0 +1,86 @@
+"""A way out that is withdrawn, seen by a whole reconcile: closed first, then the pods that were started with it end."""
+
+from dataclasses import replace
+from typing import Any
+
+from interlock.deployment.observed.pod_reports import AgentPods
+from interlock.deployment.openings import openings_in
+from tests.requirements import requirement
+from tests.support.builders import a_policy, an_agent
+from tests.support.fake_client import FakeClient
+from tests.unit.runtime.test_agent_reconciler import PODS, Operator
+
+POLICY = a_policy().isolating(development="Separate")
+OPEN = POLICY.opening({}, {"to": [{"podSelector": {"matchLabels": {"app": "pg"}}}]})
+
+
+class AddressingClient(FakeClient):
+    """An API server that gives Services an address."""
+
+    def _store(self, path: str, manifest: dict[str, Any]) -> dict[str, Any]:
+        if manifest.get("kind") == "Service":
+            manifest["spec"].setdefault("clusterIP", "10.96.0.41")
+        return super()._store(path, manifest)
+
+
+class OpeningOperator(Operator):
+    """An operator whose pods say what they were started with, whatever their Deployments say by now."""
+
+    started: dict[str, str]
+
+    def start_pods(self) -> None:
+        self.started = {
+            path: openings_in(found["spec"]["template"]["metadata"]["annotations"])
+            for path, found in self.client.of_kind("Deployment").items()
+        }
+
+    def pods(self) -> AgentPods:
+        found = super().pods()
+        started = getattr(self, "started", {})
+        named = (
+            replace(one, name=one.group.component, openings=started.get(one.uid, ""), template_hash="5d8")
+            for one in found.reports
+        )
+        return replace(found, reports=tuple(named))
+
+
+async def an_agent_with_ways_out() -> OpeningOperator:
+    operator = OpeningOperator(AddressingClient())
+    operator.resources.put_policy(OPEN.at_version(7).to_kubernetes())
+    operator.apply(an_agent().in_environment("development"))
+    await operator.converge()
+    operator.start_pods()
+    operator.client.forget_requests()
+    return operator
+
+
+def ended(operator: OpeningOperator) -> list[str]:
+    """Return the pods that were deleted one by one, not as those of a revision that another one has replaced."""
+    return [path for method, path in operator.client.requests if method == "DELETE" and path.startswith(f"{PODS}/")]
+
+
+@requirement("egress.withdrawn")
+async def test_a_pod_with_a_withdrawn_way_ends_after_that_is_closed() -> None:
+    operator = await an_agent_with_ways_out()
+    assert [one for one in operator.started.values() if one], "the agent's pod was started with ways out"
+
+    operator.resources.put_policy(POLICY.opening({}).at_version(8).to_kubernetes())
+    assert await operator.reconcile_agent()
+
+    requests = operator.client.requests
+    assert ended(operator) == [f"{PODS}/agent"]
+    closed = [at for at, (method, path) in enumerate(requests) if method == "PATCH" and "/networkpolicies/" in path]
+    replaced = [at for at, (method, path) in enumerate(requests) if method == "PATCH" and "/deployments/" in path]
+    assert max(closed + replaced) < requests.index(("DELETE", f"{PODS}/agent"))
+    assert any(method == "DELETE" and "replicasets?" in path and "5d8" in path for method, path in requests)
+
+
+@requirement("egress.withdrawn")
+async def test_a_way_that_is_added_or_wider_ends_no_pod() -> None:
+    operator = await an_agent_with_ways_out()
+
+    wider = POLICY.opening({"to": [{"cidr": "10.0.0.0/8"}]}, {"to": [{"podSelector": {"matchLabels": {"app": "pg"}}}]})
+    operator.resources.put_policy(wider.at_version(8).to_kubernetes())
+    await operator.converge()
+
+    assert ended(operator) == []
