@@ -4,8 +4,8 @@ from typing import Any
 
 from pydantic import Field
 
-from interlock.api.markers import Rule, cel_pattern, kube
-from interlock.api.messages import LABEL_KEY, LABEL_VALUE, LABELS_INVALID, SELECTOR_EMPTY
+from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
+from interlock.api.messages import LABEL_KEY, LABEL_VALUE, LABELS_INVALID, SELECTOR_EMPTY, plain
 from interlock.api.shared_types import ApiModel, ObjectMeta
 from interlock.api.text import LabelValue
 
@@ -35,6 +35,20 @@ class AgentSelector(ApiModel):
 
     match_labels: dict[str, LabelValue] = match_labels_field(empty=SELECTOR_EMPTY, invalid=LABELS_INVALID)
     """Labels that an Agent must carry, all of them with these very values; at least one."""
+
+
+def agents_or_selector(template: str, **parts: str) -> Rule:
+    """Return the rule on a row that names Agents: exactly one of agents and agentSelector is set.
+
+    Args:
+        template: The message, see `cel_sentence`.
+        parts: The CEL expressions for what it leaves open.
+    """
+    return Rule(
+        rule="has(self.agents) != has(self.agentSelector)",
+        message=plain(template),
+        message_expression=cel_sentence(template, **parts),
+    )
 
 
 def selects(agents: tuple[str, ...] | None, selector: AgentSelector | None, agent: ObjectMeta) -> bool:

@@ -4,13 +4,12 @@ from typing import Annotated, Final, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from interlock.api.agent_selector import AgentSelector, selects
-from interlock.api.markers import Rule, cel_sentence, kube
+from interlock.api.agent_selector import AgentSelector, agents_or_selector, selects
+from interlock.api.markers import Rule, kube
 from interlock.api.messages import (
     CLOUD_KEYS_INVALID,
     CLOUD_KEYS_MIXED,
     IDENTITY_AGENTS,
-    plain,
 )
 from interlock.api.shared_types import ApiModel, ObjectMeta
 from interlock.api.text import AgentName, EnvironmentName, Name
@@ -32,11 +31,7 @@ class CloudIdentity(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=kube(
-            Rule(
-                rule="has(self.agents) != has(self.agentSelector)",
-                message=plain(IDENTITY_AGENTS),
-                message_expression=cel_sentence(IDENTITY_AGENTS, name="self.name"),
-            ),
+            agents_or_selector(IDENTITY_AGENTS, name="self.name"),
         ),
     )
 

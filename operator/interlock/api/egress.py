@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from interlock.api.agent_selector import AgentSelector, match_labels_field, selects
+from interlock.api.agent_selector import AgentSelector, agents_or_selector, match_labels_field, selects
 from interlock.api.markers import Rule, cel_sentence, kube
 from interlock.api.messages import (
     CIDR_CLOSED,
@@ -153,11 +153,7 @@ class EgressRow(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=kube(
-            Rule(
-                rule="has(self.agents) != has(self.agentSelector)",
-                message=plain(EGRESS_AGENTS),
-                message_expression=cel_sentence(EGRESS_AGENTS, name="self.name"),
-            ),
+            agents_or_selector(EGRESS_AGENTS, name="self.name"),
             Rule(
                 rule=f"has(self.public) || !{_HAS_PUBLIC}",
                 message=plain(CIDR_PUBLIC),

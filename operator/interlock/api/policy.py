@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from interlock.api.agent_selector import AgentSelector, selects
+from interlock.api.agent_selector import AgentSelector, agents_or_selector, selects
 from interlock.api.binding import CA_RULE, TLS_RULES, CaSource, check_tls
 from interlock.api.budget import (
     DeclaredPrice,
@@ -23,12 +23,11 @@ from interlock.api.environments import (
     find_environment,
 )
 from interlock.api.loops import LoopPolicy
-from interlock.api.markers import Rule, cel_sentence, kube
+from interlock.api.markers import Rule, kube
 from interlock.api.messages import (
     AGENTS_OR_SELECTOR,
     IDENTITY_WITHHELD,
     REDACT_WITHOUT_ARGUMENTS,
-    plain,
 )
 from interlock.api.pod_policy import PodTemplatePolicy
 from interlock.api.rollout_rules import RolloutMinimums
@@ -289,11 +288,7 @@ class DataAccessRow(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=kube(
-            Rule(
-                rule="has(self.agents) != has(self.agentSelector)",
-                message=plain(AGENTS_OR_SELECTOR),
-                message_expression=cel_sentence(AGENTS_OR_SELECTOR, source="self.source"),
-            ),
+            agents_or_selector(AGENTS_OR_SELECTOR, source="self.source"),
         ),
     )
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import NamedTuple
 
 from interlock.action.pins import (
@@ -117,12 +118,12 @@ class BindingSnapshot:
     refusal: str = ""
     config_maps: LiveConfigMaps = field(default_factory=dict)
 
-    @property
+    @cached_property
     def kept(self) -> ConfigMaps:
         """What a run that starts now keeps of the ConfigMaps."""
         return keep(server_uses(self.binding), self.config_maps)
 
-    @property
+    @cached_property
     def blocked(self) -> Refusal | None:
         """Why no run can start with the ConfigMaps as they are."""
         return check_config_maps(server_uses(self.binding), self.config_maps)
@@ -133,7 +134,7 @@ class BindingSnapshot:
         is_read = not unread_names(server_uses(self.binding), self.config_maps)
         return not self.refusal and self.blocked is None and is_read
 
-    @property
+    @cached_property
     def plan(self) -> str:
         """The digest of all inputs of a run that starts now."""
         found = plan_digest(self.binding, self.guard_image, self.proxy, self.kept)
@@ -144,7 +145,7 @@ class BindingSnapshot:
         """The children as our last writes left them, from the status."""
         return read_applied(self.binding.status.managed_objects if self.binding.status else ())
 
-    @property
+    @cached_property
     def run(self) -> VerificationTarget | None:
         """The run that the status records."""
         known = self.binding.verification.run

@@ -7,9 +7,9 @@ import pytest
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.orchestration.claim_checks import ClaimUse
 from interlock.runtime.router import Router
-from interlock_kube.reconcile_loop import WorkQueue
 from interlock_kube.resource_types import AGENT, Key
 from tests.support.builders import NOW, AgentBuilder, an_agent
+from tests.support.enqueued import Enqueued
 
 TRIAGE, OTHER = ("agents", "triage"), ("agents", "other")
 FILES = frozenset({"files"})
@@ -23,37 +23,20 @@ def holding(agent: AgentBuilder, *claims: str) -> dict[str, Any]:
     return agent.to_kubernetes() | {"status": {"rollout": {"claims": list(claims)}}}
 
 
-class Asked(WorkQueue[Key]):
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: set[Key] = set()
-
-    def add(self, key: Key) -> None:
-        self.asked.add(key)
-
-    def add_within(self, key: Key, seconds: float) -> None:
-        assert 0 < seconds <= 2
-        self.add(key)
-
-    def add_sooner(self, key: Key, seconds: float) -> None:
-        assert 0 < seconds <= 10
-        self.add(key)
-
-
 class Routed:
     """A router that says which Agents were woken, besides the one of the event."""
 
     def __init__(self) -> None:
-        self.cache, self.agents, self._version = ResourceCache(), Asked(), 10
-        self.router = Router(self.cache, self.agents, Asked(), Asked(), Asked())
+        self.cache, self.agents, self._version = ResourceCache(), Enqueued(), 10
+        self.router = Router(self.cache, self.agents, Enqueued(), Enqueued(), Enqueued())
 
     def put(self, agent: AgentBuilder | dict[str, Any]) -> set[Key]:
         raw = agent if isinstance(agent, dict) else agent.to_kubernetes()
         self._version += 1
         raw["metadata"]["resourceVersion"] = str(self._version)
-        self.agents.asked.clear()
+        self.agents.taken()
         self.router.handle_object(AGENT, raw)
-        return self.agents.asked - {(raw["metadata"]["namespace"], raw["metadata"]["name"])}
+        return set(self.agents.taken()) - {(raw["metadata"]["namespace"], raw["metadata"]["name"])}
 
 
 @pytest.fixture
@@ -91,9 +74,9 @@ def test_an_agent_is_woken_when_another_one_begins_or_ends_to_name_or_hold_its_c
     assert routed.put(naming(an_agent("other"), "index")) == set()
     routed.put(naming(an_agent("other")))
 
-    routed.agents.asked.clear()
+    routed.agents.taken()
     routed.router.handle_deletion(AGENT, OTHER, None)
-    assert TRIAGE in routed.agents.asked
+    assert TRIAGE in routed.agents.taken()
 
 
 def test_an_agent_of_whatever_shape_names_and_holds_no_claim(routed: Routed) -> None:
