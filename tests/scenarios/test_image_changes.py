@@ -84,6 +84,69 @@ def test_a_pod_stays_cut_off_once_it_is_deleted_since_it_may_take_long_to_end(is
     assert ready(simulation) == ("True", "PodsReady")
 
 
+def refused(simulation: Simulation) -> list[str]:
+    """Return the agent's pods that guards refuse for their image."""
+    found = bundle(simulation)
+    return [
+        pod.name
+        for pod in simulation.pods.reports
+        if pod.name in found.changed_pods or set(pod.addresses) & set(found.changed_addresses)
+    ]
+
+
+@pytest.mark.parametrize("isolation", ["Shared", "Separate"])
+def test_a_pod_with_another_image_stays_cut_off_while_its_container_starts_again(isolation: str) -> None:
+    simulation = running(isolation)
+    moved = agents(simulation)[0]
+    simulation.replace_image(moved, NEW)
+    simulation.run()
+    simulation.forget_image(moved)
+    simulation.run()
+    assert refused(simulation) == [moved]
+
+
+@pytest.mark.parametrize("isolation", ["Shared", "Separate"])
+def test_once_a_tag_has_moved_pods_are_cut_off_until_their_image_is_known(isolation: str) -> None:
+    simulation = running(isolation)
+    moved, other = agents(simulation)
+    simulation.forget_image(other)
+    simulation.run()
+    assert refused(simulation) == [], "no tag has moved as far as is known, so no pod waits for the operator"
+
+    simulation.replace_image(moved, NEW)
+    simulation.run()
+    assert sorted(refused(simulation)) == [moved, other]
+
+    simulation.replace_image(other, OLD)
+    simulation.run()
+    assert refused(simulation) == [moved]
+    assert not next(pod for pod in simulation.pods.reports if pod.name == other).is_marked
+
+
+def test_a_tag_that_has_moved_in_one_stage_cuts_off_pods_of_other_stages_until_their_image_is_known() -> None:
+    simulation = a_rollout()
+    simulation.image = OLD
+    simulation.run()
+    simulation.image = NEW
+    simulation.wait(hours(168))
+    simulation.run()
+    assert simulation.stage == "one-region"
+    [name] = [
+        pod.name for pod in simulation.pods.reports if (pod.group.stage, pod.group.component) == ("staging", "agent")
+    ]
+    assert not refused_in(simulation, "staging")
+    simulation.forget_image(name)
+    simulation.settle()
+    assert refused_in(simulation, "staging")
+
+
+def refused_in(simulation: Simulation, stage: str) -> bool:
+    """Return True if guards of a stage refuse a pod for its image."""
+    found = (child.manifest.get("data", {}).get(BUNDLE_KEY) for child in simulation.snapshot.children.values())
+    bundles = (parse_bundle(text) for text in found if text)
+    return any(one.changed_pods or one.changed_addresses for one in bundles if one.stage == stage)
+
+
 def test_an_address_is_judged_by_the_pod_that_has_it_now() -> None:
     simulation = running("Separate", replicas=1)
     simulation.replace_image(agents(simulation)[0], NEW)

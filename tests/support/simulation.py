@@ -281,7 +281,12 @@ class Simulation:
     def replace_image(self, name: str, digest: str) -> None:
         """Let the agent's container in the pod of this name run another image."""
         pod = next(pod for pod in self.pods.reports if pod.name == name)
-        self._put(replace(pod, images=(PodImage(AGENT_CONTAINER, IMAGE, digest),)))
+        self._put(replace(pod, images=(PodImage(AGENT_CONTAINER, IMAGE, digest),), is_image_unknown=False))
+
+    def forget_image(self, name: str) -> None:
+        """Let the agent's container in the pod of this name start, so that its image is not known."""
+        pod = next(pod for pod in self.pods.reports if pod.name == name)
+        self._put(replace(pod, images=(), is_image_unknown=True))
 
     def move_address(self, name: str, address: str) -> None:
         """Let the pod of this name have the address of one that was there before."""

@@ -154,18 +154,32 @@ class AgentPodStore:
         return isinstance(owner, tuple) and self._is_agent(owner)
 
     def is_newer(self, _kind: str, found: Json) -> bool:
-        """Return True unless this version of a pod, or a newer one, was read, or its Agent has too many."""
+        """Return True unless this version of a pod, or a newer one, was read, or its Agent has too many.
+
+        Metadata does not say whether a pod has ended. So one more is read while one that has ended could go for it.
+        """
         pods = self._pods.get(agent_of(found), {})
         known = pods.get(found["metadata"]["name"])
-        return len(pods) < MOST_PODS if known is None else version_of(found) > known.version
+        if known is not None:
+            return version_of(found) > known.version
+        return len(pods) < MOST_PODS or _oldest_ended(pods) is not None
 
     def put(self, _kind: str, found: Json) -> None:
-        """Keep the report of a pod."""
+        """Keep the report of a pod.
+
+        Kubernetes keeps pods that were evicted for long. Where an Agent has too many, the oldest of those that have
+        ended goes for one that has not.
+        """
         agent, name = agent_of(found), found["metadata"]["name"]
         if self._agents.get((agent[0], name)) not in (None, agent):
             self.drop(_kind, (agent[0], name), version_of(found), None)  # it was labelled as another agent's
         pods = self._pods.setdefault(agent, {})
         known, report = pods.get(name), read_pod(found)
+        if known is None and len(pods) >= MOST_PODS:
+            oldest = None if report.has_ended else _oldest_ended(pods)
+            if oldest is None:
+                return
+            self._forget((agent[0], oldest))
         is_settled = report.ready_since is not None or report.is_ending
         pod = _Pod(version_of(found), report, None if is_settled else self._monotonic())
         if known is not None and known.unready_at is not None and pod.unready_at is not None:
@@ -200,6 +214,12 @@ class AgentPodStore:
         del self._pods[agent][key[1]]
         if not self._pods[agent]:
             del self._pods[agent]
+
+
+def _oldest_ended(pods: Mapping[str, _Pod]) -> str | None:
+    """Return the name of the pod that has ended as a whole and has changed before all others, None without."""
+    ended = ((pod.version, name) for name, pod in pods.items() if pod.report.has_ended)
+    return min(ended, default=(0, None))[1]
 
 
 def _report_of(pod: _Pod) -> PodReport:

@@ -110,7 +110,7 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
         placements,
         collisions=record.collisions,
         tests=tests,
-        images=kept_images(images.known, refs_of(decision.facts), record.facts, decision.facts),
+        images=kept_images(images, refs_of(decision.facts), record.facts, decision.facts),
     )
     events = rollout_history.notes_of(decision, record.facts.newest, revisions)
     return replace(_result(report, _new_revisions(snapshot, record, revisions, decision), now), events=events)

@@ -69,12 +69,15 @@ def compare_images(recorded: Mapping[ImageKey, str], facts: RolloutFacts, pods: 
 
 
 def kept_images(
-    known: Mapping[ImageKey, str], refs: Iterable[RevisionRef], before: RolloutFacts, after: RolloutFacts
+    seen: SeenImages, refs: Iterable[RevisionRef], before: RolloutFacts, after: RolloutFacts
 ) -> dict[ImageKey, str]:
     """Return what the status must record: the images of the revisions that it names, as many as it has room for.
 
+    Those that pods run are recorded before all others, for which there is always room. Else each pod that starts
+    could decide again what its tag leads to.
+
     Args:
-        known: What is known.
+        seen: What is known, and the pods.
         refs: The revisions that the status will name, the most important first.
         before: The facts as recorded.
         after: The facts after the decision.
@@ -83,10 +86,12 @@ def kept_images(
     found = {
         (ref.digest, name): digest
         for ref in refs
-        for (revision, name), digest in sorted(known.items())
+        for (revision, name), digest in sorted(seen.known.items())
         if revision == ref.digest != retried
     }
-    return dict(list(found.items())[:MAX_IMAGES])
+    in_use = {(pod.group.revision, one.name) for pod in seen.pods.reports for one in pod.images}
+    kept = frozenset(sorted(found, key=lambda key: (revision_label(key[0]), key[1]) not in in_use)[:MAX_IMAGES])
+    return {key: digest for key, digest in found.items() if key in kept}
 
 
 def _retried(before: RolloutFacts, after: RolloutFacts) -> str | None:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from interlock.api.agent import Stage
 from interlock.api.environments import Isolation
-from interlock.deployment.names import ChildKey, placement_digest, placement_name, workload_names
+from interlock.deployment.names import ChildKey, placement_digest, placement_name, revision_label, workload_names
 from interlock.deployment.observed.readiness import Readiness, readiness_of_all
 from interlock.deployment.observed.work_counts import counts_of
 from interlock.deployment.plan import WORKLOAD
@@ -35,6 +35,7 @@ class SeenPlacement:
         guards: Its pods with a guard.
         agents: The pods of a separate agent; empty where agent and guard share a pod.
         changed: Names of those that run another image than the revision was Ready with.
+        unread: Names of those whose images are not known, once a tag of the placement is known to have moved.
         cut_off: Names of pods that its guards refuse for their image by now, and that are not reported any more.
         cut_off_addresses: The same of addresses of a separate agent's pods.
     """
@@ -44,6 +45,7 @@ class SeenPlacement:
     guards: tuple[ScalablePod, ...] = ()
     agents: tuple[ScalablePod, ...] = ()
     changed: frozenset[str] = frozenset()
+    unread: frozenset[str] = frozenset()
     cut_off: frozenset[str] = frozenset()
     cut_off_addresses: frozenset[str] = frozenset()
 
@@ -127,7 +129,14 @@ def _see(
     readiness = replace(readiness, available=max(0, readiness.available - len(changed)))
     cut_off, cut_off_addresses = _cut_off(bundle, guards, agents)
     placement = SeenPlacement(
-        PlacementSeen(is_drained=True), readiness, guards, agents, changed, cut_off, cut_off_addresses
+        PlacementSeen(is_drained=True),
+        readiness,
+        guards,
+        agents,
+        changed=changed,
+        unread=_unread(snapshot, key, bundle),
+        cut_off=cut_off,
+        cut_off_addresses=cut_off_addresses,
     )
     if not is_running:
         return placement
@@ -208,6 +217,19 @@ def _pods(
             for one in agents
         ),
     )
+
+
+def _unread(snapshot: Snapshot, key: PlacementKey, bundle: str) -> frozenset[str]:
+    """Return the pods whose images are not known, if a tag of the revision is known to have moved.
+
+    Such a pod may run another image before the kubelet says so. Without a moved tag, its guard is open from the start:
+    otherwise each pod would wait for the operator before its first call.
+    """
+    label = revision_label(key.revision)
+    has_moved = any(one.has_other_image and one.group.revision == label for one in snapshot.pods.reports)
+    if not has_moved and not _texts_in(bundle, "changedPods") and not _texts_in(bundle, "changedAddresses"):
+        return frozenset()
+    return frozenset(one.name for one in snapshot.pods.of(key.stage, key.revision) if one.is_image_unknown)
 
 
 def _cut_off(

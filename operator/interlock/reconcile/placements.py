@@ -126,7 +126,7 @@ def build_placements(
         )
         known = seen.get(desired.key)
         guards, agents = (known.guards, known.agents) if known is not None else ((), ())
-        changed = known.changed if known is not None else frozenset()
+        refused = known.changed | known.unread if known is not None else frozenset()
         agent_key = placement_digest(found.agent.metadata, desired.stage.name, desired.ref.digest)
         placement = Placement(
             agent=found.agent,
@@ -152,11 +152,11 @@ def build_placements(
             drain_seconds=max(1, rules.drain_timeout // timedelta(seconds=1)),
             draining_pods=tuple(sorted(one.name for one in going(scale_down, guards))),
             changed_pods=(
-                *sorted(one.name for one in guards if one.name in changed),
+                *sorted(one.name for one in guards if one.name in refused),
                 *sorted(known.cut_off if known is not None else ()),
             ),
             changed_addresses=(
-                *sorted(one for pod in agents if pod.name in changed for one in pod.addresses),
+                *sorted(one for pod in agents if pod.name in refused for one in pod.addresses),
                 *sorted(known.cut_off_addresses if known is not None else ()),
             ),
             draining_addresses=tuple(sorted(one for pod in going(scale_down, agents) for one in pod.addresses)),

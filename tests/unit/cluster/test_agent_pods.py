@@ -153,6 +153,35 @@ def test_pods_of_unknown_agents_and_more_pods_than_an_agent_has_are_not_read() -
     assert known.put(a_pod("pod-0", 3, version=2)) == [KEY], "one that was read is read again"
 
 
+def that_has_ended(pod: dict[str, Any]) -> dict[str, Any]:
+    """Return a pod that was evicted. Kubernetes keeps it until there are thousands."""
+    return {**pod, "status": {**pod["status"], "phase": "Failed"}}
+
+
+@requirement("operator.memory")
+def test_the_oldest_ended_pods_go_for_those_that_live_and_ended_ones_displace_none() -> None:
+    known = Known()
+    for number in range(MOST_PODS):
+        pod = a_pod(f"pod-{number}", 0, version=MOST_PODS - number)
+        known.put(pod if number < MOST_PODS - 3 else that_has_ended(pod))
+
+    known.put(that_has_ended(a_pod("ended", 0, version=MOST_PODS + 1)))
+    assert "ended" not in {one.uid for one in known.pods().reports}
+
+    assert known.put(a_pod("live", 0)) == [KEY]
+    uids = {one.uid for one in known.pods().reports}
+    assert "live" in uids
+    assert f"pod-{MOST_PODS - 1}" not in uids, "it has not changed for the longest time"
+    assert {f"pod-{MOST_PODS - 2}", f"pod-{MOST_PODS - 3}"} <= uids
+
+    for number in range(5):
+        known.put(a_pod(f"more-{number}", 0))
+    uids = {one.uid for one in known.pods().reports}
+    assert len(uids) == MOST_PODS == len(list(known.store.held("Pod")))
+    assert {"pod-0", "live", "more-0", "more-1"} <= uids
+    assert "more-2" not in uids, "no pod goes that has not ended"
+
+
 def test_a_pod_that_was_relabelled_counts_for_its_new_agent() -> None:
     known = Known()
     known.put(a_pod("one", 0))

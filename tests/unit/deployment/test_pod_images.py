@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from interlock.deployment.observed.pod_images import PodImage, read_images
+from interlock.deployment.observed.pod_images import PodImage, is_image_unknown, read_images
 from interlock.deployment.observed.pod_reports import read_pod
 
 DIGEST = f"sha256:{'ab' * 32}"
@@ -56,7 +56,22 @@ def test_an_image_that_is_named_by_its_digest_is_not_read() -> None:
 
 @pytest.mark.parametrize("image_id", ["", None])
 def test_an_image_that_was_not_pulled_yet_is_not_known(image_id: Any) -> None:
-    assert read_images(pod(image_id=image_id)) == ()
+    found = pod(image_id=image_id)
+    assert read_images(found) == ()
+    assert is_image_unknown(found)
+    assert is_image_unknown(found | {"status": {}})
+
+
+@pytest.mark.parametrize(
+    "found", [pod(), pod("guard", image_id=""), pod(image=f"registry.example.com/agent@{DIGEST}", image_id="")]
+)
+def test_an_image_that_was_read_or_that_no_tag_names_is_not_unknown(found: Any) -> None:
+    assert not is_image_unknown(found)
+
+
+def test_one_unknown_image_of_a_pod_makes_it_unknown() -> None:
+    found, server = pod(), pod("mcp-crm", image_id="")
+    assert is_image_unknown({part: found[part] | server[part] for part in ("spec", "status")})
 
 
 def test_a_pod_without_a_status_has_no_images() -> None:
@@ -69,3 +84,5 @@ def test_a_pod_that_has_ended_runs_no_image(phase: str, count: int) -> None:
     found = pod()
     found |= {"metadata": {"name": "p"}, "status": found["status"] | {"phase": phase}}
     assert len(read_pod(found).images) == count
+    found["status"]["containerStatuses"] = []
+    assert read_pod(found).is_image_unknown == (count > 0)

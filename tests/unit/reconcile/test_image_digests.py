@@ -136,18 +136,28 @@ KNOWN = {(FIRST.digest, "agent:1"): OLD, (SECOND.digest, "agent:1"): NEW}
 
 
 def test_only_revisions_that_the_status_names_are_kept() -> None:
-    assert kept_images(KNOWN, (SECOND,), facts(SECOND), facts(SECOND)) == {(SECOND.digest, "agent:1"): NEW}
+    kept = kept_images(SeenImages(KNOWN), (SECOND,), facts(SECOND), facts(SECOND))
+    assert kept == {(SECOND.digest, "agent:1"): NEW}
 
 
 @pytest.mark.parametrize(("is_stopped", "left"), [(True, {FIRST}), (False, {FIRST, SECOND})], ids=["retry", "restart"])
 def test_a_retry_records_again_and_nothing_else_does(*, is_stopped: bool, left: set[RevisionRef]) -> None:
     again = RevisionRef(3, SECOND.digest)
-    kept = kept_images(KNOWN, (again, FIRST), facts(SECOND, is_stopped=is_stopped), facts(again))
+    kept = kept_images(SeenImages(KNOWN), (again, FIRST), facts(SECOND, is_stopped=is_stopped), facts(again))
     assert {revision for revision, _ in kept} == {ref.digest for ref in left}
 
 
 def test_no_more_are_recorded_than_there_is_room_for_and_the_newest_first() -> None:
     known = KNOWN | {(FIRST.digest, f"mcp-{number}"): OLD for number in range(MAX_IMAGES)}
-    kept = kept_images(known, (SECOND, FIRST), facts(SECOND), facts(SECOND))
+    kept = kept_images(SeenImages(known), (SECOND, FIRST), facts(SECOND), facts(SECOND))
     assert len(kept) == MAX_IMAGES
     assert next(iter(kept)) == (SECOND.digest, "agent:1")
+
+
+def test_an_image_that_a_pod_runs_is_recorded_before_all_others() -> None:
+    """Otherwise the next pod of its revision could decide again what the tag leads to."""
+    others = {(SECOND.digest, f"mcp-{number}"): NEW for number in range(MAX_IMAGES)}
+    seen = SeenImages(KNOWN | others, AgentPods((a_pod("p1", OLD, ready=None),)))
+    kept = kept_images(seen, (SECOND, FIRST), facts(SECOND), facts(SECOND))
+    assert len(kept) == MAX_IMAGES
+    assert kept[FIRST.digest, "agent:1"] == OLD

@@ -41,15 +41,28 @@ def read_images(pod: Manifest) -> tuple[PodImage, ...]:
 
     Example: `imageID: registry.example.com/agent@sha256:3f2a...` is `sha256:3f2a...`.
     """
-    named = {one["name"]: one.get("image", "") for one in _of(pod.get("spec"), "containers", "initContainers")}
+    named = _images_by_tag(pod)
     found = []
     for one in _of(pod.get("status"), "containerStatuses", "initContainerStatuses"):
         container, digest = one["name"], _digest_of(one.get("imageID") or "")
-        image = named.get(container, "")
-        is_own = container == AGENT_CONTAINER or container.startswith(MCP_CONTAINER_PREFIX)
-        if is_own and image and digest and _PINNED not in image:
-            found.append(PodImage(container, _name_of(image), digest))
+        if container in named and digest:
+            found.append(PodImage(container, _name_of(named[container]), digest))
     return tuple(found)
+
+
+def is_image_unknown(pod: Manifest) -> bool:
+    """Return True if one of these images is not known: its container was not started yet, or is started again."""
+    return len(_images_by_tag(pod)) > len({one.container for one in read_images(pod)})
+
+
+def _images_by_tag(pod: Manifest) -> dict[str, str]:
+    """Return the images of the agent's container and of the stdio servers that a tag names, by container."""
+    found = ((one["name"], one.get("image", "")) for one in _of(pod.get("spec"), "containers", "initContainers"))
+    return {
+        name: image
+        for name, image in found
+        if (name == AGENT_CONTAINER or name.startswith(MCP_CONTAINER_PREFIX)) and image and _PINNED not in image
+    }
 
 
 def _name_of(image: str) -> str:

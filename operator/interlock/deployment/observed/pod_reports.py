@@ -15,7 +15,7 @@ from interlock.api.environments import Isolation
 from interlock.deployment.names import AGENT_POD, DELETED_FIRST, GUARD_POD, POD_DELETION_COST, Manifest, revision_label
 from interlock.deployment.observed.causes import PodCause, find_cause, without_figures
 from interlock.deployment.observed.egress_check import EgressCheckReport, read_egress_check
-from interlock.deployment.observed.pod_images import PodImage, read_images
+from interlock.deployment.observed.pod_images import PodImage, is_image_unknown, read_images
 from interlock.deployment.openings import openings_in
 from interlock_contract.names import (
     APP_COMPONENT_LABEL,
@@ -95,11 +95,13 @@ class PodReport:
             Service leads to it. None where only one of the two holds.
         addresses: The IP addresses of a separate agent's pod, in their canonical form. Empty for other pods.
         images: The images that tags have led to in it; empty for a pod that has ended as a whole, which runs none.
+        is_image_unknown: A tag may have led to an image in it that is not known yet, or no longer.
         has_other_image: One of them is not that with which its revision was Ready first. Nothing of such a pod counts.
         claims: The names of the claims that it mounts; empty once all its containers have ended for good.
         is_ending: It is terminating, so that it is no part of its placement any more.
         openings: What it was started with that can be withdrawn, see `openings`.
         template_hash: What the Deployment's controller names its ReplicaSet by, empty if it has none.
+        has_ended: All its containers have ended for good.
     """
 
     uid: str
@@ -114,11 +116,13 @@ class PodReport:
     is_marked: bool | None = False
     addresses: tuple[str, ...] = ()
     images: tuple[PodImage, ...] = ()
+    is_image_unknown: bool = False
     has_other_image: bool = False
     claims: frozenset[str] = frozenset()
     is_ending: bool = False
     openings: str = ""
     template_hash: str = ""
+    has_ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -248,7 +252,9 @@ def read_pod(pod: Manifest) -> PodReport:
     has_ended = pod.get("status", {}).get("phase") in _ENDED
     claims = frozenset() if has_ended else mounted_claims(pod.get("spec", {}))
     if (deleted_at := deletion_of(pod)) is not None:
-        return PodReport(metadata.get("uid", ""), group, ready_until=deleted_at, claims=claims, is_ending=True)
+        return PodReport(
+            metadata.get("uid", ""), group, ready_until=deleted_at, claims=claims, is_ending=True, has_ended=has_ended
+        )
     is_ready, changed_at = _readiness(pod)
     ends, is_last_lost = _ends(pod)
     return PodReport(
@@ -264,9 +270,11 @@ def read_pod(pod: Manifest) -> PodReport:
         is_marked=_is_marked(metadata),
         addresses=_addresses(pod) if has_check else (),
         images=() if has_ended else read_images(pod),  # else pods that were evicted would crowd out those that run
+        is_image_unknown=not has_ended and is_image_unknown(pod),
         claims=claims,
         openings=openings_in(metadata.get("annotations") or {}),
         template_hash=labels.get(TEMPLATE_HASH_LABEL, ""),
+        has_ended=has_ended,
     )
 
 
