@@ -361,6 +361,22 @@ def test_the_event_of_a_new_revision_names_eight_changes_at_most() -> None:
     assert started.message.endswith("and 13 more")
 
 
+def test_a_placement_ends_whose_binding_is_gone_though_the_agent_has_moved_to_other_stages() -> None:
+    """What is described is the same revision, and the layers allow it in the stages that the Agent has now."""
+    dev, staging = a_stage("dev", "development"), a_stage("staging")
+    in_dev = a_binding().serving("crm", "development")
+    both = in_dev, a_binding("crm-staging").serving("crm", "staging")
+    snapshot = a_snapshot().of(an_agent().with_stages(dev, staging)).with_policy(a_policy())
+    simulation = Simulation(snapshot.with_bindings(*both))
+    simulation.run()
+    simulation.apply(an_agent().with_stages(dev))
+    simulation.settle()
+    assert set(workloads(simulation)) == {"dev 1", "staging 1"}
+    simulation.find_bindings(in_dev)
+    simulation.settle()
+    assert set(workloads(simulation)) == {"dev 1"}
+
+
 @requirement("rollout.kept")
 def test_what_serves_before_a_revision_is_good_goes_on_when_another_one_follows() -> None:
     soaking = an_agent().with_stages(*STAGES[:2], STAGES[2] | {"minDuration": "24h"})

@@ -91,6 +91,7 @@ class StagedAgent:
         verdict: What the gates of a stage with gates say; None for no report.
         broken: Digests of the revisions whose pods never become Ready.
         forbidden: Digests of the revisions that today's policy does not allow.
+        refused: Placements of what is described that it refuses nevertheless.
         waits: Why a new revision must wait.
         unstored: Why no run of a revision can be stored.
         blocked: Why no stage may be entered.
@@ -110,6 +111,7 @@ class StagedAgent:
     verdict: GateVerdict | None = None
     broken: set[str] = field(default_factory=set)
     forbidden: set[str] = field(default_factory=set)
+    refused: set[PlacementKey] = field(default_factory=set)
     waits: str = ""
     unstored: str = ""
     blocked: str = ""
@@ -231,6 +233,7 @@ class StagedAgent:
             may_number=self.unstored,
             may_enter=self.blocked,
             allowed=frozenset(known - self.forbidden),
+            refused=frozenset(self.refused),
             holders={
                 key: HeldClaims(
                     self.asking.get(key, frozenset()) | self.ending.get(key, frozenset()), key in self.asking

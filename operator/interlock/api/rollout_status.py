@@ -66,7 +66,7 @@ class PassedStatus(RevisionStatus):
     """A revision that was good, and that a rollback can name."""
 
     served: str = Field(default="", max_length=16)
-    """Digest of the environment and scope that it served as the good one. A rollback gives it no others."""
+    """Digest of the environment, class and scope that it served as the good one. A rollback gives it no others."""
 
 
 class StoredScope(_Recorded):
@@ -152,7 +152,7 @@ class ApprovalStatus(_Recorded):
     """It goes past a gate that was breached, too."""
 
     work: str = Field(default="", max_length=16)
-    """Digest of the environment and scope that the stage had when it was approved. It approves no others."""
+    """Digest of the environment, class and scope that the stage had when it was approved. It approves no others."""
 
 
 class TestStatus(_Recorded):

@@ -22,7 +22,7 @@ from interlock.orchestration.rollout_state import (
     StoppedRevision,
     StopReason,
 )
-from interlock.orchestration.scopes import has_served, work_of
+from interlock.orchestration.scopes import has_served
 from interlock.orchestration.soak import StageFacts, identity
 
 MAX_APPROVALS = 16
@@ -88,9 +88,9 @@ def is_paused(facts: RolloutFacts, context: Context, following: Stage | None) ->
     return not pause.stage or (following is not None and pause.stage == following.name)
 
 
-def relevant_approvals(facts: RolloutFacts, following: Stage | None) -> tuple[Approval, ...]:
+def relevant_approvals(facts: RolloutFacts, context: Context, following: Stage | None) -> tuple[Approval, ...]:
     """Return the approvals of a stage as it is today; None for the end of the last one."""
-    named = ("", "") if following is None else (following.name, work_of(following))
+    named = ("", "") if following is None else (following.name, context.work_of(following))
     return tuple(one for one in facts.approved if (one.stage, one.work) == named)
 
 
@@ -98,7 +98,7 @@ def is_approved(facts: RolloutFacts, context: Context, following: Stage) -> bool
     """Return True if a stage needs no approval, or a user whose name is certain gave one."""
     if following.name not in context.rules.approvals:
         return True
-    return any(one.is_vouched for one in relevant_approvals(facts, following))
+    return any(one.is_vouched for one in relevant_approvals(facts, context, following))
 
 
 def begin(facts: RolloutFacts, digest: str, context: Context) -> RolloutFacts:
@@ -163,8 +163,9 @@ def _roll_back(facts: RolloutFacts, command: Command, context: Context) -> Rollo
     target = passed.ref
     if good is not None and good.ref == target and (context.is_complete(facts) or facts.stopped is not None):
         return f"revision {command.revision} is good already, and no newer one is under way"
-    if (good is None or good.ref != target) and not has_served(passed, context.last):
-        return f"revision {command.revision} was never good with the environment and scope of stage {context.last.name}"
+    if (good is None or good.ref != target) and not has_served(passed, context.last, context.rules.class_of):
+        work = f"the environment, class and scope of stage {context.last.name}"
+        return f"revision {command.revision} was never good with {work}"
     if not context.is_allowed(target.digest):
         return f"today's policy and bindings do not allow revision {command.revision}"
     number = facts.last_number + 1
@@ -218,7 +219,7 @@ def _promote(facts: RolloutFacts, command: Command, context: Context) -> Rollout
 
 
 def _approval(command: Command, context: Context) -> Approval:
-    work = next((work_of(stage) for stage in context.stages if stage.name == command.stage), "")
+    work = next((context.work_of(stage) for stage in context.stages if stage.name == command.stage), "")
     return Approval(command.stage, command.by, command.is_vouched, command.may_override_gates, work)
 
 
@@ -228,7 +229,7 @@ def _is_kept(approval: Approval, facts: RolloutFacts, context: Context) -> bool:
     if promote is not None and not _other_revision(facts, promote) and promote.stage == approval.stage:
         return True
     return not approval.stage or (approval.stage, approval.work) in [
-        (stage.name, work_of(stage)) for stage in context.stages
+        (stage.name, context.work_of(stage)) for stage in context.stages
     ]
 
 

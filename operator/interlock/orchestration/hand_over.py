@@ -104,7 +104,7 @@ def _holds_rest(one: LeavingPlacement, facts: RolloutFacts, context: Context) ->
         and good.serving_since is None
         and context.is_shared(good.stage)
         and context.runs_good(facts)
-        and context.is_allowed(one.ref.digest)
+        and context.may_run(one)
         and context.is_shared(one.stage)
         and covers(scope_of(one.stage), scope_of(good.stage))
         and not context.shares_claim(one, good)
@@ -127,7 +127,7 @@ def _keepers(facts: RolloutFacts, context: Context) -> tuple[LeavingPlacement, .
             one.draining_since is None
             and one.ref != facts.newest
             and context.is_shared(one.stage)
-            and context.is_allowed(one.ref.digest)
+            and context.may_run(one)
             and context.is_entered_by_right(one, facts)
             and not context.is_displaced(one, facts)
             and not any(
@@ -167,7 +167,7 @@ def _left(
         servers: The placements on their way out that serve.
         context: All else.
     """
-    if not context.is_allowed(one.ref.digest) or not (context.seen.is_running or one.key in servers):
+    if not context.may_run(one) or not (context.seen.is_running or one.key in servers):
         return None  # its pods end now
     if (context.runs(facts) and one.key == facts.key) or (
         facts.good is not None and one.key == facts.good.key and context.runs_good(facts)

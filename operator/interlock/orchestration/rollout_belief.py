@@ -21,7 +21,7 @@ from interlock.orchestration.rollout_state import (
     PassedRevision,
     RolloutFacts,
 )
-from interlock.orchestration.scopes import has_served
+from interlock.orchestration.scopes import has_served, has_served_once
 from interlock.orchestration.soak import MOST_AHEAD, StageFacts
 
 _UNIT = timedelta(seconds=1)
@@ -56,9 +56,9 @@ def _passed(facts: RolloutFacts, context: Context) -> tuple[PassedRevision, ...]
 def _good(facts: RolloutFacts, context: Context) -> GoodRevision | None:
     good = facts.good
     known = {one.ref: one for one in facts.passed}
-    if good is not None and good.ref in known and has_served(known[good.ref], good.stage):
+    if good is not None and good.ref in known and has_served_once(known[good.ref], good.stage):
         return replace(good, since=min(good.since, context.now))
-    fitting = [one.ref for one in facts.passed if has_served(one, context.last)]
+    fitting = [one.ref for one in facts.passed if has_served(one, context.last, context.rules.class_of)]
     return GoodRevision(fitting[-1], context.last, context.now) if fitting else None
 
 

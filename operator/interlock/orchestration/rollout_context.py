@@ -47,6 +47,10 @@ class Context:
         """The last stage, in which a revision becomes good."""
         return self.stages[-1]
 
+    def work_of(self, stage: Stage) -> str:
+        """Return a digest of what a stage serves today."""
+        return work_of(stage, self.rules.class_of)
+
     def is_shared(self, stage: Stage) -> bool:
         """Return True if a placement of that stage shares work: it is of the class of the last stage."""
         class_of = self.rules.class_of
@@ -55,6 +59,10 @@ class Context:
     def is_allowed(self, digest: str) -> bool:
         """Return True if today's policy and bindings allow a revision to run."""
         return digest == self.seen.wanted or digest in self.seen.allowed
+
+    def may_run(self, one: PlacedRevision) -> bool:
+        """Return True if today's policy and bindings allow a revision to run in a stage that it is in."""
+        return self.is_allowed(one.ref.digest) and one.key not in self.seen.refused
 
     def of(self, key: PlacementKey | None) -> PlacementSeen:
         """Return what is seen of a placement."""
@@ -152,7 +160,7 @@ class Context:
     def has_successor(self, facts: RolloutFacts) -> bool:
         """Return True if a good revision takes back what the newest one served, once that goes."""
         good = facts.good
-        return good is not None and self.is_allowed(good.ref.digest) and self.is_shared(good.stage)
+        return good is not None and self.may_run(good) and self.is_shared(good.stage)
 
     def is_entered_by_right(self, one: LeavingPlacement, facts: RolloutFacts) -> bool:
         """Return True if a placement on its way out may serve: it has passed, or is in a stage that is known.
@@ -165,7 +173,7 @@ class Context:
     def runs_good(self, facts: RolloutFacts) -> bool:
         """Return True if the last good revision has a placement."""
         good = facts.good
-        return good is not None and self.is_allowed(good.ref.digest) and not self.is_good_covered(facts)
+        return good is not None and self.may_run(good) and not self.is_good_covered(facts)
 
     def exclusions(self, facts: RolloutFacts, key: PlacementKey, stage: Stage) -> tuple[Scope, ...]:
         """Return what an older placement leaves to the newest revision."""
@@ -204,5 +212,5 @@ def leave(facts: RolloutFacts, *, drains_since: datetime | None = None) -> Rollo
 def become_good(facts: RolloutFacts, good: GoodRevision, context: Context) -> RolloutFacts:
     """Return the facts with another good revision. The one before it can be rolled back to."""
     others = (one for one in facts.passed if one.ref.digest != good.ref.digest)
-    passed = (*others, PassedRevision(good.ref, work_of(good.stage)))
+    passed = (*others, PassedRevision(good.ref, context.work_of(good.stage)))
     return replace(facts, good=good, passed=passed[-max(1, context.rules.history) :])

@@ -308,6 +308,7 @@ class RolloutObservation:
         may_enter: Why no stage may be entered now, such as a kill controller that is away. Empty if one may.
         allowed: Digests of the revisions that today's policy and bindings allow to run, besides the wanted one. A
             revision that is not among them does not run, and cannot be rolled back to.
+        refused: Placements of the wanted revision that they refuse nevertheless, in a stage that it is not in today.
         holders: The placements that hold claims, also those that no facts name any more.
     """
 
@@ -320,6 +321,7 @@ class RolloutObservation:
     may_number: str = ""
     may_enter: str = ""
     allowed: frozenset[str] = frozenset()
+    refused: frozenset[PlacementKey] = frozenset()
     holders: Mapping[PlacementKey, HeldClaims] = field(default_factory=lambda: MappingProxyType({}))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 from interlock.api.agent import Stage
-from interlock.api.environments import ClassOf
+from interlock.api.environments import ClassOf, class_of_name
 from interlock.api.shared_types import EnvironmentClass, ScopeDimension
 from interlock.orchestration.rollout_decision import DesiredPlacement
 from interlock.orchestration.rollout_state import MAX_PLACEMENTS, PassedRevision, Scope
@@ -25,15 +25,26 @@ def covers(wide: Scope, narrow: Scope) -> bool:
     return all(limit.dimension in values and values[limit.dimension] <= set(limit.values) for limit in wide)
 
 
-def work_of(stage: Stage) -> str:
-    """Return a digest of what a stage serves: its environment and its scope."""
+def work_of(stage: Stage, class_of: ClassOf) -> str:
+    """Return a digest of what a stage serves: its environment, the class of that, and its scope.
+
+    A policy can give an environment another class, which is other work then. The class is left out where it is that
+    of environments of this name, of which nothing else is known.
+    """
     scope = {limit.dimension: sorted(limit.values) for limit in stage.scope or ()}
-    return digest_of(canonicalize([stage.environment, scope]))[:_WORK_DIGITS]
+    environment = stage.environment
+    classes = [class_of(environment)] if class_of(environment) is not class_of_name(environment) else []
+    return digest_of(canonicalize([environment, scope, *classes]))[:_WORK_DIGITS]
 
 
-def has_served(passed: PassedRevision, stage: Stage) -> bool:
+def has_served(passed: PassedRevision, stage: Stage, class_of: ClassOf) -> bool:
     """Return True if a revision was good with just the work of a stage, or with all work of its environment."""
-    return passed.served in (work_of(stage), work_of(stage.model_copy(update={"scope": None})))
+    return passed.served in (work_of(stage, class_of), work_of(stage.model_copy(update={"scope": None}), class_of))
+
+
+def has_served_once(passed: PassedRevision, stage: Stage) -> bool:
+    """Return True if a revision was good with that work while the environment had whichever class."""
+    return any(has_served(passed, stage, {stage.environment: one}.__getitem__) for one in EnvironmentClass)
 
 
 def intersection(one: Scope, other: Scope) -> Scope | None:

@@ -137,7 +137,7 @@ def _breached(facts: RolloutFacts, gates: Gates, context: Context) -> Hold | Non
     verdict, message = gates
     if verdict is not GateVerdict.BREACHED:
         return None
-    is_overridden = any(one.may_override_gates for one in relevant_approvals(facts, context.following(facts)))
+    is_overridden = any(one.may_override_gates for one in relevant_approvals(facts, context, context.following(facts)))
     return None if is_overridden else (RolloutState.BREACHED, message)
 
 
@@ -164,7 +164,7 @@ def _not_judged(facts: RolloutFacts, gates: Gates, context: Context) -> Hold | N
     verdict, message = gates
     if verdict is GateVerdict.PENDING:
         return RolloutState.GATE_PENDING, message
-    if verdict is GateVerdict.NO_VERDICT and not relevant_approvals(facts, context.following(facts)):
+    if verdict is GateVerdict.NO_VERDICT and not relevant_approvals(facts, context, context.following(facts)):
         return RolloutState.NO_VERDICT, message
     return None
 

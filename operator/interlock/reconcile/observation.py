@@ -87,6 +87,7 @@ def observe(
         may_number=snapshot.may_number,
         may_enter="" if snapshot.starts_pods else "no new pod starts while the kill controller is away",
         allowed=revisions.allowed,
+        refused=revisions.refused,
         holders=claim_holders(snapshot, _recorded_stages(record)),
     )
     return observation, found

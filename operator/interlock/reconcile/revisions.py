@@ -31,6 +31,7 @@ class Revisions:
         wanted: Digest of what is described today; None while one of the first three layers refuses it.
         known: What is known of each revision, by its digest.
         allowed: Digests of the revisions that today's policy and bindings allow to run.
+        refused: Placements of what is described today that they refuse. The layers check it as of its current stage.
         content_digests: Digests of stored contents that are not those of their revisions, by the latter.
         is_unstored: The status is one of an earlier version, and the content of its revision is not known.
         waiting: Why a new revision must wait; empty if it need not.
@@ -40,6 +41,7 @@ class Revisions:
     wanted: str | None = None
     known: Mapping[str, KnownRevision] = field(default_factory=dict)
     allowed: frozenset[str] = frozenset()
+    refused: frozenset[PlacementKey] = frozenset()
     content_digests: Mapping[str, str] = field(default_factory=dict)
     is_unstored: bool = False
     waiting: str = ""
@@ -157,7 +159,11 @@ def find_revisions(snapshot: Snapshot, record: RolloutRecord) -> Revisions:
         is_unstored=is_unstored,
         waiting=waiting,
     )
-    return replace(found, allowed=frozenset(_allowed(snapshot, facts, found)))
+    return replace(
+        found,
+        allowed=frozenset(_allowed(snapshot, facts, found)),
+        refused=frozenset(_refused(snapshot, facts, found)),
+    )
 
 
 def _waits_for_config_maps(facts: RolloutFacts, described: str, content: Content) -> bool:
@@ -201,8 +207,26 @@ def _allowed(snapshot: Snapshot, facts: RolloutFacts, revisions: Revisions) -> I
             yield digest
 
 
+def _refused(snapshot: Snapshot, facts: RolloutFacts, revisions: Revisions) -> Iterator[PlacementKey]:
+    """Yield the placements of what is described today that a layer refuses, but for that of its current stage.
+
+    The spec may no longer have their stages, or be back in an earlier one, which may be in mode Audit.
+    """
+    for key, stage in _entered(facts):
+        is_checked = key == facts.key or key.revision != revisions.wanted
+        if not is_checked and _refusal(snapshot, revisions, key.revision, stage) is not None:
+            yield key
+
+
 def _stages_by_digest(facts: RolloutFacts) -> dict[str, tuple[Stage, ...]]:
     found: dict[str, tuple[Stage, ...]] = {}
+    for key, stage in _entered(facts):
+        found[key.revision] = (*found.get(key.revision, ()), stage)
+    return found
+
+
+def _entered(facts: RolloutFacts) -> Iterator[tuple[PlacementKey, Stage]]:
+    """Yield the recorded placements, the current one first."""
     entered: Iterable[tuple[PlacementKey | None, Stage | None]] = (
         (facts.key, facts.stage.stage if facts.stage is not None else None),
         *(((facts.good.key, facts.good.stage),) if facts.good is not None else ()),
@@ -210,8 +234,7 @@ def _stages_by_digest(facts: RolloutFacts) -> dict[str, tuple[Stage, ...]]:
     )
     for key, stage in entered:
         if key is not None and stage is not None:
-            found[key.revision] = (*found.get(key.revision, ()), stage)
-    return found
+            yield key, stage
 
 
 def _running_claims(facts: RolloutFacts, known: Mapping[str, KnownRevision]) -> dict[str, frozenset[str]]:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pydantic import ValidationError
 
 from interlock.api.agent import Agent, Stage
+from interlock.api.environments import class_of_name
 from interlock.api.rollout_status import (
     MAX_APPROVED,
     MAX_COMMANDS,
@@ -198,7 +199,7 @@ def _read_earlier(agent: Agent, status: AgentStatus) -> RolloutRecord:
         serving_since=stage.ready_since or stage.entered_at,
         was_ready=stage.ready_since is not None or stage.soaked > timedelta() or stage.passed != PassedTime(),
         good=good,
-        passed=(PassedRevision(ref, work_of(good.stage)),) if good is not None else (),
+        passed=(PassedRevision(ref, work_of(good.stage, class_of_name)),) if good is not None else (),
         last_number=1,
     )
     key = PlacementKey(stage.stage.name, stage.revision)

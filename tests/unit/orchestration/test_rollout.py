@@ -226,6 +226,16 @@ def test_a_good_revision_that_is_no_longer_allowed_ends(mid_way: StagedAgent) ->
     assert mid_way.placements == {"2/region": "serving", "1/everywhere": "serving"}
 
 
+def test_a_good_revision_that_is_described_again_ends_where_its_own_stage_is_refused(served: StagedAgent) -> None:
+    """What is described was checked in its current stage alone."""
+    served.stages = (*served.stages[:-1], *stages(a_stage("world", "production")))
+    assert served.settle().placements == {"2/staging": "serving", "1/everywhere": "serving"}
+    served.refused.add(served.key("1/everywhere"))
+    assert served.settle().placements == {"2/staging": "serving"}
+    served.refused.clear()
+    assert "1/everywhere" in served.settle().placements
+
+
 def test_a_complete_revision_runs_on_while_what_is_described_is_refused_and_it_is_allowed(served: StagedAgent) -> None:
     assert served.refuse().placements == {"1/everywhere": "serving"}
     served.forbidden.add(digest("a"))

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from interlock.api.environments import ClassOf, class_of_name
+from interlock.api.shared_types import EnvironmentClass
 from interlock.orchestration.rollout_decision import RolloutEventType, RolloutState
 from interlock.orchestration.rollout_state import (
     GoodRevision,
@@ -24,6 +26,7 @@ STAGES = stages(
     a_stage("region", "production", scope={"region": ["eu"]}, lasting="50s"),
     a_stage("everywhere", "production"),
 )
+WORK = work_of(STAGES[2], class_of_name)
 EVIL = RevisionRef(7, digest("e"))
 
 
@@ -33,6 +36,11 @@ def mid_way() -> StagedAgent:
     agent = StagedAgent(STAGES, rules()).roll_out("a").describe("b").start_pods().wait(100).start_pods().wait(10)
     assert agent.placements == {"2/region": "serving", "1/everywhere": "serving"}
     return agent
+
+
+def lab_is(name: str) -> ClassOf:
+    """Return the classes under a policy that gives the environment `lab` this one."""
+    return lambda environment: EnvironmentClass(name) if environment == "lab" else class_of_name(environment)
 
 
 def edit(agent: StagedAgent, **members: Any) -> StagedAgent:
@@ -60,13 +68,22 @@ def test_a_good_revision_serves_no_more_than_it_did_as_the_good_one() -> None:
     assert (agent.who_serves(), agent.who_serves(region="eu")) == ([], ["1/region"])
 
 
+def test_a_good_revision_serves_on_though_its_environment_has_another_class_by_now() -> None:
+    agent = StagedAgent((*STAGES[:2], *stages(a_stage("everywhere", "lab"))), rules(class_of=lab_is("production")))
+    agent.roll_out("a").describe("b").start_pods().rules = rules(class_of=lab_is("development"))
+    assert (agent.settle().good, agent.placements) == (
+        name(1, "a"),
+        {"2/staging": "serving", "1/everywhere": "serving"},
+    )
+
+
 def test_a_good_revision_without_any_that_passed_does_not_serve(mid_way: StagedAgent) -> None:
     edit(mid_way, passed=())
     assert (mid_way.good, mid_way.placements) == ("", {"2/region": "serving"})
 
 
 def test_a_revision_that_is_recorded_twice_as_passed_is_its_last_run(mid_way: StagedAgent) -> None:
-    one, nine = (PassedRevision(RevisionRef(*ref), work_of(STAGES[2])) for ref in ((1, digest("a")), (9, digest("c"))))
+    one, nine = (PassedRevision(RevisionRef(*ref), WORK) for ref in ((1, digest("a")), (9, digest("c"))))
     edit(mid_way, passed=(one, nine, one))
     assert [ref.number for ref in mid_way.facts.passed_refs] == [9, 1]
 
@@ -158,7 +175,7 @@ def test_a_placement_in_a_stage_that_no_spec_has_serves_only_if_it_has_passed(
     mid_way: StagedAgent, *, ref: RevisionRef, is_kept: bool
 ) -> None:
     (world,) = stages(a_stage("world", "production"))
-    passed = (*mid_way.facts.passed, PassedRevision(RevisionRef(2, digest("b")), work_of(world)))
+    passed = (*mid_way.facts.passed, PassedRevision(RevisionRef(2, digest("b")), work_of(world, class_of_name)))
     good = mid_way.facts.good
     assert good is not None
     mid_way.command(abort=name(2, "b"))

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from interlock.api.environments import class_of_name
+from interlock.api.shared_types import EnvironmentClass
 from interlock.orchestration.rollout import decide_rollout
 from interlock.orchestration.rollout_decision import RolloutEventType, RolloutState
 from interlock.orchestration.rollout_state import (
@@ -12,6 +14,7 @@ from interlock.orchestration.rollout_state import (
     GateVerdict,
     PlacementKey,
     RolloutCommands,
+    RolloutRules,
     StopReason,
 )
 from tests.support.builders import a_stage, seconds, stages
@@ -22,6 +25,7 @@ STAGES = stages(
     a_stage("region", "production", scope={"region": ["eu"]}, lasting="50s"),
     a_stage("everywhere", "production"),
 )
+RULES = rules()
 GATED = rules(gated=frozenset({"region"}))
 APPROVED = rules(approvals=frozenset({"everywhere"}))
 
@@ -42,6 +46,15 @@ def mid_way(served: StagedAgent) -> StagedAgent:
 def twice() -> StagedAgent:
     """Revision 2 serves production after revision 1."""
     return StagedAgent(STAGES, rules()).roll_out("a").roll_out("b")
+
+
+def with_lab(name: str, base: RolloutRules = RULES) -> RolloutRules:
+    """Return rules under a policy that gives the environment `lab` a class."""
+
+    def class_of(environment: str) -> EnvironmentClass:
+        return EnvironmentClass(name) if environment == "lab" else class_of_name(environment)
+
+    return replace(base, class_of=class_of)
 
 
 def void(agent: StagedAgent) -> list[str]:
@@ -150,6 +163,18 @@ def test_an_approval_is_of_the_stage_as_it_was(served: StagedAgent, last: dict[s
     served.command(promote=f"{name(2, 'b')}/everywhere")
     assert served.facts.stage is not None
     assert served.facts.stage.stage.name == "everywhere"
+
+
+def test_an_approval_is_of_the_class_that_the_environment_had(served: StagedAgent) -> None:
+    """The attack: a policy makes production of what was development when a promote approved it."""
+    served.stages = (*STAGES[:2], *stages(a_stage("everywhere", "lab")))
+    served.rules = with_lab("development", APPROVED)
+    served.describe("b").command(promote=f"{name(2, 'b')}/everywhere").start_pods()
+    served.rules = with_lab("production", APPROVED)
+    served.wait(100).start_pods().wait(50)
+    assert served.state is RolloutState.APPROVAL
+    served.rules = with_lab("development", APPROVED)
+    assert served.settle().state is not RolloutState.APPROVAL, "the command that stands approved this class"
 
 
 def test_a_stage_that_is_put_back_has_its_approval_while_the_command_stands(served: StagedAgent) -> None:
@@ -388,6 +413,18 @@ def test_a_rollback_gives_a_revision_no_work_that_it_did_not_have_as_the_good_on
     assert RolloutEventType.COMMAND_VOID in [event for event, _ in agent.events]
     agent.stages = STAGES[:2]
     assert agent.command(rollback=None).command(rollback=name(1, "a")).start_pods().good.endswith(name(1, "a")[1:])
+
+
+def test_a_rollback_gives_a_revision_no_other_class_of_its_environment() -> None:
+    """The attack: a revision that was good in an environment of class development comes back as production."""
+    stages_of_lab = (*STAGES[:2], *stages(a_stage("everywhere", "lab")))
+    agent = StagedAgent(stages_of_lab, with_lab("development")).roll_out("a").roll_out("b")
+    agent.rules = with_lab("production")
+    agent.command(rollback=name(1, "a"))
+    assert agent.good == name(2, "b")
+    assert RolloutEventType.COMMAND_VOID in [event for event, _ in agent.events]
+    agent.rules = with_lab("development")
+    assert agent.command(rollback=None).command(rollback=name(1, "a")).start_pods().good == name(3, "a")
 
 
 def test_a_rollback_to_a_revision_that_is_not_allowed_today_is_void(twice: StagedAgent) -> None:

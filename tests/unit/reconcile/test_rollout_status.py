@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from interlock.api.agent import Agent, Stage
+from interlock.api.environments import class_of_name
 from interlock.api.status import AgentStatus
 from interlock.api.stored_status import read_agent_status
 from interlock.orchestration.orchestrated import PassedTime
@@ -54,7 +55,7 @@ MIDWAY = RolloutFacts(
     serving_since=NOW - hours(2),
     was_ready=True,
     good=GoodRevision(GOOD, EVERYWHERE, NOW - hours(99), NOW - hours(98)),
-    passed=(PassedRevision(OLDER), PassedRevision(GOOD, work_of(EVERYWHERE))),
+    passed=(PassedRevision(OLDER), PassedRevision(GOOD, work_of(EVERYWHERE, class_of_name))),
     leaving=(LeavingPlacement(NEWEST, STAGING, NOW, ((), REGION.scope or ())),),
     approved=(
         Approval("everywhere", "ada@example.com", is_vouched=True, may_override_gates=True, work="0123456789abcdef"),
