@@ -96,6 +96,7 @@ def test_the_policy_is_not_enforced_and_the_message_counts_what_passed() -> None
     assert condition(simulation, ConditionType.POLICY_ENFORCED) == ("False", "Audit")
     message = simulation.condition(ConditionType.POLICY_ENFORCED).message
     assert "at least 200 calls of tools that are not mapped and 3 requests without a grant have passed" in message
+    assert "have passed in revision 1-" in message
     assert "1 of 1 guards have passed the self-test" in message
     assert simulation.status.enforcement is None
 
@@ -118,6 +119,20 @@ def test_a_binding_that_also_serves_staging_stays_enforced_and_the_status_says_s
     assert condition(simulation, ConditionType.POLICY_ENFORCED) == ("True", "SelfTestPassed")
     message = simulation.condition(ConditionType.POLICY_ENFORCED).message
     assert message.endswith("MCPBindings that stay enforced: crm (serves staging)")
+
+
+def test_an_environment_that_another_policy_holds_for_production_stays_enforced_and_the_status_says_so() -> None:
+    lab = {"name": "lab", "class": "development", "isolation": "Shared"}
+    both = a_binding().serving("crm", "development", "lab")
+    simulation = begin(a_policy().with_environments(AUDIT, lab, *SHARED), bindings=(both,))
+    assert [one.mode for one in bundle_of(simulation).sources] == ["Audit"]
+    waits = "as many rollouts run as the policy allows"
+    simulation.snapshot = replace(simulation.snapshot, stricter=frozenset({"lab"}), may_start=waits)
+    simulation.run()
+    assert [one.mode for one in bundle_of(simulation).sources] == ["Enforce"], "immediately, not with a new revision"
+    report(simulation, WorkCounts())
+    message = simulation.condition(ConditionType.POLICY_ENFORCED).message
+    assert message.endswith("MCPBindings that stay enforced: crm (serves lab, by another AgentPolicy)")
 
 
 def test_an_agent_in_mode_audit_is_never_promoted_not_even_by_command() -> None:

@@ -501,6 +501,7 @@ class SnapshotBuilder:
     test_pods: dict[str, tuple[Manifest, ...]] = field(default_factory=dict)
     config_maps: dict[str, LiveConfigMap | None] = field(default_factory=dict)
     claims_of_others: tuple[ClaimUse, ...] = ()
+    stricter: frozenset[str] = frozenset()
 
     def of(self, agent: AgentBuilder) -> "SnapshotBuilder":
         """Let it be about another agent."""
@@ -564,6 +565,7 @@ class SnapshotBuilder:
             test_pods=dict(self.test_pods),
             config_maps=dict(self.config_maps),
             claims_of_others=self.claims_of_others,
+            stricter=self.stricter,
         )
 
 

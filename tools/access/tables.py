@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from interlock.action.audit_mode import stricter_environments
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AccessRow, AgentPolicy
@@ -58,7 +59,11 @@ class Examples:
         # Of several objects of one name, such as those of an example with two steps, the last ones are shown.
         policies = {policy.metadata.name: policy for policy in _objects(self.folder, AgentPolicy)}
         bindings = {binding.metadata.name: binding for binding in _objects(self.folder, MCPBinding)}
-        return AgentAccess(policies[named], tuple(bindings.values())).rows_of(agent) if named in policies else ()
+        if named not in policies:
+            return ()
+        policy = policies[named]
+        stricter = stricter_environments(policy, policies.values())
+        return AgentAccess(policy, tuple(bindings.values()), stricter).rows_of(agent)
 
 
 def _objects(folder: Path, kind: type[Any]) -> Iterator[Any]:

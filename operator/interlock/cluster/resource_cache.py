@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
+from interlock.action.audit_mode import environments_outside_development, has_audit, stricter_environments
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy, AgentPolicyStatus
@@ -140,7 +141,7 @@ class ResourceCache:
             self.on_proxy_change(key[0])
         if known is not None and _rules_of(known.policy) == _rules_of(parsed):
             return set()  # only its status, which the operator writes, or its labels
-        return self.agents_under(key)
+        return self.agents_under(key) | self._agents_judged_by(key, known.policy if known else None, parsed)
 
     def put_binding(self, raw: Json) -> set[Key]:
         """Keep an MCPBinding; return the Agents that it may concern, if what it grants them has changed."""
@@ -181,7 +182,7 @@ class ResourceCache:
         if _egress_of(known.policy) is not None:
             self.on_proxy_change(key[0])
         self._policy_budget.release((AGENT_POLICY.kind, key))
-        return self.agents_under(key)
+        return self.agents_under(key) | self._agents_judged_by(key, known.policy, None)
 
     def drop_binding(self, key: Key, version: int | None = None) -> set[Key]:
         """Forget an MCPBinding that was deleted at this version; return the Agents that it may concern."""
@@ -224,6 +225,11 @@ class ResourceCache:
         """Return the AgentPolicies of a namespace, by name."""
         known = self._policies.within(namespace)
         return tuple(known[key].policy for key in sorted(known))
+
+    def stricter_environments(self, policy: AgentPolicy) -> frozenset[str]:
+        """Return the environments that a policy holds for development, and another one of its namespace does not."""
+        found = (one.policy for one in self._policies.within(policy.metadata.namespace).values())
+        return stricter_environments(policy, (one if isinstance(one, AgentPolicy) else None for one in found))
 
     def policy_status(self, key: Key) -> AgentPolicyStatus | None:
         """Return an AgentPolicy's status as the API server has it; None where there is none that can be read."""
@@ -294,6 +300,16 @@ class ResourceCache:
         if isinstance(binding, Unreadable):
             return set(concerned)
         return {key for key, entry in concerned.items() if binding.spec.source in entry.facts.uses.sources}
+
+    def _agents_judged_by(
+        self, key: Key, before: AgentPolicy | Unreadable | None, after: AgentPolicy | Unreadable | None
+    ) -> set[Key]:
+        """Return the agents of policies with mode Audit if another policy now holds environments to other classes."""
+        if _classes_of(before) == _classes_of(after):
+            return set()
+        found = self._policies.within(key[0]).items()
+        auditing = (name for name, one in found if isinstance(one.policy, AgentPolicy) and has_audit(one.policy))
+        return {agent for name in auditing for agent in self.agents_under(name)}
 
     def _version(self, kind: str, key: Key) -> int:
         """Return the version that is known of an object, 0 where none is."""
@@ -379,6 +395,13 @@ def _egress_of(policy: AgentPolicy | Unreadable | None) -> object:
     about = policy.spec.egress_proxy, policy.spec.pod_template
     is_deleted = policy.metadata.deletion_timestamp is not None
     return about, frozenset(row.source for row in policy.spec.data_access), is_deleted
+
+
+def _classes_of(policy: AgentPolicy | Unreadable | None) -> frozenset[str] | None:
+    """Return the environments that a policy declares and not for development; None where it cannot be read."""
+    if isinstance(policy, Unreadable):
+        return None
+    return frozenset() if policy is None else environments_outside_development(policy)
 
 
 def _rules_of(policy: AgentPolicy | Unreadable) -> object:

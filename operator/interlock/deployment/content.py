@@ -173,7 +173,12 @@ def _largest(parts: Mapping[str, ApiModel]) -> list[str]:
 
 
 def content_of(
-    agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ...], config_maps: LiveConfigMaps = NO_CONFIG_MAPS
+    agent: Agent,
+    policy: AgentPolicy,
+    bindings: tuple[MCPBinding, ...],
+    config_maps: LiveConfigMaps = NO_CONFIG_MAPS,
+    *,
+    stricter: frozenset[str] = frozenset(),
 ) -> Content:
     """Return what the Agent is reviewed with if a revision begins now.
 
@@ -182,6 +187,7 @@ def content_of(
         policy: The policy that it names.
         bindings: The MCPBindings of its namespace.
         config_maps: The ConfigMaps of its namespace that it refers to.
+        stricter: The environments that another policy holds to a stricter class.
     """
     environments = tuple(dict.fromkeys(stage.environment for stage in agent.spec.stages))
     reviewed = _reviewed_bindings(agent, bindings, environments)
@@ -190,7 +196,7 @@ def content_of(
         agent=reviewed_part(agent.spec, "Agent.spec"),
         policy=AgentPolicySpec(),
         isolation={name: policy.spec.isolation_in(name) for name in sorted(environments)},
-        audited=audited_by_environment(agent, policy, bindings) or None,
+        audited=audited_by_environment(agent, policy, bindings, stricter) or None,
         bindings=reviewed,
         config_maps=keep(uses_of(agent, bindings), config_maps),
     )

@@ -70,6 +70,7 @@ def effective(
     bindings: tuple[MCPBinding, ...],
     *,
     stage: Stage | None = None,
+    stricter: frozenset[str] = frozenset(),
 ) -> Effective:
     """Return what holds for a revision.
 
@@ -80,8 +81,9 @@ def effective(
         bindings: The MCPBindings of its namespace today.
         stage: The stage of the placement, as it was entered. Without it, tools are as strict as in a stage that is
             limited in every dimension.
+        stricter: The environments that another policy holds to a stricter class today.
     """
-    return _Merge(content, agent, policy, bindings, stage).result()
+    return _Merge(content, agent, policy, bindings, stage, stricter).result()
 
 
 def needs_revision(
@@ -90,6 +92,8 @@ def needs_revision(
     policy: AgentPolicy,
     bindings: tuple[MCPBinding, ...],
     config_maps: LiveConfigMaps = NO_CONFIG_MAPS,
+    *,
+    stricter: frozenset[str] = frozenset(),
 ) -> bool:
     """Return True if today's objects say more than, or something else than, what a revision was reviewed with.
 
@@ -103,13 +107,14 @@ def needs_revision(
         policy: Its policy today.
         bindings: The MCPBindings of its namespace today.
         config_maps: The ConfigMaps of its namespace today.
+        stricter: The environments that another policy holds to a stricter class today.
     """
     labels = agent.metadata.labels
     if any(labels.get(key) != content.labels.get(key) for key in selected_label_keys(policy)):
         return True
     environments = {stage.environment for stage in agent.spec.stages}
     reviewed = {name: sources for name, sources in (content.audited or {}).items() if name in environments}
-    if reviewed != audited_by_environment(agent, policy, bindings):
+    if reviewed != audited_by_environment(agent, policy, bindings, stricter):
         return True
     uses = uses_of(agent, bindings)
     if select(uses, content.config_maps) != keep(uses, config_maps):
@@ -129,6 +134,8 @@ def described_digest(
     bindings: tuple[MCPBinding, ...],
     new: Content,
     config_maps: LiveConfigMaps = NO_CONFIG_MAPS,
+    *,
+    stricter: frozenset[str] = frozenset(),
 ) -> str:
     """Return the digest of the first known revision that is what the objects of today describe, else of a new one.
 
@@ -139,8 +146,13 @@ def described_digest(
         bindings: The MCPBindings of its namespace today.
         new: What a new revision would be reviewed with.
         config_maps: The ConfigMaps of its namespace today.
+        stricter: The environments that another policy holds to a stricter class today.
     """
-    fitting = (digest for digest, one in known.items() if not needs_revision(one, agent, policy, bindings, config_maps))
+    fitting = (
+        digest
+        for digest, one in known.items()
+        if not needs_revision(one, agent, policy, bindings, config_maps, stricter=stricter)
+    )
     return next(fitting, new.digest)
 
 
@@ -191,6 +203,7 @@ class _Merge:
     policy: AgentPolicy
     bindings: tuple[MCPBinding, ...]
     stage: Stage | None
+    stricter: frozenset[str]
 
     def result(self) -> Effective:
         spec = merge(self.content.agent, self.agent.spec, "Agent.spec", {})
@@ -204,7 +217,7 @@ class _Merge:
         """Return the sources that are in mode Audit today and were when the revision began, by environment."""
         reviewed = self.content.audited or {}
         return {
-            name: audited_sources(self.agent, self.policy, self.bindings, name).intersection(reviewed[name])
+            name: audited_sources(self.agent, self.policy, self.bindings, name, self.stricter) & set(reviewed[name])
             for name in self._relevant_environments()
             if name in reviewed
         }

@@ -41,10 +41,12 @@ class AgentAccess:
     Attributes:
         policy: Its AgentPolicy.
         bindings: The MCPBindings of its namespace.
+        stricter: The environments that another policy of its namespace holds to a stricter class.
     """
 
     policy: AgentPolicy
     bindings: tuple[MCPBinding, ...]
+    stricter: frozenset[str] = frozenset()
 
     def tables_of(self, agent: Agent) -> tuple["AccessTable", ...]:
         """Return the tables of one agent: one for each of its sources in each environment of its stages.
@@ -73,7 +75,7 @@ class AgentAccess:
                 stage=stage,
                 revision="",  # no decision depends on it
                 sources=bound_sources(agent, self.bindings, stage.environment),
-                audited=audited_sources(agent, self.policy, self.bindings, stage.environment),
+                audited=audited_sources(agent, self.policy, self.bindings, stage.environment, self.stricter),
                 replicas=agent.spec.replicas,
                 guard_image="",
             )
@@ -170,7 +172,11 @@ def build_policy_status(access: AgentAccess, agents: Iterator[Agent | None], cou
 
 
 def build_access_request(
-    policy: AgentPolicy, bindings: Iterable[MCPBinding], agents: Iterable[Mapping[str, Any] | None], count: int
+    policy: AgentPolicy,
+    bindings: Iterable[MCPBinding],
+    agents: Iterable[Mapping[str, Any] | None],
+    count: int,
+    stricter: frozenset[str] = frozenset(),
 ) -> bytes:
     """Return the input of `answer_policy`.
 
@@ -179,6 +185,7 @@ def build_access_request(
         bindings: The MCPBindings of its namespace.
         agents: The agents under it in the order of their names, as the API server gave them. They are taken one by one.
         count: The number of agents under it.
+        stricter: The environments that another policy of its namespace holds to a stricter class.
     """
     sources: set[str] = set()
     texts: list[str] = []
@@ -200,7 +207,8 @@ def build_access_request(
         if one.spec.source in sources
     ]
     written = policy.model_copy(update={"status": None}).model_dump_json(by_alias=True, exclude_none=True)
-    parts = f'"policy":{written},"bindings":[{",".join(served)}],"agents":[{",".join(texts)}]'
+    classes = json.dumps(sorted(stricter))
+    parts = f'"policy":{written},"bindings":[{",".join(served)}],"agents":[{",".join(texts)}],"stricter":{classes}'
     return f'{{"count":{count},{parts}}}'.encode()
 
 
@@ -214,7 +222,7 @@ def answer_policy(request: bytes) -> bytes:
     """
     wanted = json.loads(request)
     bindings = tuple(MCPBinding.model_validate(one) for one in wanted["bindings"])
-    access = AgentAccess(AgentPolicy.model_validate(wanted["policy"]), bindings)
+    access = AgentAccess(AgentPolicy.model_validate(wanted["policy"]), bindings, frozenset(wanted["stricter"]))
     status = build_policy_status(access, map(_read_agent, wanted["agents"]), wanted["count"])
     return status.model_dump_json(by_alias=True, exclude_none=True).encode()
 

@@ -45,7 +45,7 @@ def enforced_finding(report: AgentReport) -> Finding:
     if audited := [one for one in running if one.placement.audited]:
         found = Finding(kind, "False", AgentReason.AUDIT, f"{_audit_message(report, audited)}; {message}")
     else:
-        found = Finding(kind, "True", AgentReason.SELF_TEST_PASSED, message + _stays_enforced(running))
+        found = Finding(kind, "True", AgentReason.SELF_TEST_PASSED, message + _stays_enforced(report, running))
     return found
 
 
@@ -61,14 +61,18 @@ def _audit_message(report: AgentReport, audited: Sequence[RunningPlacement]) -> 
     counts = sum_counts(counts_of(None if lease is None else lease.manifest) for lease in leases)
     sources = ", ".join(sorted({source for one in audited for source in one.placement.audited}))
     environments = ", ".join(sorted({one.desired.stage.environment for one in audited}))
+    # Each placement counts for itself, so the counts begin again with each revision.
+    names = list(dict.fromkeys(one.desired.ref.name for one in audited))
+    revisions = f"revision{'s' if len(names) > 1 else ''} {', '.join(names)}"
     return (
         f"mode Audit of environment {environments}: guards deny no call of {sources} for a missing grant or because "
         f"its tool is not mapped; {_at_least(counts.unmapped_passed)} calls of tools that are not mapped and "
-        f"{_at_least(counts.ungranted_passed)} requests without a grant have passed{_stays_enforced(audited)}"
+        f"{_at_least(counts.ungranted_passed)} requests without a grant have passed in {revisions}"
+        f"{_stays_enforced(report, audited)}"
     )
 
 
-def _stays_enforced(running: Iterable[RunningPlacement]) -> str:
+def _stays_enforced(report: AgentReport, running: Iterable[RunningPlacement]) -> str:
     """Return which bindings stay enforced in an environment in mode Audit, and why; empty without any."""
     bound = {
         source.binding.metadata.name: source.binding
@@ -77,10 +81,11 @@ def _stays_enforced(running: Iterable[RunningPlacement]) -> str:
         for source in one.placement.sources
         if source.source not in one.placement.audited
     }
-    policies = [one.placement.policy for one in running]
+    policies, stricter = [one.placement.policy for one in running], report.snapshot.stricter
     found = []
     for name, binding in sorted(bound.items()):
-        others = ", ".join(dict.fromkeys(env for policy in policies for env in outside_development(binding, policy)))
+        outside = dict.fromkeys(env for policy in policies for env in outside_development(binding, policy, stricter))
+        others = ", ".join(f"{one}, by another AgentPolicy" if one in stricter else one for one in outside)
         found.append(f"{name} (serves {others})" if others else name)
     return f"; MCPBindings that stay enforced: {', '.join(found)}" if found else ""
 

@@ -51,7 +51,14 @@ class Revisions:
         found = self.known.get(digest)
         if found is None or snapshot.policy is None:
             return None
-        return effective(found.content, snapshot.agent, snapshot.policy, snapshot.bindings, stage=stage)
+        return effective(
+            found.content,
+            snapshot.agent,
+            snapshot.policy,
+            snapshot.bindings,
+            stage=stage,
+            stricter=snapshot.stricter,
+        )
 
     def claims_of(self, digest: str, environment: str) -> frozenset[str]:
         """Return the names of the claims that a revision uses in an environment."""
@@ -129,7 +136,8 @@ def find_revisions(snapshot: Snapshot, record: RolloutRecord) -> Revisions:
     if policy is None or refuses_all(snapshot) is not None:
         verdict = check_layers(snapshot, _current(snapshot.agent, facts, None))
         return Revisions(verdict, known=snapshot.revisions, is_unstored=record.is_earlier)
-    today = content_of(snapshot.agent, policy, snapshot.bindings, snapshot.config_maps)
+    stricter = snapshot.stricter
+    today = content_of(snapshot.agent, policy, snapshot.bindings, snapshot.config_maps, stricter=stricter)
     known, content_digests = dict(snapshot.revisions), dict(record.content_digests)
     is_unstored = record.is_earlier
     if record.is_earlier and facts.newest is not None and _is_unchanged(snapshot.agent):
@@ -137,7 +145,9 @@ def find_revisions(snapshot: Snapshot, record: RolloutRecord) -> Revisions:
         content_digests[facts.newest.digest] = today.digest
     candidates = dict.fromkeys(ref.digest for ref in _candidates(facts))
     returned_to = {digest: known[digest].content for digest in candidates if digest in known}
-    described = described_digest(returned_to, snapshot.agent, policy, snapshot.bindings, today, snapshot.config_maps)
+    described = described_digest(
+        returned_to, snapshot.agent, policy, snapshot.bindings, today, snapshot.config_maps, stricter=stricter
+    )
     known.setdefault(described, KnownRevision(today))
     verdict = check_layers(snapshot, _current(snapshot.agent, facts, described), _running_claims(facts, known))
     content, waiting = known[described].content, ""

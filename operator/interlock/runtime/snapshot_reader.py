@@ -191,6 +191,7 @@ class SnapshotReader:
             test_pods=turn.test_pods,
             config_maps=self._config_maps(agent, bindings),
             claims_of_others=self._cache.claims_of_others(key),
+            stricter=self._cache.stricter_environments(policy) if isinstance(policy, AgentPolicy) else frozenset(),
         )
 
     def _config_maps(self, agent: Agent, bindings: Iterable[MCPBinding | Unreadable]) -> LiveConfigMaps:

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from interlock.action.audit_mode import audited_by_environment, audited_sources
+from interlock.action.audit_mode import audited_by_environment, audited_sources, stricter_environments
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
 from interlock.deployment.children.config import compile_bundle
 from interlock.deployment.content import content_of, parse_content
-from interlock.deployment.effective import effective, needs_revision
+from interlock.deployment.effective import described_digest, effective, needs_revision
 from interlock.governance.governed import check_governance
 from interlock.reconcile.effective_permissions import AgentAccess
 from tests.support.builders import (
@@ -48,6 +48,46 @@ def test_it_holds_for_bindings_that_serve_development_alone() -> None:
     assert audited_sources(*objects(policy=of_class, bindings=both), "qa") == set(), "its mode is Enforce"
     unknown = (CRM.serving("crm", "development", "moon"),)
     assert audited_sources(*objects(bindings=unknown), "development") == set(), "an unknown class is that of production"
+
+
+LAB = {"name": "lab", "class": "development", "mode": "Audit"}
+
+
+def test_of_the_classes_that_policies_give_an_environment_the_strictest_counts() -> None:
+    """The attack: a policy of one's own calls development what another one of the namespace holds for production."""
+    policy = a_policy().declaring(AUDIT, LAB).build()
+
+    def stricter(*others: PolicyBuilder | None) -> frozenset[str]:
+        return stricter_environments(policy, (policy, *(None if one is None else one.build() for one in others)))
+
+    assert stricter(a_policy("other"), a_policy("same").declaring(LAB)) == frozenset()
+    for name in ("staging", "production"):
+        assert stricter(a_policy("other"), a_policy("strict").declaring({"name": "lab", "class": name})) == {"lab"}
+    assert stricter(a_policy("other").declaring({"name": "far", "class": "production"})) == frozenset()
+    assert stricter(None) == {"lab"}, "it cannot be read, so it may say anything but for development itself"
+    enforcing = a_policy().declaring(LAB | {"mode": "Enforce"}).build()
+    assert stricter_environments(enforcing, (None,)) == frozenset(), "nothing depends on it"
+
+
+def test_a_binding_that_serves_an_environment_with_a_stricter_class_elsewhere_stays_enforced() -> None:
+    agent, policy, bindings = objects(
+        AGENT.using("crm", "mail").with_stages(a_stage("dev", "development"), a_stage("lab", "lab")),
+        a_policy().declaring(AUDIT, LAB),
+        (CRM.serving("crm", "development", "lab"), MAIL.serving("mail", "development")),
+    )
+    lab = frozenset({"lab"})
+    assert audited_sources(agent, policy, bindings, "development") == {"crm", "mail"}
+    assert audited_sources(agent, policy, bindings, "development", lab) == {"mail"}
+    assert audited_sources(agent, policy, bindings, "lab", lab) == set()
+
+    within = content_of(agent, policy, bindings)
+    assert needs_revision(within, agent, policy, bindings, stricter=lab)
+    assert effective(within, agent, policy, bindings, stricter=lab).audited["development"] == {"mail"}
+    after = content_of(agent, policy, bindings, stricter=lab)
+    assert after.audited == {"development": ("mail",)}
+    assert not needs_revision(after, agent, policy, bindings, stricter=lab)
+    known = {"within": within, "after": after}
+    assert described_digest(known, agent, policy, bindings, after, stricter=lab) == "after"
 
 
 def test_a_source_that_two_bindings_serve_is_in_no_mode() -> None:
@@ -130,3 +170,5 @@ def test_the_effective_permissions_say_what_would_be_denied() -> None:
         ("WouldDeny", "NotGrantedByBinding"),
     }
     assert {one.decision for one in rows} == {"WouldDeny"}
+    stricter = AgentAccess(policy, bindings, frozenset({"development"})).rows_of(agent)
+    assert {one.decision for one in stricter} == {"Deny"}

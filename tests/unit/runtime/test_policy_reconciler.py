@@ -83,6 +83,18 @@ async def test_what_a_policy_comes_to_stands_in_its_status(tables: Tables) -> No
     assert tables.status.agents_omitted == 0
 
 
+async def test_a_stricter_class_in_another_policy_ends_mode_audit_in_the_table(tables: Tables) -> None:
+    lab = {"name": "lab", "class": "development", "mode": "Audit"}
+    tables.resources.put_binding(a_binding().serving("crm", "lab").at_version(20).to_kubernetes())
+    tables.apply(a_policy().declaring(lab).giving_nothing())
+    tables.put(an_agent().in_environment("lab").at_version(21))
+    await tables.reconcile_policy()
+    assert {row.decision for row in tables.status.access} == {"WouldDeny"}
+    tables.resources.put_policy(a_policy("other").declaring({"name": "lab", "class": "staging"}).to_kubernetes())
+    await tables.reconcile_policy()
+    assert {row.decision for row in tables.status.access} == {"Deny"}
+
+
 @requirement("access.reported", "operator.idle")
 async def test_what_stands_already_is_not_written_again_after_a_restart_either(tables: Tables) -> None:
     await tables.reconcile_policy()

@@ -9,35 +9,14 @@ from interlock.cluster.resource_cache import ResourceCache
 from interlock.runtime.app import App
 from interlock.runtime.router import ROUTES, Event, Router, Target
 from interlock.settings import OperatorSettings
-from interlock_kube.reconcile_loop import WorkQueue
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType
 from tests.requirements import requirement
-from tests.support.builders import a_binding, a_policy, an_agent
+from tests.support.builders import PolicyBuilder, a_binding, a_policy, an_agent
+from tests.support.enqueued import Enqueued
 
 TRIAGE = ("agents", "triage")
 CRM = ("agents", "crm")
 SUPPORT = ("agents", "support")
-
-
-class Asked(WorkQueue[Key]):
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[Key] = []
-
-    def add(self, key: Key) -> None:
-        self.asked.append(key)
-
-    def add_within(self, key: Key, seconds: float) -> None:
-        assert 0 < seconds <= 2
-        self.add(key)
-
-    def add_sooner(self, key: Key, seconds: float) -> None:
-        assert 0 < seconds <= 10
-        self.add(key)
-
-    def taken(self) -> list[Key]:
-        asked, self.asked = self.asked, []
-        return asked
 
 
 class Routed:
@@ -45,8 +24,8 @@ class Routed:
 
     def __init__(self) -> None:
         self.cache = ResourceCache()
-        self.agents, self.policies, self.bindings = Asked(), Asked(), Asked()
-        self.ledgers = Asked()
+        self.agents, self.policies, self.bindings = Enqueued(), Enqueued(), Enqueued()
+        self.ledgers = Enqueued()
         self.router = Router(self.cache, self.agents, self.policies, self.bindings, self.ledgers)
         self.router.ledgers_of = lambda agent: [(agent[0], f"{agent[1]}.staging")]
 
@@ -115,6 +94,26 @@ def test_each_event_of_the_table_wakes_whom_it_must(runtime: Routed, event: Even
     runtime.router.wake(event, OTHER, agents=[TRIAGE])
 
     assert runtime.woken() == WAKES[event]
+
+
+@pytest.mark.parametrize(("mode", "woken"), [("Audit", {TRIAGE}), ("Enforce", set())])
+def test_a_policy_that_holds_an_environment_to_a_stricter_class_wakes_agents_of_policies_with_mode_audit(
+    runtime: Routed, mode: str, woken: set[Key]
+) -> None:
+    lab = {"name": "lab", "class": "development"}
+    auditing = a_policy().declaring(lab, {"name": "development", "mode": mode}).at_version(20)
+    runtime.handle(AGENT_POLICY, auditing.to_kubernetes(), is_deleted=False)
+    runtime.woken()
+
+    def handle(policy: PolicyBuilder, version: int, *, is_deleted: bool = False) -> set[Key]:
+        runtime.handle(AGENT_POLICY, policy.at_version(version).to_kubernetes(), is_deleted=is_deleted)
+        return set(asked(runtime))
+
+    other = a_policy("other")
+    assert handle(other.declaring(lab), 21) == set()
+    assert handle(other.declaring(lab | {"class": "production"}), 22) == woken
+    assert handle(other.declaring(lab | {"class": "production", "dailyBudget": "7"}), 23) == set()
+    assert handle(other, 24, is_deleted=True) == woken
 
 
 def test_a_config_map_wakes_the_agent_that_refers_to_it_or_the_binding_and_the_agents_that_it_serves(

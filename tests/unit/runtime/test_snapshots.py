@@ -59,6 +59,16 @@ def test_a_snapshot_holds_the_agent_its_policy_and_the_bindings_of_its_sources(k
     assert (snapshot.unreadable, snapshot.kill_seen) == ((), None)
 
 
+def test_a_snapshot_holds_the_environments_that_another_policy_holds_to_a_stricter_class(known: Known) -> None:
+    lab = {"name": "lab", "class": "development", "mode": "Audit"}
+    known.resources.put_policy(a_policy().declaring(lab).at_version(20).to_kubernetes())
+    elsewhere = a_policy("other").in_namespace("elsewhere").declaring(lab | {"class": "production", "mode": "Enforce"})
+    known.resources.put_policy(elsewhere.to_kubernetes())
+    assert known.snapshot().stricter == frozenset()
+    known.resources.put_policy(elsewhere.in_namespace("agents").to_kubernetes())
+    assert known.snapshot().stricter == {"lab"}
+
+
 def test_an_unknown_agent_has_no_snapshot(known: Known) -> None:
     reader = SnapshotReader(
         known.resources, known.children, SETTINGS, operator_key=OPERATOR_KEY, kill_seen=known.killed.get
