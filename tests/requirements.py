@@ -154,6 +154,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "verify.repeated": Requirement("a server is verified at each interval and change; failed runs are repeated"),
     "verify.bounded": Requirement("a run without a result ends, and is reported"),
+    "verify.pod": Requirement("a run whose pod lacks what a policy now gives is replaced immediately"),
     "verify.clocks": Requirement("a run that another clock recorded in the future keeps no server from verification"),
     "verify.on-a-cluster": Requirement("the operator verifies by Jobs that Pod Security restricted admits", "api"),
     "drift.quarantined": Requirement("a tool that has changed is denied at the next call, and the others go on"),

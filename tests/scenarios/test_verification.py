@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from interlock.action.pins import diff_changes
+from interlock.api.pod_policy import PodTemplatePolicy
 from interlock.api.status import Condition
 from interlock.api.verification import BindingCondition, MCPBindingStatus, PinnedDefinition, PinState
 from interlock.deployment.children.config import pins_of
@@ -53,6 +54,7 @@ class Bench:
     image: str = ""
     seen_at: datetime | None = None
     refusal: str = ""
+    pods: PodTemplatePolicy = field(default_factory=PodTemplatePolicy)
     config_maps: dict[str, LiveConfigMap | None] = field(default_factory=dict)
     server: tuple[SeenDefinition, ...] = (a_tool(GET), a_tool(CREATE))
 
@@ -66,6 +68,7 @@ class Bench:
             self.image,
             self.seen_at,
             refusal=self.refusal,
+            pods=self.pods,
             config_maps=self.config_maps,
         )
         outcome = verify_binding(snapshot, self.now)

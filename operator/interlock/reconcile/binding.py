@@ -391,7 +391,10 @@ def _schedule(snapshot: BindingSnapshot, known: VerificationStatus, digest: str,
     reported_at = None if run is None else _report_due_at(snapshot, run)
     if due_at is not None and reported_at is not None:
         due_at = min(due_at, reported_at)
-    if run is None or run.plan != digest or (due_at is not None and due_at <= now):
+    target = snapshot.run if run is not None and run.ended_at is None else None
+    job = None if target is None else snapshot.children.get(ChildKey(JOB, target.job))
+    is_outdated = target is not None and job is not None and target.has_other_pod(job.manifest)
+    if run is None or run.plan != digest or is_outdated or (due_at is not None and due_at <= now):
         same = run is not None and run.plan == digest
         started = VerificationRun(
             number=run.number + 1 if run else 1,

@@ -47,6 +47,7 @@ from interlock.deployment.names import (
 from interlock.deployment.placement import ApiServerAddress, BoundSource
 from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
 from interlock_contract.bundle import BUNDLE_KEY, SCHEMA_VERSION, AgentIdentity, Bundle, dump_bundle
+from interlock_contract.names import GROUP
 from interlock_contract.pod import (
     CONFIG_PATH,
     NAMESPACE_VARIABLE,
@@ -59,6 +60,8 @@ from interlock_contract.verification import PLAN_KEY, PlannedProbe, Verification
 
 JOB = "Job"
 PLAN_VOLUME = "plan"
+POD_DIGEST = f"{GROUP}/pod"
+"""The annotation of a Job with the digest of its pod. A Job without it is from an earlier version, and is kept."""
 KEEP_SECONDS = 600
 """How long Kubernetes keeps an ended Job and its log."""
 LEAST_SECONDS = 300
@@ -108,6 +111,17 @@ class VerificationTarget:
     def job(self) -> str:
         """Name of its Job."""
         return verification_job(self.binding.metadata.name, self.id)
+
+    @property
+    def pod_digest(self) -> str:
+        """The digest of the run's pod, with what policies and installation say about it."""
+        text = json.dumps(_pod(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def has_other_pod(self, job: Manifest) -> bool:
+        """Return True if the run's Job is not as it is built now, such as without the password of a registry."""
+        stated = job["metadata"].get("annotations", {}).get(POD_DIGEST)
+        return stated is not None and stated != self.pod_digest
 
     @property
     def seconds(self) -> int:
@@ -202,7 +216,7 @@ def build_verification_copies(run: VerificationTarget) -> tuple[Manifest, ...]:
 
 def build_job(run: VerificationTarget) -> Manifest:
     """Return the Job of a run: it runs once, within a time limit, and Kubernetes deletes it afterwards."""
-    return build_child(
+    manifest = build_child(
         run.binding,
         "batch/v1",
         JOB,
@@ -221,6 +235,8 @@ def build_job(run: VerificationTarget) -> Manifest:
             },
         },
     )
+    manifest["metadata"]["annotations"] = {POD_DIGEST: run.pod_digest}
+    return manifest
 
 
 def _bundle(run: VerificationTarget) -> Bundle:
