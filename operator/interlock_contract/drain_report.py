@@ -16,6 +16,9 @@ from interlock_contract.clock import read_time, write_time
 from interlock_contract.names import DRAIN_PREFIX
 from interlock_contract.strict_json import JsonInvalid, parse_json
 
+LEAST_DRAIN_SECONDS: Final = 10
+"""How long a pod that took tasks drains at least. Nothing tells when all nodes have learned that a Service leads to
+other pods. Until then they send tasks there."""
 _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_VALUE: Final = 1024
 _MAX_COUNT: Final = 10**6

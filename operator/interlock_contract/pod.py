@@ -13,6 +13,11 @@ TASK_PORT: Final = 7412
 """Port on every interface, for tasks."""
 FIRST_RESERVED_PORT, LAST_RESERVED_PORT = 7410, 7419
 """Ports that no agent may listen on."""
+PRE_STOP_PATH: Final = "/pre-stop"
+"""Path at `OBSERVE_PORT` of the preStop hooks: answered once the guard's pod has nothing left to do."""
+END_SECONDS: Final = 2
+"""Seconds of a pod's grace period that are left for the end of its processes, once its preStop hooks have ended. A
+kubelet gives them as many in any case, so that a pod with a shorter grace period has no hooks."""
 PORT_NAMES: Final = ("mcp", "observe", "tasks")
 """Names of the guard's ports. Services and monitors that find ports by name must not find one of the agent's."""
 AUDIT_PORT: Final = 7420
@@ -80,6 +85,8 @@ BUNDLE_VARIABLE: Final = "INTERLOCK_BUNDLE"
 """Name of the ConfigMap that holds the guard's bundle."""
 MODEL_REQUEST_VARIABLE: Final = "INTERLOCK_MODEL_REQUEST_BYTES"
 """Variable of the guard's container: the largest body of a call of a model in bytes, which its memory allows."""
+GRACE_VARIABLE: Final = "INTERLOCK_GRACE_SECONDS"
+"""Variable of the guard's container: the grace period of its pod in seconds, where it is longer than `END_SECONDS`."""
 AUDIT_URL_VARIABLE: Final = "INTERLOCK_AUDIT_URL"
 LISTEN_VARIABLE: Final = "INTERLOCK_LISTEN"
 """Address at which the guard serves the agent, in a pod of its own."""

@@ -7,9 +7,11 @@ from aiohttp import web
 
 from interlock_contract.exposition import Metric, join_lines
 from interlock_contract.listeners import ListenerName
+from interlock_contract.pod import PRE_STOP_PATH
 from interlock_guard.audit.recorder import Recorder
 from interlock_guard.audit.shipper import AuditShipper
 from interlock_guard.decision.decide import check_open
+from interlock_guard.pre_stop import PreStop
 from interlock_guard.state import LiveState
 from interlock_guard.upstream.sources import Sources
 from interlock_http.listener import BoundedListener
@@ -64,11 +66,13 @@ class ProbeServer:
         recorder: Recorder,
         shipping: AuditShipper,
         metrics: Sequence[Callable[[], list[str]]],
+        pre_stop: PreStop,
         listeners: Mapping[ListenerName, BoundedListener],
         monotonic: Callable[[], float],
     ) -> None:
         self._live, self._sources = live, sources
         self._recorder, self._shipping, self._more = recorder, shipping, metrics
+        self._pre_stop = pre_stop
         self._listeners, self._monotonic = listeners, monotonic
 
     def build_app(self) -> web.Application:
@@ -76,6 +80,7 @@ class ProbeServer:
         app = build_probe_app(metrics=lambda: join_lines(self._lines()), unready=self._unready)
         app.router.add_get("/startupz", self._startupz)
         app.router.add_get("/ready/{source}", self._ready_source)
+        app.router.add_get(PRE_STOP_PATH, self._pre_stop.answer, allow_head=False)
         return app
 
     async def _startupz(self, _: web.Request) -> web.Response:

@@ -21,7 +21,7 @@ from interlock_contract.clock import monotonic, utc_now
 from interlock_contract.environment import SettingsInvalid
 from interlock_contract.listeners import LISTENERS, ListenerName
 from interlock_contract.names import AGENTS, API_PATH
-from interlock_contract.pod import JOURNAL_FOLDER
+from interlock_contract.pod import END_SECONDS, JOURNAL_FOLDER
 from interlock_contract.strict_json import parse_json
 from interlock_guard.audit.recorder import Recorder, Writer
 from interlock_guard.audit.shipper import AuditShipper
@@ -44,6 +44,7 @@ from interlock_guard.llm.metering import Meter
 from interlock_guard.llm.provider_client import ProviderClients
 from interlock_guard.log import log
 from interlock_guard.object_watch import KubernetesObject, ObjectWatch
+from interlock_guard.pre_stop import PreStop
 from interlock_guard.probes import ProbeServer
 from interlock_guard.selftest.reporter import SelfTestReporter
 from interlock_guard.selftest.selftest import SelfTest
@@ -190,6 +191,7 @@ async def serve(settings: GuardSettings) -> None:
             recorder=recorder,
             shipping=shipping,
             metrics=(task_endpoint.lines, spending.lines, checks.callers.lines),
+            pre_stop=build_pre_stop(settings, live, sources, llm, mcp, task_endpoint),
             listeners={
                 ListenerName.AGENT: mcp.listener,
                 ListenerName.OBSERVE: observed,
@@ -248,6 +250,31 @@ def order_reactions(
         tasks,  # then tasks for the agent end: their callers wait longest
         selftest,  # last: a new bundle is tested with the servers and limits that it brings
     )
+
+
+def build_pre_stop(
+    settings: GuardSettings,
+    live: LiveState,
+    sources: Sources,
+    llm: LlmEndpoint,
+    mcp: McpEndpoint,
+    tasks: TaskEndpoint,
+) -> PreStop:
+    """Return the preStop hook. While it waits, callers of the two endpoints must connect again after each answer.
+
+    It follows the state last: once everything has ended, the kubelet may end the agent.
+    """
+
+    def count() -> int:
+        # The agent of a shared pod ends before its guard does, so that its calls end with it.
+        calls = llm.in_flight + sum(one.in_flight for one in sources.all()) if settings.host else 0
+        return tasks.under_way + calls
+
+    seconds = settings.grace_seconds - END_SECONDS
+    pre_stop = PreStop(live, count=count, drains=lambda: tasks.drains, seconds=seconds, monotonic=monotonic)
+    mcp.is_leaving = tasks.is_leaving = lambda: pre_stop.is_waiting
+    live.reactions = (*live.reactions, pre_stop.follow)
+    return pre_stop
 
 
 async def _write_denials(recorder: Recorder) -> None:

@@ -22,7 +22,7 @@ class GuardSettings:
     loopback.
     `agent_host` is where the agent listens for tasks: here, unless it has a pod of its own. `audit_url` is the
     collector's address; empty where there is none. Without `pod_uid` no money is spent. `model_request_bytes` bounds
-    the body of a call of a model.
+    the body of a call of a model. `grace_seconds` is the grace period of the pod.
     """
 
     agent: str
@@ -48,6 +48,7 @@ class GuardSettings:
     audit_url: str
     audit_token: Path
     model_request_bytes: int
+    grace_seconds: float
 
 
 def read_settings(environment: Mapping[str, str]) -> GuardSettings:
@@ -85,6 +86,7 @@ def read_settings(environment: Mapping[str, str]) -> GuardSettings:
         model_request_bytes=int(
             read_number(environment, pod.MODEL_REQUEST_VARIABLE, MAX_REQUEST_BYTES, most=MAX_REQUEST_BYTES + 1)
         ),
+        grace_seconds=read_number(environment, pod.GRACE_VARIABLE, pod.END_SECONDS),
     )
 
 

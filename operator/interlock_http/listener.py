@@ -304,6 +304,11 @@ class BoundedListener:
         self._bodies -= request.get(_HELD, 0)
         request[_HELD] = 0
 
+    def extend(self, request: web.BaseRequest, seconds: float) -> None:
+        """Give a request more time; see the function `extend`."""
+        if connection := self._by_protocol.get(cast("asyncio.Protocol", request.protocol)):
+            connection.since += seconds
+
     # What connections call
 
     def admit(self, connection: _Connection) -> None:
@@ -483,3 +488,13 @@ async def read_body(request: web.BaseRequest, *, max_bytes: int | None = None) -
 def release_body(request: web.BaseRequest) -> None:
     """Count the bytes of a request's body no longer: they are no longer kept."""
     request[_LISTENER].release_body(request)
+
+
+def extend(request: web.BaseRequest, seconds: float) -> None:
+    """Give a request of a bounded listener more time. The caller bounds how many requests have more.
+
+    Args:
+        request: A request under way.
+        seconds: What is added to the seconds of the listener's row.
+    """
+    request[_LISTENER].extend(request, seconds)

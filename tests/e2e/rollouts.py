@@ -159,17 +159,35 @@ class Answers:
         return [one for one, before in zip(answered, [None, *answered], strict=False) if one != before]
 
 
-def start_prober(live: Live, agent: str, regions: Iterable[str] = REGIONS) -> None:
-    """Start the prober, and wait until each region was served."""
-    pod = a_pod(PROBER, 1, live.namespace)
+def start_prober(
+    live: Live,
+    agent: str,
+    regions: Iterable[str] = REGIONS,
+    *,
+    name: str = PROBER,
+    task: dict[str, Any] | None = None,
+) -> None:
+    """Start a prober, and wait until each region was served.
+
+    Args:
+        live: The namespace.
+        agent: The agent that gets the tasks.
+        regions: One of them for each of the prober's threads, `-` for tasks that name none.
+        name: Of its pod.
+        task: What each task says besides its seconds.
+    """
+    pod = a_pod(name, 1, live.namespace)
     [container] = pod["spec"]["containers"]
+    container["env"] = [{"name": "TASK", "value": json.dumps(task or {})}]
     container["command"] = ["python", "-c", PROGRAM, f"http://guard-{agent}/", *regions]
     del container["readinessProbe"]
     live.apply(pod)
-    eventually(lambda: {one["region"] for one in answers(live).lines} >= {*regions}, 60, lambda: str(answers(live)))
+    eventually(
+        lambda: {one["region"] for one in answers(live, name).lines} >= {*regions}, 60, lambda: str(answers(live, name))
+    )
 
 
-def answers(live: Live) -> Answers:
-    """Return what the prober has printed by now."""
-    lines = live.reader.log(live.namespace, PROBER, "main").splitlines()
+def answers(live: Live, name: str = PROBER) -> Answers:
+    """Return what a prober has printed by now."""
+    lines = live.reader.log(live.namespace, name, "main").splitlines()
     return Answers(tuple(json.loads(line) for line in lines if line.endswith("}")))

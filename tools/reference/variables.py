@@ -96,6 +96,7 @@ MEANINGS: Final[dict[str, str]] = {
     "INTERLOCK_LISTEN": "The address at which the agent is served.",
     "INTERLOCK_LOG_LEVEL": "The lowest level that is logged.",
     "INTERLOCK_MCP_PORT": "Port for the agent.",
+    "INTERLOCK_GRACE_SECONDS": "Grace period of the pod in seconds. From 3 on, the preStop hook waits for tasks.",
     "INTERLOCK_MODEL_REQUEST_BYTES": "Most bytes of the body of a request to a model.",
     "INTERLOCK_NAMESPACE": "Namespace of the objects. For the kill controller, that of the operator.",
     "INTERLOCK_NAMESPACE_QUOTA_BYTES": "Bytes that the records of all agents of a namespace may take, 0 for no quota.",

@@ -330,8 +330,8 @@ class Template(ApiModel):
     termination_grace_period_seconds: int | None = Field(
         default=None, ge=1, le=300, json_schema_extra=kube(format="int64")
     )
-    """How long the agent may take to end; absent for 1, up to the policy's maximum. A kill waits 1 s at most for a pod
-    that is not being deleted already."""
+    """How long the tasks of an evicted pod, and then the agent, may take to end; absent for 1, up to the policy's
+    maximum. A kill waits 1 s at most for a pod that is not being deleted already."""
 
     security_context: ContainerUser | None = None
     """User and group of the agent's programs."""

@@ -15,6 +15,7 @@ from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
 from interlock.governance.budgets import EnvironmentBudget, ModelPrices
 from interlock.orchestration.claim_checks import claims_in
 from interlock_contract.bundle import DEFAULT_DRAIN_SECONDS
+from interlock_contract.kill import GRACE_SECONDS
 
 
 @dataclass(frozen=True, order=True)
@@ -162,6 +163,11 @@ class Placement:
     def is_separate(self) -> bool:
         """True if agent and guard have a pod each."""
         return self.isolation == "Separate"
+
+    @property
+    def grace_seconds(self) -> int:
+        """How long an eviction lets the pods with the agent and with its guard finish, in seconds."""
+        return self.agent.spec.template.termination_grace_period_seconds or GRACE_SECONDS
 
     @property
     def claims(self) -> frozenset[str]:

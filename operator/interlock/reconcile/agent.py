@@ -36,6 +36,7 @@ from interlock.reconcile.stage_gates import on_breach
 from interlock.reconcile.stage_tests import objects_of_tests, see_tests
 from interlock.reconcile.withdrawn_pods import WithdrawnPod, withdrawn_pods
 from interlock_contract.bundle import MAX_BUNDLE_DIGESTS, digest
+from interlock_contract.drain_report import LEAST_DRAIN_SECONDS
 
 SECRET_INTERVAL = timedelta(seconds=30)
 """How long pods that do not start wait until their agent's Secret is created again."""
@@ -124,10 +125,9 @@ def _stages(agent: Agent, record: RolloutRecord) -> tuple[Stage, ...]:
     return agent.spec.stages or tuple(known[:1])
 
 
-LEAST_DRAIN: Final = timedelta(seconds=10)
-"""How long a placement that took tasks drains at least, and a pod that a scale-down has chosen. Nothing tells when all
-nodes have learned that a Service leads to other pods. Until then they send tasks there: the guard of a placement that
-drains passes them on, and that of a chosen pod serves them."""
+LEAST_DRAIN: Final = timedelta(seconds=LEAST_DRAIN_SECONDS)
+"""How long a placement that took tasks drains at least, and a pod that a scale-down has chosen. The guard of a draining
+placement passes on the tasks that reach it meanwhile, and that of a chosen pod serves them."""
 
 
 def _rules(snapshot: Snapshot, record: RolloutRecord, revisions: Revisions) -> RolloutRules:

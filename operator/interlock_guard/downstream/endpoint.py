@@ -163,6 +163,8 @@ class McpEndpoint:
         self._sessionless = SessionlessClients(
             live=live, sources=sources, authorizer=authorizer, relay=relay, subscriptions=subscriptions
         )
+        self.is_leaving: Callable[[], bool] = lambda: False
+        """Returns True while the pod waits for its end. A separate agent must then connect again, to another guard."""
         self.listener = BoundedListener(LISTENERS[ListenerName.AGENT])
         self.runner = self._build_runner(add_routes)
 
@@ -181,6 +183,7 @@ class McpEndpoint:
             app.router.add_route("*", _PATH + slash, self._refuse_method)
             app.router.add_route("*", "/mcp/{source}" + slash, self._refuse_missing_key)
         add_routes(app)
+        app.on_response_prepare.append(self._end_connection)
         return self.listener.build_app_runner(
             app,
             handler_cancellation=True,  # a client that hangs up ends its call
@@ -202,6 +205,11 @@ class McpEndpoint:
             transport = connection.transport
             if transport is not None and transport.get_write_buffer_size() > 0:
                 transport.abort()
+
+    async def _end_connection(self, _: web.Request, response: web.StreamResponse) -> None:
+        if self.is_leaving():
+            response.headers["Connection"] = "close"
+            response.force_close()
 
     async def _ready(self, http: web.Request) -> web.Response:
         """Answer the egress check of an agent's pod, which can reach no other port: are requests decided on?"""

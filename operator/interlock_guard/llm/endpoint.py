@@ -71,6 +71,11 @@ class LlmEndpoint:
         self._paying = 0
         """Calls that wait for money."""
 
+    @property
+    def in_flight(self) -> int:
+        """Calls under way, and those that wait for money."""
+        return len(self._calls) + self._paying
+
     def add_routes(self, app: web.Application) -> None:
         """Serve the paths of providers, and Anthropic's without `v1`: some SDKs do not add it to ANTHROPIC_BASE_URL.
 

@@ -103,6 +103,8 @@ class TaskEndpoint:
         self._accounts = accounts or TaskAccounts()
         self.on_change: Callable[[], None] = lambda: None
         """Called when what is under way may have changed, or the bundle has."""
+        self.is_leaving: Callable[[], bool] = lambda: False
+        """Returns True while the pod waits for its end, whatever the bundle says."""
         self.begun = BegunTasks(live, monotonic)
         """The tasks under way at the agent."""
         self._known, self._bodies = KnownIds(), BodyRoom()
@@ -124,8 +126,13 @@ class TaskEndpoint:
 
     @property
     def drains(self) -> bool:
-        """Whether this guard is on its way out. Callers must connect again, to reach another one."""
+        """Whether this guard is on its way out, as the bundle says."""
         return self._live.bundle is not None and is_draining(self._live.bundle, self._recorder.pod)
+
+    @property
+    def ends_connections(self) -> bool:
+        """Whether callers must connect again after each answer, to reach another guard."""
+        return self.drains or self.is_leaving()
 
     @property
     def under_way(self) -> int:
@@ -178,7 +185,7 @@ class TaskEndpoint:
 
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
         response = await self._answer(http)
-        if self.drains and not response.prepared:
+        if self.ends_connections and not response.prepared:
             response.force_close()
         return response
 
@@ -278,7 +285,7 @@ class TaskEndpoint:
                 peer,
                 forwarded,
                 waited=self._monotonic() - since,
-                ends_connection=lambda: self.drains,
+                ends_connection=lambda: self.ends_connections,
             )
             try:
                 return await self._run(exchange, since)
@@ -369,7 +376,7 @@ class TaskEndpoint:
                 waited=self._monotonic() - since,
                 on_message=functools.partial(self._note_answer, request, route),
                 route=route,
-                ends_connection=lambda: self.drains,
+                ends_connection=lambda: self.ends_connections,
             )
             if request.kind != RequestClass.CONTROL:
                 self._accounts.begin(request.id)

@@ -1,4 +1,6 @@
-"""An agent that takes tasks: it waits and calls tools as a task says, and answers with its version.
+"""An agent that takes tasks: it waits, computes and calls tools as a task says, and answers with its version.
+
+On SIGTERM it takes the tasks of two more seconds, until guards know that it goes, finishes what it has, and ends.
 
 Environment variables:
     VERSION: what it answers with. `broken`: it fails every task.
@@ -7,6 +9,9 @@ Environment variables:
 import asyncio
 import json
 import os
+import signal
+import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,6 +22,7 @@ from mcp.types import TextContent
 VERSION = os.environ["VERSION"]
 SERVERS = json.loads(Path(os.environ["INTERLOCK_MCP_CONFIG"]).read_text())["mcpServers"]
 PORT = 8080
+LATE_SECONDS = 2.0
 
 
 def outcome(result: Any) -> str:
@@ -43,6 +49,9 @@ class Worker(BaseHTTPRequestHandler):
         task = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
 
         async def work() -> list[str]:
+            end = time.monotonic() + float(task.get("busy", 0))
+            while time.monotonic() < end:
+                pass
             await asyncio.sleep(float(task.get("seconds", 0)))
             return await call(task["calls"]) if "calls" in task else []
 
@@ -57,4 +66,8 @@ class Worker(BaseHTTPRequestHandler):
         """Print nothing of each request."""
 
 
-ThreadingHTTPServer(("0.0.0.0", PORT), Worker).serve_forever()  # noqa: S104 - a pod's own
+server = ThreadingHTTPServer(("0.0.0.0", PORT), Worker)  # noqa: S104 - a pod's own
+server.daemon_threads = False
+signal.signal(signal.SIGTERM, lambda *_: threading.Timer(LATE_SECONDS, server.shutdown).start())
+server.serve_forever(poll_interval=0.05)
+server.server_close()  # waits for the tasks

@@ -90,10 +90,10 @@ def test_a_readiness_probe_replaces_the_one_of_the_port_of_tasks() -> None:
     assert probe_of({"readinessProbe": {"httpGet": {"port": 9000}}}) == {"httpGet": {"port": 9000}}
 
 
-def test_the_grace_period_is_that_of_the_agents_pod() -> None:
+def test_the_grace_period_is_that_of_the_pods_of_agent_and_guard() -> None:
     guard, agent = separate({"terminationGracePeriodSeconds": 30})
     assert agent["spec"]["terminationGracePeriodSeconds"] == 30
-    assert guard["spec"]["terminationGracePeriodSeconds"] == 1
+    assert guard["spec"]["terminationGracePeriodSeconds"] == 30
     assert shared({})["spec"]["terminationGracePeriodSeconds"] == 1
 
 

@@ -4,7 +4,9 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from interlock_guard.llm.provider_client import ProviderClients
 from interlock_guard.object_watch import ObjectWatch
 from interlock_guard.selftest.reporter import SelfTestReporter
 from interlock_guard.settings import GuardSettings, read_settings
+from interlock_guard.state import LiveState
 from interlock_guard.tasks.endpoint import TaskEndpoint
 from interlock_kube.client import KubeClient
 from tests.support.ports import free_port
@@ -134,3 +137,30 @@ async def test_an_exception_that_no_task_reads_is_logged_with_its_trace(monkeypa
     loop.set_exception_handler(before)
     assert len(said) == 1
     assert "ZeroDivisionError" in said[0]
+
+
+@pytest.mark.parametrize("host", ["", "guard"])
+async def test_a_separate_guard_waits_for_its_agents_calls_and_that_of_a_shared_pod_for_tasks_alone(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(program, "monotonic", lambda: now)
+    upstream, llm = SimpleNamespace(in_flight=2), SimpleNamespace(in_flight=0)
+    tasks = SimpleNamespace(under_way=1, drains=False)
+    settings = replace(settings_of(tmp_path, 1), host=host, grace_seconds=60.0)
+    sources: Any = SimpleNamespace(all=lambda: [upstream])
+    others: list[Any] = [llm, SimpleNamespace(), tasks]
+    hook = program.build_pre_stop(settings, LiveState(), sources, *others)
+    call = asyncio.create_task(hook.wait("10.0.0.1"))
+    await reached(lambda: hook.is_waiting)
+    now = 30.0
+    tasks.under_way = 0
+    if host:
+        await asyncio.wait({call}, timeout=0.3)
+        assert not call.done()
+        upstream.in_flight, llm.in_flight = 0, 1
+        await asyncio.wait({call}, timeout=0.3)
+        assert not call.done()
+        llm.in_flight = 0
+    async with asyncio.timeout(10):
+        await call

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from interlock_contract.listeners import LISTENERS, Bounds, ListenerName
-from interlock_http.listener import BodyRefused, BoundedListener, read_body
+from interlock_http.listener import BodyRefused, BoundedListener, extend, read_body
 from tests.requirements import requirement
 from tests.support.bounds import limit, until
 
@@ -76,10 +76,10 @@ class Served:
         self._opened.append(found)
         return found
 
-    async def hold(self, peer: str = PEERS[0]) -> Peer:
+    async def hold(self, peer: str = PEERS[0], path: str = "slow") -> Peer:
         """Return a connection with a request under way."""
         found, before = await self.open(peer), self.under_way
-        found.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        found.send(f"GET /{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         await until(lambda: self.under_way > before, "the listener has seen it")
         return found
 
@@ -90,6 +90,10 @@ class Served:
         self.under_way += 1
         await self.go_on.wait()
         return web.Response(text="ok")
+
+    async def long(self, http: web.Request) -> web.Response:
+        extend(http, LONG)
+        return await self.slow(http)
 
     async def limits(self, http: web.Request) -> web.Response:
         assert http.transport is not None
@@ -138,6 +142,7 @@ async def served(bounds: Bounds) -> AsyncIterator[Served]:
     app.router.add_route("*", "/fast", found.fast)
     app.router.add_get("/limits", found.limits)
     app.router.add_route("*", "/slow", found.slow)
+    app.router.add_get("/long", found.long)
     app.router.add_post("/broken", found.broken)
     app.router.add_get("/flood", found.flood)
     app.router.add_get("/burst", found.burst)
@@ -267,6 +272,17 @@ async def test_a_request_ends_in_time_where_the_row_says_so(name: ListenerName) 
             return
         found.go_on.set()
         assert await peer.status() == 200
+
+
+async def test_a_request_may_be_given_more_time() -> None:
+    async with served(small(ListenerName.OBSERVE, request_seconds=SOON)) as found:
+        extended, other = await found.hold(path="long"), await found.hold(PEERS[1])
+        await other.closed()
+        await asyncio.sleep(3 * SOON)  # in which the listener has closed all that it would close
+        assert extended.is_open()
+        found.go_on.set()
+        assert await extended.status() == 200
+        assert await extended.ask() == 200, "the time of the next request is that of the row"
 
 
 @requirement("listeners.bounded")

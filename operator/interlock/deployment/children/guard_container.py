@@ -36,6 +36,8 @@ from interlock_contract.pod import (
     EGRESS_CHECK_REPORT,
     EGRESS_CHECK_REQUIRE,
     EGRESS_CHECK_VARIABLE,
+    END_SECONDS,
+    GRACE_VARIABLE,
     GUARD_CONTAINER,
     GUARD_HOST,
     GUARD_URL_VARIABLE,
@@ -82,6 +84,8 @@ def build_guard(placement: Placement) -> dict[str, Any]:
         request_bytes = placement.policy.spec.models.request_bytes
         env.append({"name": MODEL_REQUEST_VARIABLE, "value": str(request_bytes)})
         memory += _MODEL_MEMORY * -(-request_bytes // _MIB)
+    if placement.grace_seconds > END_SECONDS:
+        env.append({"name": GRACE_VARIABLE, "value": str(placement.grace_seconds)})
     if placement.audit_url:
         env.append({"name": AUDIT_URL_VARIABLE, "value": placement.audit_url})
         mounts.append({"name": AUDIT_TOKEN_VOLUME, "mountPath": AUDIT_TOKEN_PATH, "readOnly": True})

@@ -4,8 +4,14 @@ from typing import Any
 
 from interlock.api.policy import ContainerDefaults
 from interlock.deployment.pod_users import Ids
-from interlock_contract.kill import GRACE_SECONDS
-from interlock_contract.pod import AUDIT_AUDIENCE, AUTHORITY_FILE, OBSERVE_PORT, TOKEN_FILE
+from interlock_contract.pod import (
+    AUDIT_AUDIENCE,
+    AUTHORITY_FILE,
+    END_SECONDS,
+    OBSERVE_PORT,
+    PRE_STOP_PATH,
+    TOKEN_FILE,
+)
 
 PIPES_VOLUME = "pipes"
 LAUNCHER_VOLUME = "launcher"
@@ -16,12 +22,16 @@ LAST_LINES = "FallbackToLogsOnError"
 _TOKEN = {"path": TOKEN_FILE, "expirationSeconds": 3600}
 
 
-def pod_defaults() -> dict[str, Any]:
-    """Return what every pod of a placement states: no token unless a container mounts one, and a short end."""
+def pod_defaults(grace: int) -> dict[str, Any]:
+    """Return what every pod of a placement states: no token unless a container mounts one.
+
+    Args:
+        grace: Its grace period in seconds.
+    """
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": grace,
         "securityContext": pod_security(),
     }
 
@@ -87,6 +97,17 @@ def observe_probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
         failures: Failures in a row that count.
     """
     return {"httpGet": {"path": path, "port": OBSERVE_PORT}, "periodSeconds": period, "failureThreshold": failures}
+
+
+def build_pre_stop(grace: int) -> dict[str, Any]:
+    """Return the preStop hook of a container in the guard's pod: it gets SIGTERM once nothing is under way.
+
+    Args:
+        grace: The pod's grace period in seconds. A short one is left to the end of the processes.
+    """
+    if grace <= END_SECONDS:
+        return {}
+    return {"lifecycle": {"preStop": {"httpGet": {"path": PRE_STOP_PATH, "port": OBSERVE_PORT}}}}
 
 
 def field_ref(path: str) -> dict[str, Any]:

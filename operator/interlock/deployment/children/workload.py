@@ -12,7 +12,7 @@ from interlock.deployment.children.agent_container import build_agent, build_age
 from interlock.deployment.children.claim_volumes import claims_group
 from interlock.deployment.children.config import user_files
 from interlock.deployment.children.guard_container import build_egress_check, build_guard, build_guard_volumes
-from interlock.deployment.children.pod_parts import pod_defaults, pod_security
+from interlock.deployment.children.pod_parts import build_pre_stop, pod_defaults, pod_security
 from interlock.deployment.children.resources import LAUNCHER_NEEDS, own_resources
 from interlock.deployment.children.scheduling import build_pull_secrets, build_scheduling, stdio_servers
 from interlock.deployment.children.server_containers import build_launcher, build_servers
@@ -101,14 +101,16 @@ def _digest(*parts: Any) -> str:
 
 def _shared_pod(placement: Placement) -> dict[str, Any]:
     """Return the pod of guard, MCP servers and agent (`isolation: Shared`)."""
+    # Kubelets end the guard and its servers after the agent. An agent without tasks ends its own work on SIGTERM.
+    hook = build_pre_stop(placement.grace_seconds) if placement.agent.spec.tasks is not None else {}
     servers = build_servers(placement)
     launcher = [_launcher(placement)] if servers else []
     return {
         "serviceAccountName": guard_account(placement),
-        **pod_defaults(),
+        **pod_defaults(placement.grace_seconds),
         **_chosen_by_agent(placement),
         "initContainers": [build_guard(placement), *launcher, *servers],
-        "containers": [build_agent(placement)],
+        "containers": [{**build_agent(placement), **hook}],
         "volumes": [*build_guard_volumes(placement), *build_agent_volumes(placement)],
     }
 
@@ -117,12 +119,13 @@ def _agent_pod(placement: Placement) -> dict[str, Any]:
     """Return the agent's own pod (`isolation: Separate`): the egress check, then the agent.
 
     The pod's ServiceAccount has no rights, no token of it is mounted, and the pod has no DNS unless a row of egress
-    opens it. Its /etc/hosts holds the one name that it needs, its guard's.
+    opens it. Its /etc/hosts holds the one name that it needs, its guard's. It has no hook, since no guard in the pod
+    could answer it: the agent gets SIGTERM immediately.
     """
     agent = build_agent(placement)
     return {
         "serviceAccountName": agent_account(placement),
-        **pod_defaults(),
+        **pod_defaults(placement.grace_seconds),
         **_chosen_by_agent(placement),
         "securityContext": {**pod_security(), **claims_group(placement, agent)},
         **(_CLUSTER_DNS if opens_dns(agent_exceptions(placement)) else _NO_DNS),
@@ -136,11 +139,13 @@ def _agent_pod(placement: Placement) -> dict[str, Any]:
 def _guard_pod(placement: Placement) -> dict[str, Any]:
     """Return the guard's own pod (`isolation: Separate`).
 
-    MCP servers need the guard's pipes before they start. So the guard is a sidecar if there are any servers.
+    MCP servers need the guard's pipes before they start. So the guard is a sidecar if there are any servers. Kubelets
+    end the containers that are no sidecars first, so that these have the hook.
     """
+    hook = build_pre_stop(placement.grace_seconds)
 
     def as_container(sidecar: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in sidecar.items() if name != "restartPolicy"}
+        return {name: value for name, value in sidecar.items() if name != "restartPolicy"} | hook
 
     guard, servers = build_guard(placement), build_servers(placement)
     if servers:
@@ -152,7 +157,7 @@ def _guard_pod(placement: Placement) -> dict[str, Any]:
         containers = {"containers": [as_container(guard)]}
     return {
         "serviceAccountName": guard_account(placement),
-        **pod_defaults(),
+        **pod_defaults(placement.grace_seconds),
         **build_scheduling(placement, GUARD_POD),
         **build_pull_secrets(placement.policy.spec.pod_template.default, *stdio_servers(placement)),
         **containers,
@@ -168,10 +173,9 @@ def _launcher(placement: Placement) -> dict[str, Any]:
 def _chosen_by_agent(placement: Placement) -> dict[str, Any]:
     """Return what the agent's template says about the agent's pod, besides its container and volumes."""
     template, defaults = placement.agent.spec.template, placement.policy.spec.pod_template.default
-    grace, runtime = template.termination_grace_period_seconds, template.runtime_class_name
+    runtime = template.runtime_class_name
     return {
         **build_scheduling(placement, AGENT_POD),
         **build_pull_secrets(defaults, template, *(() if placement.is_separate else stdio_servers(placement))),
         **({"runtimeClassName": runtime} if runtime else {}),
-        **({"terminationGracePeriodSeconds": grace} if grace else {}),
     }

@@ -1,0 +1,64 @@
+"""The preStop hook of a real guard process: a task under way holds it up, and a kill ends both immediately."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from interlock_contract.pod import PRE_STOP_PATH
+from tests.integration.guard.fake_api_server import FakeApiServer
+from tests.integration.guard.harness import Guard
+from tests.integration.guard.tasking import TaskAgent, TaskBench, a_bundle_with_tasks
+from tests.support.bounds import check_promise, until
+
+
+@pytest.fixture
+async def bench(request: pytest.FixtureRequest, api: FakeApiServer, tmp_path: Path) -> AsyncIterator[TaskBench]:
+    """A guard in a pod with this grace period in seconds, 60 unless the test says otherwise."""
+    agent = TaskAgent()
+    await agent.start()
+    api.set_bundle(a_bundle_with_tasks(agent.port))
+    guard = Guard(api, tmp_path, more={"INTERLOCK_GRACE_SECONDS": getattr(request, "param", "60")})
+    await guard.start()
+    await until(lambda: guard.probe("/readyz"), "the guard is open")
+    async with aiohttp.ClientSession() as session:
+        yield TaskBench(api, guard, agent, session)
+    await guard.stop()
+    await agent.stop()
+
+
+async def test_a_kill_during_a_drain_cuts_the_traffic_and_ends_the_hook_immediately(bench: TaskBench) -> None:
+    task = asyncio.create_task(bench.post("/hold"))
+    await until(lambda: bench.agent.running == 1, "the agent has the task")
+    hook = asyncio.create_task(bench.guard.probe(PRE_STOP_PATH))
+
+    async def ends_connections() -> bool:
+        async with bench.session.post(bench.url("/echo"), data=b"{}") as response:
+            assert response.status == 200, "a late task is served"
+            return response.headers.get("Connection") == "close"
+
+    await until(ends_connections, "the hook waits")
+    async with bench.session.get(f"http://127.0.0.1:{bench.guard.port}/ready") as response:
+        assert (response.status, response.headers.get("Connection")) == (200, "close"), "the agent connects again"
+    assert not hook.done()
+
+    bench.api.kill("data leak")
+    began = time.monotonic()
+    status, body = await task
+    assert (status, body["error"]["data"]["reason"]) == (503, "Killed")
+    assert await hook
+    check_promise(time.monotonic() - began, 1, "a kill ends tasks and the preStop hook of a pod that drains")
+    assert await bench.reason() == (503, "Killed")
+    await until(lambda: bench.agent.cancelled == 1, "the agent's connection is cut")
+
+
+@pytest.mark.parametrize("bench", ["1"], indirect=True)
+async def test_a_short_grace_period_has_no_wait(bench: TaskBench) -> None:
+    task = asyncio.create_task(bench.post("/hold"))
+    await until(lambda: bench.agent.running == 1, "the agent has the task")
+    assert await bench.guard.probe(PRE_STOP_PATH)
+    bench.agent.release.set()
+    assert (await task)[0] == 200
