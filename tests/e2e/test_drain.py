@@ -1,0 +1,120 @@
+"""A drain of a node under tasks that never stop: an agent with two pods and a grace period loses none of them."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.live import Live, eventually
+from tests.e2e.rollouts import PROBER, answers, start_prober
+from tests.support.bounds import TOLERANCE, check_promise
+from tests.support.clusters import POOL
+from tests.support.examples import example_objects, find
+
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
+
+AGENT = "echo"
+PROGRAM = (Path(__file__).parent / "programs" / "worker.py").read_text()
+GRACE = 45
+"""Seconds of the pods' grace period: ten more than the longest task."""
+CUT_SECONDS, KILL_SECONDS = 1.0, 5.0
+
+
+def worker(namespace: str, isolation: str) -> list[dict[str, Any]]:
+    """Return examples/08-tasks with two pods and a grace period, which prefer the second node and may leave it."""
+    objects = example_objects("08-tasks", namespace)
+    policy, agent = find(objects, "AgentPolicy"), find(objects, "Agent")
+    policy["spec"] |= {
+        "environments": [{"name": "development", "isolation": isolation}],
+        "podTemplate": {"maxTerminationGracePeriodSeconds": GRACE},
+    }
+    ((label, value),) = POOL.items()
+    preferred = {
+        "weight": 100,
+        "preference": {"matchExpressions": [{"key": label, "operator": "In", "values": [value]}]},
+    }
+    agent["spec"] |= {
+        "replicas": 2,
+        "tasks": {"port": 8080, "maxConcurrentTasks": 16},
+        "files": [{"path": "worker.py", "content": PROGRAM}],
+    }
+    agent["spec"]["template"] |= {
+        "command": ["sh", "-c", 'exec python "$INTERLOCK_FILES/worker.py"'],
+        "env": [{"name": "VERSION", "value": "one"}],
+        "terminationGracePeriodSeconds": GRACE,
+        "tolerations": [{"key": label, "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preferred]}},
+    }
+    return objects
+
+
+def nodes_of_pods(live: Live) -> set[str]:
+    return {pod["spec"].get("nodeName", "") for pod in live.pods(AGENT)}
+
+
+def describe(live: Live) -> str:
+    return live.kubectl("-n", live.namespace, "get", "pods", "-o", "wide")
+
+
+def until_answered(live: Live, count: int) -> None:
+    """Wait until the prober has so many more answers."""
+    before = len(answers(live).lines)
+    eventually(lambda: len(answers(live).lines) > before + count, 60, lambda: str(len(answers(live).lines)))
+
+
+def evict(live: Live, pod: str) -> None:
+    """Evict a pod with its own grace period, as `kubectl drain` does."""
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": pod, "namespace": live.namespace},
+    }
+    path = f"/api/v1/namespaces/{live.namespace}/pods/{pod}/eviction"
+    live.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+
+
+@pytest.mark.parametrize("isolation", ["Shared", "Separate"])
+def test_a_drain_of_its_node_fails_no_task_of_an_agent(isolation: str, live: Live, second_node: str) -> None:
+    live.apply(*worker(live.namespace, isolation))
+    live.until_ready(AGENT)
+    eventually(lambda: nodes_of_pods(live) == {second_node}, 60, lambda: describe(live))
+    start_prober(live, AGENT, ["-"])
+    until_answered(live, 20)
+    try:
+        live.kubectl(
+            *("drain", second_node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=170s"),
+            f"--pod-selector=interlock.dev/agent={AGENT}",
+        )
+        assert second_node not in nodes_of_pods(live)
+        live.until_ready(AGENT)
+        until_answered(live, 20)
+    finally:
+        live.kubectl("uncordon", second_node)
+    assert answers(live).failures == []
+    assert {one["seconds"] for one in answers(live).lines} == {0.2, 4.0}
+
+
+def test_a_kill_during_an_eviction_cuts_traffic_immediately(live: Live) -> None:
+    live.apply(*worker(live.namespace, "Shared"))
+    live.until_ready(AGENT)
+    start_prober(live, AGENT, ["-"])
+    until_answered(live, 5)
+    evicted = live.pods(AGENT)[0]["metadata"]["name"]
+    evict(live, evicted)
+    until_answered(live, 5)
+    assert answers(live).failures == []
+
+    def running() -> list[str]:
+        return [one for one in live.running_containers() if not one.startswith(f"{PROBER}/")]
+
+    assert any(one.startswith(f"{evicted}/") for one in running())
+    began = time.monotonic()
+    live.annotate(AGENT, "INC-42 wrong mails")
+    eventually(lambda: bool(answers(live).failures), 30, lambda: str(answers(live).lines[-3:]))
+    check_promise(time.monotonic() - began, CUT_SECONDS, "a kill during an eviction ends tasks under way")
+    eventually(lambda: not running(), KILL_SECONDS * TOLERANCE, lambda: str(running()))
+    check_promise(
+        time.monotonic() - began, KILL_SECONDS, "no container of an agent that is killed during an eviction runs"
+    )
