@@ -567,6 +567,12 @@ REQUIREMENTS: dict[str, Requirement] = {
         "the scale of an Agent is its agent pods that serve the rest; writing it starts no revision"
     ),
     "pods.disruption": Requirement("a drain evicts one pod of an agent at a time, and a kill is not held up by that"),
+    "platform.restricted": Requirement(
+        "an agent works in a namespace that denies all traffic, has a quota of CPU and enforces `restricted`", "kind"
+    ),
+    "platform.private-registry": Requirement(
+        "agent and server run on tainted nodes from a registry with a password, by their values alone", "kind"
+    ),
     "pods.bounded": Requirement("every container of a pod has a memory limit, and every emptyDir a size"),
     # The images
     "supply.no-public-registry": Requirement("no image of the manifests and examples has a public registry's name"),

@@ -18,7 +18,7 @@ import pytest
 from tests.requirements import requirement
 from tests.support.bounds import BoundMissed, eventually
 from tests.support.page_commands import Answer, Printed, Terminal, files, missing_lines, printed
-from tests.support.registries import running_registry
+from tests.support.registries import address_for_nodes, pull_without_tls, running_registry
 from tools.cluster import kind
 from tools.machine.process import say
 from tools.machine.settings import Settings, from_environment
@@ -232,18 +232,13 @@ def held(reader: Reader) -> None:
 
 @contextmanager
 def pulled_by_nodes(folder: Path, registry: str) -> Iterator[None]:
-    """Have the cluster's nodes pull from the registry on this machine's loopback interface, as kind's page says."""
+    """Have the cluster's nodes pull from the registry on this machine's loopback interface."""
     cluster = kind.find(CLUSTER, from_environment())
     assert cluster is not None
-    gateway = cluster.engine.docker(
-        "network", "inspect", "kind", "--format", "{{range .IPAM.Config}}{{.Gateway}} {{end}}"
-    ).split()[0]
-    port = registry.rpartition(":")[2]
-    text = f'server = "http://{gateway}:{port}"\n'
-    for node in cluster.nodes():
-        hosts = f"/etc/containerd/certs.d/{registry}"
-        cluster.on_node(node, "sh", "-c", f"mkdir -p {hosts} && printf %s '{text}' > {hosts}/hosts.toml")
-    with running_registry(folder, f"{gateway}:{port}"):
+    gateway = address_for_nodes(cluster).rpartition(":")[0]
+    address = f"{gateway}:{registry.rpartition(':')[2]}"
+    pull_without_tls(cluster, registry, address)
+    with running_registry(folder, address):
         yield
 
 
