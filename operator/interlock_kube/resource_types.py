@@ -11,6 +11,7 @@ Key = tuple[str, str]
 """Namespace and name of an object."""
 
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_SEGMENT = re.compile(r"[^/?#%\\\s\x00-\x1f\x7f]+")
 
 
 def is_object_name(text: str) -> bool:
@@ -19,6 +20,17 @@ def is_object_name(text: str) -> bool:
     No request may be sent for any other text that a user wrote: `../x` and `x?watch=true` are paths to something else.
     """
     return _OBJECT_NAME.fullmatch(text) is not None
+
+
+def _segment(text: str) -> str:
+    """Return a namespace or name as one segment of a path, which leads to no other object.
+
+    Raises:
+        ValueError: The text has `/`, `?`, `#`, `%`, a backslash or a space, or it is empty, `.` or `..`.
+    """
+    if text in (".", "..") or not _SEGMENT.fullmatch(text):
+        raise ValueError(f"{text!r:.80} is no name of an object: it would lead to another path of the API server")
+    return text
 
 
 def key_of(found: Mapping[str, Any]) -> Key:
@@ -55,12 +67,21 @@ class ResourceType:
         return f"{self.prefix}/{self.plural}"
 
     def within(self, namespace: str) -> str:
-        """Return the path of the namespace's objects of the kind."""
-        return f"{self.prefix}/namespaces/{namespace}/{self.plural}"
+        """Return the path of the namespace's objects of the kind.
+
+        Raises:
+            ValueError: The namespace is no name.
+        """
+        return f"{self.prefix}/namespaces/{_segment(namespace)}/{self.plural}"
 
     def path(self, namespace: str, name: str, subresource: str = "") -> str:
-        """Return the path of one object, or of one of its subresources."""
-        return f"{self.within(namespace)}/{name}{'/' + subresource if subresource else ''}"
+        """Return the path of one object, or of one of its subresources.
+
+        Raises:
+            ValueError: Namespace or name is no name. Names of Roles may have other characters than those of
+                `is_object_name`, but none that ends a segment.
+        """
+        return f"{self.within(namespace)}/{_segment(name)}{'/' + _segment(subresource) if subresource else ''}"
 
 
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
