@@ -28,6 +28,7 @@ from interlock_contract.names import (
     ENDPOINT_LABEL,
     GROUP,
     GUARD_LABEL,
+    HAS_CLAIMS_LABEL,
     ISOLATION_LABEL,
     REVISION_LABEL,
     ROLLOUT_COMMANDS,
@@ -162,7 +163,16 @@ def test_no_policy_has_parameters_that_an_api_server_stops_to_follow() -> None:
     assert {name: kind for name, kind in others.items() if kind["kind"] not in FOLLOWED} == {}
 
 
-LABELS = (AGENT_LABEL, BINDING_LABEL, ENDPOINT_LABEL, GUARD_LABEL, ISOLATION_LABEL, REVISION_LABEL, STAGE_LABEL)
+LABELS = (
+    AGENT_LABEL,
+    BINDING_LABEL,
+    ENDPOINT_LABEL,
+    GUARD_LABEL,
+    HAS_CLAIMS_LABEL,
+    ISOLATION_LABEL,
+    REVISION_LABEL,
+    STAGE_LABEL,
+)
 
 
 def test_commands_are_read_by_admission_and_by_the_operator_alike() -> None:
