@@ -8,6 +8,7 @@ from interlock.api.agent_reasons import AgentReason
 from interlock.api.status import ConditionType
 from interlock.deployment.plan import WORKLOAD
 from interlock.orchestration.claim_checks import ClaimUse
+from interlock.reconcile.claims import used_claims
 from tests.support.builders import NOW, AgentBuilder, a_binding, a_policy, a_snapshot, a_stage, an_agent, hours
 from tests.support.pod_templates import ALL_FEATURES
 from tests.support.simulation import Simulation
@@ -140,7 +141,8 @@ def test_a_policy_that_withholds_claims_ends_the_pods_that_use_them() -> None:
     assert deployments(simulation) == []
 
 
-OTHER = ClaimUse("older", NOW - hours(1000), named=frozenset({"files"}))
+FILES = frozenset({"files"})
+OTHER = ClaimUse("older", NOW - hours(1000), named=FILES)
 
 
 def found_others(simulation: Simulation, *uses: ClaimUse) -> Simulation:
@@ -160,8 +162,79 @@ def test_a_claim_of_another_agent_keeps_a_new_one_from_pods() -> None:
 def test_a_claim_that_its_pods_use_stays_its_own_and_one_that_both_use_goes_to_the_older_one() -> None:
     simulation = found_others(running(), OTHER)
     assert simulation.condition(ConditionType.READY).status == "True"
-    found_others(simulation, replace(OTHER, held=frozenset({"files"})))
+    found_others(simulation, replace(OTHER, held=FILES))
+    assert simulation.condition(ConditionType.READY).status == "True", "the other one only announces it"
+    found_others(simulation, replace(OTHER, held=FILES, used=FILES))
     assert deployments(simulation) == []
+
+
+def test_a_claim_that_a_refused_agent_names_is_free() -> None:
+    simulation = Simulation(a_snapshot().of(AGENT).with_policy(ALLOWED).with_bindings(a_binding()))
+    found_others(simulation, replace(OTHER, is_refused=True))
+    assert simulation.condition(ConditionType.READY).status == "True"
+
+
+def is_asking(simulation: Simulation) -> bool:
+    return used_claims(simulation.snapshot.children) != frozenset()
+
+
+def use_of(simulation: Simulation) -> ClaimUse:
+    """Return what others learn of an Agent."""
+    agent = simulation.snapshot.agent.build()
+    held = agent.status.rollout.claims if agent.status and agent.status.rollout else ()
+    return ClaimUse(
+        agent.metadata.name,
+        agent.metadata.creation_timestamp or NOW,
+        named=frozenset({"files"}),
+        held=frozenset(held),
+        used=used_claims(simulation.snapshot.children),
+    )
+
+
+def two_that_announce() -> tuple[Simulation, Simulation]:
+    """Return an older and a younger agent that have announced one claim, neither of which knows of the other."""
+    stage = a_stage("live", "production")
+    older, younger = (
+        Simulation(
+            a_snapshot()
+            .of(an_agent(name).with_stages(stage).created(at).with_claims(files={"production": "files"}))
+            .with_policy(ALLOWED.giving(name, "crm", read=["contacts"]))
+            .with_bindings(a_binding())
+        )
+        for name, at in (("zoe", NOW - hours(1)), ("abe", NOW))
+    )
+    for simulation in (older, younger):
+        while not use_of(simulation).held:
+            simulation.reconcile_once()
+        assert not is_asking(simulation)
+    return older, younger
+
+
+@pytest.mark.parametrize("turns", ["oyoyoyoy", "yoyoyoyo", "ooyyooyy", "yyooyyoo"])
+def test_of_two_agents_that_announce_one_claim_at_the_same_time_one_alone_has_pods(turns: str) -> None:
+    older, younger = two_that_announce()
+    take_turns(older, younger, turns)
+    assert is_asking(older) or is_asking(younger)
+    loser = younger if is_asking(older) else older
+    assert loser.condition(ConditionType.ORCHESTRATED).reason == AgentReason.CLAIM_SHARED
+
+
+def test_an_older_agent_whose_announcement_comes_too_late_leaves_the_claim_to_the_younger_one() -> None:
+    older, younger = two_that_announce()
+    while not is_asking(younger):
+        younger.reconcile_once()
+    take_turns(older, younger, "ooyyooyy")
+    assert is_asking(younger)
+    assert use_of(older).held == frozenset()
+    assert older.condition(ConditionType.ORCHESTRATED).reason == AgentReason.CLAIM_SHARED
+
+
+def take_turns(older: Simulation, younger: Simulation, turns: str) -> None:
+    for turn in turns:
+        own, other = (older, younger) if turn == "o" else (younger, older)
+        own.snapshot = replace(own.snapshot, claims_of_others=(use_of(other),))
+        own.reconcile_once()
+        assert not (is_asking(older) and is_asking(younger))
 
 
 @pytest.mark.parametrize("stage", ["try", "live"])

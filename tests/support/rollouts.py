@@ -98,6 +98,7 @@ class StagedAgent:
         pods: The pods by placement.
         asking: The placements whose Deployments ask for pods, so that they have some, with the claims of these.
         ending: The placements whose pods end and are there still, with the claims of these.
+        announced: The claims that the status announces; None for all.
         decision: The last decision.
         events: All that has happened.
     """
@@ -119,6 +120,7 @@ class StagedAgent:
     pods: dict[PlacementKey, Pods] = field(default_factory=dict)
     asking: dict[PlacementKey, frozenset[str]] = field(default_factory=dict)
     ending: dict[PlacementKey, frozenset[str]] = field(default_factory=dict)
+    announced: frozenset[str] | None = None
     decision: RolloutDecision = field(default_factory=lambda: RolloutDecision(RolloutFacts()))
     events: list[tuple[RolloutEventType, str]] = field(default_factory=list)
 
@@ -240,6 +242,7 @@ class StagedAgent:
                 )
                 for key in (*self.asking, *self.ending)
             },
+            announced=self.announced,
         )
 
     def apply(self, decision: RolloutDecision) -> None:

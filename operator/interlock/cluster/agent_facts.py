@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from interlock.api.policy import VIOLATIONS
-from interlock.api.status import ConditionType
+from interlock.api.status import AgentReason, ConditionType
 from interlock.orchestration.claim_checks import LONG_AGO, ClaimUse
 from interlock.reconcile.snapshot import held_claims_in, named_claims_in, running_sources_in, sources_in
 from interlock_contract.clock import read_time
@@ -68,17 +68,36 @@ def facts_of(raw: Json) -> AgentFacts:
             read_time(metadata.get("creationTimestamp"), LONG_AGO),
             named=frozenset(named_claims_in(raw)),
             held=frozenset(held_claims_in(raw)),
+            is_refused=_is_refused(raw.get("status")),
         ),
     )
 
 
 def _violation_in(status: Any) -> str:
     """Return the reason for which the policy refuses an Agent, by its stored status, which may have any content."""
+    _, reason = _refusing_layer(status)
+    return reason if reason in VIOLATIONS else ""
+
+
+def _is_refused(status: Any) -> bool:
+    """Return True if an Agent is refused for another reason than those that end by themselves.
+
+    A refused Agent has no pods, also without an owner or a policy, and may stay as it is for ever. One that waits for
+    its servers, or for the claim of another Agent, keeps its turn.
+    """
+    layer, reason = _refusing_layer(status)
+    if layer == ConditionType.ACTIONS_BOUND:
+        return reason in VIOLATIONS
+    return layer != "" and reason != AgentReason.CLAIM_SHARED
+
+
+def _refusing_layer(status: Any) -> tuple[str, str]:
+    """Return the layer that refuses an Agent, and its reason; both empty where none does."""
     conditions = status.get("conditions") if isinstance(status, dict) else None
     for one in conditions if isinstance(conditions, list) else ():
         if isinstance(one, dict) and one.get("type") in _LAYERS and one.get("status") == "False":
-            return str(one.get("reason")) if one.get("reason") in VIOLATIONS else ""
-    return ""
+            return str(one.get("type")), str(one.get("reason"))
+    return "", ""
 
 
 _LAYERS = (ConditionType.GOVERNED, ConditionType.ORCHESTRATED, ConditionType.ACTIONS_BOUND)

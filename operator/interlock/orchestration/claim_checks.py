@@ -26,20 +26,22 @@ class ClaimUse:
         agent: Its name.
         created_at: When it was created.
         named: The claims that its spec names.
-        held: The claims that its placements use, or whose pods are ending.
+        held: The claims that its status announces: those of its placements, and of pods that are ending.
+        used: The claims that its pods have, or that its Deployments start pods with.
+        is_refused: No policy lets it run as it is, so what it names keeps no claim from others.
     """
 
     agent: str
     created_at: datetime = LONG_AGO
     named: frozenset[str] = frozenset()
     held: frozenset[str] = frozenset()
+    used: frozenset[str] = frozenset()
+    is_refused: bool = False
 
-    def rank(self, claim: str) -> tuple[bool, datetime, str]:
-        """Return what orders the Agents that name a claim: the first one has it.
-
-        That is the one whose pods use it. If none do, it is the oldest, of which another one cannot take it away.
-        """
-        return claim not in self.held, self.created_at, self.agent
+    @property
+    def age(self) -> tuple[datetime, str]:
+        """What orders Agents from the oldest one."""
+        return self.created_at, self.agent
 
 
 @dataclass(frozen=True)
@@ -144,11 +146,30 @@ def _used_elsewhere(claim: str, environment: str, volume: str, running: Mapping[
 
 
 def _had_by_others(claim: str, volume: str, claims: Claims) -> Iterator[str]:
-    own = claims.own.rank(claim)
     for other in claims.others:
-        if claim in other.named | other.held and other.rank(claim) < own:
-            why = "uses it" if claim in other.held else "is older"
+        why = _why_other_first(claim, claims.own, other)
+        if why:
             yield (
                 f"claim {claim} of volume {volume} belongs to Agent {other.agent}, which {why}, and Agent "
                 f"{claims.own.agent} names it too: no two agents share a claim"
             )
+
+
+def _why_other_first(claim: str, own: ClaimUse, other: ClaimUse) -> str:
+    """Return why another Agent has a claim and this one does not; empty if this one may have it.
+
+    An Agent announces its claims in its status, and starts pods with them once it sees that no other one has done so.
+    Of two that announce a claim at the same time, at least one sees the announcement of the other, since both are in
+    one cache. So pods of one of them at most have the claim. An example, in which the older one comes too late:
+
+        older announces             younger announces
+        older sees both, withdraws  younger sees only its own, starts pods
+        older is refused            younger uses the claim, and keeps it
+    """
+    is_older = other.age < own.age
+    if claim in own.used:  # both use it: there was no announcement, such as before an upgrade
+        return "uses it" if claim in other.used and is_older else ""
+    if claim in other.held | other.used:
+        return "uses it"
+    is_named = claim in other.named and not other.is_refused
+    return "is older" if is_named and is_older and claim not in own.held else ""

@@ -37,7 +37,9 @@ def hold_for_claims(placements: Sequence[DesiredPlacement], context: Context) ->
         if not claims:
             continue
         waits_for = () if one.is_draining else _waits_for(one, claims, taken, context)
-        if waits_for or (one.is_draining and not _asks_for_pods(one, context)):
+        if not one.is_draining and not _is_announced(claims, context):
+            changed[one.key] = replace(one, replicas=0, is_without_pods=True, is_announcing=True, waits_for=waits_for)
+        elif waits_for or (one.is_draining and not _asks_for_pods(one, context)):
             changed[one.key] = replace(one, replicas=0, is_without_pods=True, waits_for=waits_for)
         else:
             taken |= dict.fromkeys(claims, one.key)
@@ -54,6 +56,17 @@ def _waits_for(
     if own is not None and own.claims & claims and not own.is_asking:
         holders.add(one.key)
     return tuple(sorted(holders))
+
+
+def _is_announced(claims: frozenset[str], context: Context) -> bool:
+    """Return True once other agents see that this one has the claims. Before, one of them might start pods with them.
+
+    Claims that pods use already are announced, too: those pods would end otherwise.
+    """
+    if context.seen.announced is None:
+        return True
+    used = (held.claims for held in context.seen.holders.values() if held.is_asking)
+    return claims <= context.seen.announced.union(*used)
 
 
 def _asks_for_pods(one: DesiredPlacement, context: Context) -> bool:

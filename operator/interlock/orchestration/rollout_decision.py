@@ -21,6 +21,7 @@ class DesiredPlacement:
         replicas: The number of pods if it is not that of stage and spec: 0 while the agent does not run, or for a
             claim.
         is_without_pods: It has no pods for a claim: it waits for those of others that use it, or drains and has none.
+        is_announcing: It has no pods yet because the status does not announce its claims.
         waits_for: The placements that it waits for. One of them is itself while its own earlier pods end.
     """
 
@@ -31,6 +32,7 @@ class DesiredPlacement:
     is_draining: bool = False
     replicas: int | None = None
     is_without_pods: bool = False
+    is_announcing: bool = False
     waits_for: tuple[PlacementKey, ...] = ()
 
     @property

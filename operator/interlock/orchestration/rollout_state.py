@@ -310,6 +310,7 @@ class RolloutObservation:
             revision that is not among them does not run, and cannot be rolled back to.
         refused: Placements of the wanted revision that they refuse nevertheless, in a stage that it is not in today.
         holders: The placements that hold claims, also those that no facts name any more.
+        announced: The claims that the status announces, so that no other agent takes them; None for all.
     """
 
     wanted: str | None
@@ -323,6 +324,7 @@ class RolloutObservation:
     allowed: frozenset[str] = frozenset()
     refused: frozenset[PlacementKey] = frozenset()
     holders: Mapping[PlacementKey, HeldClaims] = field(default_factory=lambda: MappingProxyType({}))
+    announced: frozenset[str] | None = None
 
 
 # Rules that hold for the rollout today

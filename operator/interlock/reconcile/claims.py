@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from interlock.api.rollout_status import MAX_CLAIMS
-from interlock.deployment.names import AGENT_POD, Manifest, revision_label
-from interlock.deployment.observed.pod_reports import mounted_claims
-from interlock.deployment.plan import WORKLOAD
+from interlock.deployment.names import AGENT_POD, ChildKey, Manifest, revision_label
+from interlock.deployment.observed.pod_reports import AgentPods, mounted_claims
+from interlock.deployment.plan import WORKLOAD, LiveChild
 from interlock.orchestration.rollout_decision import DesiredPlacement
 from interlock.orchestration.rollout_state import HeldClaims, PlacementKey, RevisionRef
 from interlock.reconcile.snapshot import Snapshot
@@ -13,6 +13,7 @@ from interlock_contract.names import APP_COMPONENT_LABEL, REVISION_LABEL, STAGE_
 
 _MOST_NAMED = 3
 """Most placements, and most claims, that a sentence names."""
+_NO_PODS = AgentPods()
 
 
 def claim_holders(snapshot: Snapshot, recorded: Iterable[PlacementKey]) -> Mapping[PlacementKey, HeldClaims]:
@@ -27,19 +28,32 @@ def claim_holders(snapshot: Snapshot, recorded: Iterable[PlacementKey]) -> Mappi
     """
     known = {(key.stage, revision_label(key.revision)): key for key in recorded}
     found: dict[PlacementKey, HeldClaims] = {}
-    for stage, revision, claims, is_asking in (*_of_deployments(snapshot), *_of_pods(snapshot)):
+    for stage, revision, claims, is_asking in (*_of_deployments(snapshot.children), *_of_pods(snapshot)):
         key = known.get((stage, revision), PlacementKey(stage, revision))
         before = found.get(key, HeldClaims(frozenset(), is_asking=False))
         found[key] = HeldClaims(before.claims | claims, before.is_asking or is_asking)
     return found
 
 
+def used_claims(children: Mapping[ChildKey, LiveChild], pods: AgentPods = _NO_PODS) -> frozenset[str]:
+    """Return the claims that pods of an Agent have, or that its Deployments start pods with.
+
+    A Deployment that asks for no pods is none of them, so that one which only waits uses nothing.
+
+    Args:
+        children: The objects of the Agent.
+        pods: Its pods.
+    """
+    asking = (claims for _, _, claims, is_asking in _of_deployments(children) if is_asking)
+    return frozenset[str]().union(*asking, *(one.claims for one in (*pods.reports, *pods.ending)))
+
+
 _Held = tuple[str, str, frozenset[str], bool]
 """Stage, revision as in labels, claims, and whether a Deployment asks for pods."""
 
 
-def _of_deployments(snapshot: Snapshot) -> Iterator[_Held]:
-    for key, child in snapshot.children.items():
+def _of_deployments(children: Mapping[ChildKey, LiveChild]) -> Iterator[_Held]:
+    for key, child in children.items():
         manifest = child.manifest
         labels = manifest["metadata"].get("labels") or {}
         if key.kind != WORKLOAD or labels.get(APP_COMPONENT_LABEL) != AGENT_POD:
@@ -87,13 +101,19 @@ def describe_wait(one: DesiredPlacement, claims: Iterable[str], refs: Iterable[R
         claims: The claims that it uses.
         refs: The revisions that are recorded.
     """
+    if one.is_announcing:
+        return f"{_list_claims(claims)} is announced in the status before a pod uses it"
     if not one.waits_for:
         return ""
     names = {revision_label(ref.digest): ref.name for ref in sorted(refs)}
-    listed = " and ".join(f"claim {claim}" for claim in sorted(claims)[:_MOST_NAMED])
+    listed = _list_claims(claims)
     others = [key for key in one.waits_for if key != one.key]
     if not others:
         return f"it waits for its own earlier pods to end, because they use {listed}"
     found = dict.fromkeys(names.get(revision_label(key.revision), key.revision[:10]) for key in others)
     named = " and ".join(list(found)[:_MOST_NAMED])
     return f"it waits for the pods of revision {named} to end, because both use {listed}"
+
+
+def _list_claims(claims: Iterable[str]) -> str:
+    return " and ".join(f"claim {claim}" for claim in sorted(claims)[:_MOST_NAMED])

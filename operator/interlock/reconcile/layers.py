@@ -12,6 +12,7 @@ from interlock.governance.budgets import ModelPrices
 from interlock.governance.governed import check_governance
 from interlock.orchestration.claim_checks import LONG_AGO, Claims, ClaimUse, check_claims
 from interlock.orchestration.orchestrated import check_orchestration
+from interlock.reconcile.claims import used_claims
 from interlock.reconcile.snapshot import Snapshot, Unreadable
 from interlock_contract.kill import KillLatch, observe
 
@@ -73,10 +74,20 @@ def claims_of_namespace(snapshot: Snapshot, running: Mapping[str, frozenset[str]
         snapshot: The snapshot.
         running: The claims of its revisions that run, by environment; None for none.
     """
-    metadata, status = snapshot.agent.metadata, snapshot.agent.status
-    held = status.rollout.claims if status is not None and status.rollout is not None else ()
-    own = ClaimUse(metadata.name, metadata.creation_timestamp or LONG_AGO, held=frozenset(held))
+    metadata = snapshot.agent.metadata
+    own = ClaimUse(
+        metadata.name,
+        metadata.creation_timestamp or LONG_AGO,
+        held=announced_claims(snapshot.agent),
+        used=used_claims(snapshot.children, snapshot.pods),
+    )
     return Claims(own, snapshot.claims_of_others, running or {})
+
+
+def announced_claims(agent: Agent) -> frozenset[str]:
+    """Return the claims that an Agent's status announces."""
+    status = agent.status
+    return frozenset(status.rollout.claims if status is not None and status.rollout is not None else ())
 
 
 def refuses_all(snapshot: Snapshot) -> Refusal | None:

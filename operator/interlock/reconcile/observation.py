@@ -16,6 +16,7 @@ from interlock.orchestration.rollout_state import PlacementKey, PlacementSeen, R
 from interlock.orchestration.scale_down import ScalablePod
 from interlock.orchestration.soak import PodEnds, StageFacts
 from interlock.reconcile.claims import claim_holders
+from interlock.reconcile.layers import announced_claims
 from interlock.reconcile.revisions import Revisions
 from interlock.reconcile.rollout_status import RolloutRecord
 from interlock.reconcile.snapshot import Snapshot
@@ -89,6 +90,7 @@ def observe(
         allowed=revisions.allowed,
         refused=revisions.refused,
         holders=claim_holders(snapshot, _recorded_stages(record)),
+        announced=announced_claims(snapshot.agent),
     )
     return observation, found
 

@@ -1,7 +1,7 @@
 """The reader of snapshots of Agents, from the caches of the operator."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from interlock.api.agent import Agent, AgentSpec
@@ -20,8 +20,10 @@ from interlock.deployment.node_ranges import NodeRanges
 from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
+from interlock.orchestration.claim_checks import ClaimUse
 from interlock.orchestration.commands import read_commands
 from interlock.orchestration.gates import MetricResult
+from interlock.reconcile.claims import used_claims
 from interlock.reconcile.revisions import needed_revisions
 from interlock.reconcile.rollout_status import read_record
 from interlock.reconcile.snapshot import BudgetSnapshot, KnownRevision, Snapshot, Unreadable
@@ -190,9 +192,20 @@ class SnapshotReader:
             metrics=self.metrics_of(key, gates.metrics),
             test_pods=turn.test_pods,
             config_maps=self._config_maps(agent, bindings),
-            claims_of_others=self._cache.claims_of_others(key),
+            claims_of_others=self._claims_of_others(key),
             stricter=self._cache.stricter_environments(policy) if isinstance(policy, AgentPolicy) else frozenset(),
         )
+
+    def _claims_of_others(self, key: Key) -> tuple[ClaimUse, ...]:
+        return tuple(self._with_used(key[0], one) for one in self._cache.claims_of_others(key))
+
+    def _with_used(self, namespace: str, use: ClaimUse) -> ClaimUse:
+        """Return the use of an Agent with the claims that its Deployments start pods with."""
+        key = (namespace, use.agent)
+        raw = self._cache.agent(key)
+        if raw is None or not use.held:
+            return use
+        return replace(use, used=used_claims(self._children.of(key, raw["metadata"]["uid"])))
 
     def _config_maps(self, agent: Agent, bindings: Iterable[MCPBinding | Unreadable]) -> LiveConfigMaps:
         readable = tuple(one for one in bindings if isinstance(one, MCPBinding))

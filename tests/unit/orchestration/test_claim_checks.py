@@ -98,8 +98,12 @@ def test_a_claim_is_named_once(volumes: dict[str, dict[str, str]], sentence: str
     assert refusal(with_claims(STAGED, **volumes)) == (AgentReason.CLAIM_SHARED, sentence)
 
 
-def others(*uses: ClaimUse, held: str = "") -> Claims:
-    return Claims(ClaimUse("triage", NOW, held=frozenset({held} - {""})), uses)
+FILES = frozenset({"files"})
+
+
+def others(*uses: ClaimUse, held: str = "", used: str = "") -> Claims:
+    own = ClaimUse("triage", NOW, held=frozenset({held or used} - {""}), used=frozenset({used} - {""}))
+    return Claims(own, uses)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +112,20 @@ def others(*uses: ClaimUse, held: str = "") -> Claims:
         (others(ClaimUse("zoe", OLDER, named=frozenset({"files"}))), "is older"),
         (others(ClaimUse("aaa", NOW, named=frozenset({"files"}))), "is older"),
         (others(ClaimUse("abe", YOUNGER, held=frozenset({"files"}))), "uses it"),
-        (others(ClaimUse("zoe", OLDER, held=frozenset({"files"})), held="files"), "uses it"),
+        (others(ClaimUse("abe", YOUNGER, held=FILES, is_refused=True)), "uses it"),
+        (others(ClaimUse("zoe", OLDER, held=FILES), held="files"), "uses it"),
+        (others(ClaimUse("abe", YOUNGER, held=FILES), held="files"), "uses it"),
+        (others(ClaimUse("zoe", OLDER, held=FILES, used=FILES), used="files"), "uses it"),
     ],
-    ids=["an older one", "one of the same second", "a younger one that has it", "two that have it"],
+    ids=[
+        "an older one",
+        "one of the same second",
+        "a younger one that has it",
+        "a refused one whose pods are ending",
+        "two that announce it, and this one is younger",
+        "two that announce it, and this one is older",
+        "two that use it",
+    ],
 )
 def test_a_claim_of_another_agent_is_refused_and_both_are_named(claims: Claims, why: str) -> None:
     assert refusal(GOOD, claims) == (
@@ -127,10 +142,19 @@ def test_a_claim_of_another_agent_is_refused_and_both_are_named(claims: Claims, 
     [
         others(ClaimUse("abe", YOUNGER, named=frozenset({"files"}))),
         others(ClaimUse("zoe", OLDER, named=frozenset({"files"})), held="files"),
-        others(ClaimUse("abe", YOUNGER, held=frozenset({"files"})), held="files"),
+        others(ClaimUse("abe", YOUNGER, held=FILES, used=FILES), used="files"),
+        others(ClaimUse("zoe", OLDER, held=FILES), used="files"),
+        others(ClaimUse("zoe", OLDER, named=FILES, is_refused=True)),
         others(ClaimUse("zoe", OLDER, named=frozenset({"other"}), held=frozenset({"another"}))),
     ],
-    ids=["a younger one", "an older one, and this one has it", "a younger one, and both have it", "another claim"],
+    ids=[
+        "a younger one",
+        "an older one, and this one has it",
+        "a younger one, and both use it",
+        "an older one that announces it, and this one uses it",
+        "an older one that is refused",
+        "another claim",
+    ],
 )
 def test_a_claim_that_the_agent_has_before_others_is_its_own(claims: Claims) -> None:
     assert refusal(GOOD, claims) is None

@@ -218,3 +218,22 @@ def test_of_one_claim_in_two_environments_production_keeps_its_pod(served: Stage
     assert served.placements == {"2/staging": "serving, no pods", "1/everywhere": "serving"}
     served.kill().kill(is_killed=False).let_pods_end()
     assert served.placements == {"2/staging": "serving, no pods", "1/everywhere": "serving"}
+
+
+def test_no_pod_uses_a_claim_before_the_status_announces_it() -> None:
+    agent = StagedAgent(STAGES, rules(claims_of=claims_of))
+    agent.announced = frozenset()
+    agent.describe("a")
+    assert agent.placements == {"1/staging": "serving, no pods"}
+    (waiting,) = agent.decision.placements
+    assert (waiting.replicas, waiting.is_announcing, waiting.waits_for) == (0, True, ())
+
+    agent.announced = frozenset({"files-staging"})
+    assert agent.settle().placements == {"1/staging": "serving"}
+    assert not agent.decision.placements[0].is_announcing
+
+
+def test_what_uses_a_claim_already_does_so_until_its_status_says_so(served: StagedAgent) -> None:
+    served.announced = frozenset()
+    assert served.settle().placements == {"1/everywhere": "serving"}
+    assert served.describe("o").placements == {"2/staging": "serving, no pods", "1/everywhere": "serving"}

@@ -11,7 +11,7 @@ from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, PodRe
 from interlock.deployment.plan import LiveChild
 from interlock.orchestration.rollout_decision import DesiredPlacement
 from interlock.orchestration.rollout_state import HeldClaims, PlacementKey, RevisionRef
-from interlock.reconcile.claims import claim_holders, claims_to_keep, describe_wait
+from interlock.reconcile.claims import claim_holders, claims_to_keep, describe_wait, used_claims
 from interlock.reconcile.snapshot import Snapshot
 from tests.support.builders import a_snapshot, a_stage, stages
 
@@ -79,6 +79,20 @@ def test_deployment_and_pods_of_one_placement_are_one_holder() -> None:
     pod = PodReport("u", PodGroup("live", OLD[:63], "Separate", "agent"), claims=frozenset({"index"}))
     found = claim_holders(seen(a_deployment(), AgentPods((pod,))), [KEY])
     assert found == {KEY: HeldClaims(frozenset({"files", "index"}), is_asking=True)}
+
+
+def test_what_certainly_uses_a_claim_is_a_pod_or_a_deployment_that_asks_for_pods() -> None:
+    pod = PodReport("u", PodGroup("live", OLD[:63], "Separate", "agent"), claims=frozenset({"index"}))
+    ending = replace(pod, claims=frozenset({"old"}), is_ending=True)
+    assert used_claims(a_deployment()) == FILES
+    for idle in (a_deployment(replicas=0, observed=1), a_deployment(replicas=0), a_deployment(component="guard")):
+        assert used_claims(idle) == frozenset()
+    assert used_claims({}, AgentPods((pod,), ending=(ending,))) == {"index", "old"}
+
+
+def test_a_claim_that_is_not_announced_is_named() -> None:
+    one = DesiredPlacement(RevisionRef(1, OLD), STAGE, is_serving=True, is_announcing=True)
+    assert describe_wait(one, FILES, []) == "claim files is announced in the status before a pod uses it"
 
 
 @pytest.mark.parametrize(

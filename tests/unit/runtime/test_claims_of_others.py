@@ -85,3 +85,31 @@ def test_an_agent_of_whatever_shape_names_and_holds_no_claim(routed: Routed) -> 
     raw["status"] = {"rollout": {"claims": "files"}}
     routed.put(raw)
     assert routed.cache.claims_of_others(TRIAGE) == ()
+
+
+REFUSALS = [
+    ("Governed", "PolicyMissing"),
+    ("Governed", "OwnerMissing"),
+    ("Governed", "TemplateNotAllowed"),
+    ("Governed", "BeingDeleted"),
+    ("Orchestrated", "ClaimNotSeparate"),
+    ("ActionsBound", "TemplateNotAllowed"),
+]
+WAITS = [("Orchestrated", "ClaimShared"), ("ActionsBound", "BindingNotVerified"), ("Deployed", "QuotaExceeded")]
+
+
+@pytest.mark.parametrize(("layer", "reason"), [*REFUSALS, *WAITS])
+def test_an_agent_that_no_policy_lets_run_keeps_no_claim_from_others(routed: Routed, layer: str, reason: str) -> None:
+    is_refused = (layer, reason) in REFUSALS
+    routed.put(naming(an_agent("other")))
+    condition = {"type": layer, "status": "False", "reason": reason}
+    raw = naming(an_agent("other")).to_kubernetes() | {"status": {"conditions": [condition]}}
+    assert routed.put(raw) == ({TRIAGE} if is_refused else set()), "those that wait for the claim learn of it"
+    assert [one.is_refused for one in routed.cache.claims_of_others(TRIAGE)] == [is_refused]
+
+
+def test_the_policies_of_the_agents_that_use_a_source_are_known(routed: Routed) -> None:
+    routed.put(an_agent("other").under("audit"))
+    routed.put(an_agent("elsewhere").in_namespace("elsewhere").under("foreign"))
+    assert routed.cache.policies_of_users("agents", "crm") == {"support", "audit"}
+    assert routed.cache.policies_of_users("agents", "mail") == frozenset()
