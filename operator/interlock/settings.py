@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from interlock.api.shared_types import Quantity, ResourceAmounts, Resources
+from interlock.api.quantities import parse_quantity
+from interlock.api.shared_types import Quantity, ResourceAmounts, ResourceLimits, Resources
 from interlock.deployment.placement import MetadataServer
-from interlock.deployment.quantities import parse_quantity
 from interlock_contract.addresses import parse_cidr
 from interlock_contract.budget.windows import LEAST_DAY_SECONDS, MAX_DAY_SECONDS
 from interlock_contract.names import OPERATOR_NAMESPACE
@@ -93,7 +93,7 @@ class OperatorSettings(BaseSettings):
         """What the installation states for Interlock's own containers."""
         return Resources(
             requests=ResourceAmounts(cpu=self.guard_cpu_request, memory=self.guard_memory_request),
-            limits=ResourceAmounts(cpu=self.guard_cpu_limit, memory=self.guard_memory_limit),
+            limits=ResourceLimits(cpu=self.guard_cpu_limit, memory=self.guard_memory_limit),
         )
 
     @field_validator("guard_cpu_request", "guard_cpu_limit", "guard_memory_request", "guard_memory_limit")

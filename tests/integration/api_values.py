@@ -16,6 +16,7 @@ NO_PATH = "is not a path of a file: write it relative and without .., such as pr
 NO_VARIABLE = "is not an environment variable: write letters, digits and underscores, such as LOG_LEVEL"
 RESERVED = "is set by Interlock: choose a name that does not start with INTERLOCK_"
 NO_POINTER = "is not a JSON pointer to an argument: write /region, or /filter/region (~0 is ~, ~1 is /)"
+NO_LIMIT = "not a quantity above 0, which would be no limit at all: write 1 for CPU, or 128Mi for memory and disks"
 NO_QUANTITY = "not a quantity: write 100m or 1 for CPU, 128Mi or 1Gi for memory"
 NO_IMAGE = "is not an image: write it without spaces, such as registry.example.com/agent:1.0"
 TOO_LARGE = "command, args and env hold more than 32768 characters together: move large values into a file or the image"
@@ -324,7 +325,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (agent(spec__template__env=[{"name": "A"}, {"name": "A"}]), 'Duplicate value: {"name":"A"}'),
     (agent(spec__template__env=[{"name": f"A{i}"} for i in range(65)]), "must have at most 64 items"),
     (agent(spec__template__env=[{"name": "A", "value": "x" * 4097}]), "Too long: may not be more than 4096 bytes"),
-    *((agent(spec__template__resources={"limits": {"cpu": value}}), NO_QUANTITY) for value in ("many", "-1", -1, "")),
+    *((agent(spec__template__resources={"limits": {"cpu": value}}), NO_LIMIT) for value in ("many", "-1", -1, "", 0)),
     (agent(spec__template__resources={"requests": {"memory": "1 Gi"}}), NO_QUANTITY),
     (agent(spec__template__resources={"requests": {"memory": True}}), 'Invalid value: "boolean"'),
     (
@@ -411,7 +412,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (stdio(env=[{"name": "T", "valueFrom": {}}]), "needs exactly one of secretKeyRef, configMapKeyRef and fieldRef"),
     (stdio(env=[{"name": "T", "valueFrom": {"secretKeyRef": {"name": "s"}}}]), "key: Required value"),
-    (stdio(resources={"limits": {"cpu": "x"}}), NO_QUANTITY),
+    (stdio(resources={"limits": {"cpu": "x"}}), NO_LIMIT),
     (tool(name=None), "name: Required value"),
     (tool(name="get contact"), '"get contact" is not the name of a tool: write it as the server lists it'),
     (tool(name="t" * 129), "Too long: may not be more than 128 bytes"),
@@ -455,12 +456,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (agent(spec__template__command=["x" * 4097]), long(4096)),
     (agent(spec__template__env=[{"name": "A" * 257}]), long(256)),
     *(
-        (build(resources={kind: {name: value}}), message)
-        for build, kind, name, (value, message) in itertools.product(
+        (build(resources={kind: {name: value}}), message or no_amount)
+        for build, (kind, no_amount), name, (value, message) in itertools.product(
             (lambda resources: agent(spec__template__resources=resources), stdio),
-            ("requests", "limits"),
+            (("requests", NO_QUANTITY), ("limits", NO_LIMIT)),
             ("cpu", "memory"),
-            (("x", NO_QUANTITY), ("1" * 33, long(32))),
+            (("x", ""), ("1" * 33, long(32))),
         )
     ),
     *(

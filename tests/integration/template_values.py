@@ -14,8 +14,9 @@ from tests.integration.kubectl import AGENT, BINDING, POLICY, edited
 from tests.support.builders import GUARD_IMAGE, a_binding, a_placement, a_separate_placement, an_agent
 from tests.support.pod_templates import CASES, EVERY_FIELD, SERVER_CASES, switched_fields
 
-KEY_WITHOUT_PREFIX = "keys of labels and annotations need a prefix, such as example.com/team"
-KEY_RESERVED = "keys of kubernetes.io, k8s.io and interlock.dev are reserved: write a prefix of your own"
+KEY_WITHOUT_PREFIX = "keys of labels and annotations need a prefix, such as user.interlock.dev/team"
+NO_LIMIT = "not a quantity above 0"
+KEY_RESERVED = "keys of kubernetes.io, k8s.io and interlock.dev are reserved: write user.interlock.dev/ as the prefix"
 MOUNT_RESERVED = "is a path of Interlock or of the kubelet, or above one: mount the volume elsewhere"
 ID_RESERVED = "2000 and 10000 to 10099 are users and groups of Interlock's containers: write another number"
 ONE_KIND = "a volume of an agent needs exactly one kind"
@@ -36,6 +37,7 @@ _BAD: list[tuple[dict[str, Any], str]] = [
     (labels(app="web"), KEY_WITHOUT_PREFIX),
     (labels(**{"interlock.dev/agent": "another"}), KEY_RESERVED),
     (labels(**{"app.kubernetes.io/name": "another"}), KEY_RESERVED),
+    (labels(**{"x.user.interlock.dev/team": "a"}), KEY_RESERVED),
     (labels(**{"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}), KEY_RESERVED),
     (labels(**{"example.com/team": "a b"}), "has a key or a value that is not valid in a label"),
     (labels(**{f"example.com/{number}": "x" for number in range(9)}), "must have at most 8 items"),
@@ -80,6 +82,9 @@ _BAD: list[tuple[dict[str, Any], str]] = [
     ({"priorityClassName": "system-node-critical"}, "is reserved for Kubernetes or for the kill controller"),
     ({"priorityClassName": "A"}, '"A" is not the name of a class'),
     ({"runtimeClassName": "A"}, '"A" is not the name of a class'),
+    ({"resources": {"limits": {"memory": 0}}}, NO_LIMIT),
+    ({"resources": {"limits": {"cpu": "0m"}}}, NO_LIMIT),
+    (volume("/v", emptyDir={"sizeLimit": "0"}), NO_LIMIT),
     ({"terminationGracePeriodSeconds": 0}, "should be greater than or equal to 1"),
     ({"terminationGracePeriodSeconds": 301}, "should be less than or equal to 300"),
 ]
@@ -89,12 +94,16 @@ _GOOD: list[dict[str, Any]] = [
     *(CASES[member].members for feature, member in switched_fields() if feature in DEFAULT_FEATURES),
     volume("/tmp/cache"),  # noqa: S108 - a path in the container
     {"metadata": {"annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}}},
+    {"metadata": {"labels": {"example.com/team": "a"}}},  # which the policy may list
+    {"resources": {"requests": {"cpu": 0, "memory": "0"}, "limits": {"cpu": "1m", "memory": 1}}},
     {"livenessProbe": {"httpGet": {"port": "http"}}, "ports": [{"name": "http", "containerPort": 8080}]},
 ]
 
 _BAD_RULES: list[tuple[dict[str, Any], str]] = [
     ({"allow": ["Secrets"]}, "Unsupported value"),
     ({"metadataKeys": ["team"]}, '"team" is not a key or the keys of a prefix'),
+    ({"max": {"memory": 0}}, NO_LIMIT),
+    ({"max": {"emptyDir": "-1Gi"}}, NO_LIMIT),
     ({"maxTerminationGracePeriodSeconds": 0}, "should be greater than or equal to 1"),
     ({"imageReferences": "Tag"}, "Unsupported value"),
     ({"default": {"tolerations": [{}]}}, "a toleration without a key needs operator Exists"),
@@ -138,6 +147,8 @@ _BAD_SERVERS: list[tuple[dict[str, Any], str]] = [
     (volume(secret={"secretName": "x"}), "a volume needs exactly one of configMap, emptyDir and projected"),
     ({"volumeMounts": [{"name": "gone", "mountPath": "/data"}]}, "a mount names no volume"),
     ({"securityContext": {"runAsUser": 10001}}, ID_RESERVED),
+    ({"resources": {"limits": {"memory": "0"}}}, NO_LIMIT),
+    (volume("/v", emptyDir={"sizeLimit": 0}), NO_LIMIT),
     ({"securityContext": {}}, "runAsUser: Required value"),
     ({"readinessProbe": {"httpGet": {"port": 80}}}, "exec: Required value"),
     ({"workingDir": "app"}, '"app" is not an absolute path of a folder'),

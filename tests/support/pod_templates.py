@@ -56,7 +56,7 @@ def _whole(name: str, value: Any, *, of_container: bool = False, wanted: Any = N
 
 
 _HTTP = {"httpGet": {"path": "/healthz", "port": 9000, "httpHeaders": [{"name": "X-A", "value": "b"}]}}
-_TERM = {"labelSelector": {"matchLabels": {"example.com/team": "a"}}, "topologyKey": "kubernetes.io/hostname"}
+_TERM = {"labelSelector": {"matchLabels": {"user.interlock.dev/team": "a"}}, "topologyKey": "kubernetes.io/hostname"}
 _AFFINITY = {
     "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 5, "podAffinityTerm": _TERM}]},
     "nodeAffinity": {
@@ -80,13 +80,13 @@ CASES: dict[str, FieldCase] = {
     "imagePullSecrets": _whole("imagePullSecrets", [{"name": "registry"}]),
     "imagePullPolicy": _whole("imagePullPolicy", "Always", of_container=True),
     "metadata.labels": FieldCase(
-        {"metadata": {"labels": {"example.com/team": "a"}}},
-        lambda template: template["metadata"]["labels"].get("example.com/team"),
+        {"metadata": {"labels": {"user.interlock.dev/team": "a"}}},
+        lambda template: template["metadata"]["labels"].get("user.interlock.dev/team"),
         "a",
     ),
     "metadata.annotations": FieldCase(
-        {"metadata": {"annotations": {"example.com/ticket": "42 and more"}}},
-        lambda template: template["metadata"]["annotations"].get("example.com/ticket"),
+        {"metadata": {"annotations": {"user.interlock.dev/ticket": "42 and more"}}},
+        lambda template: template["metadata"]["annotations"].get("user.interlock.dev/ticket"),
         "42 and more",
     ),
     "nodeSelector": _whole("nodeSelector", {"pool": "agents"}),
@@ -99,7 +99,7 @@ CASES: dict[str, FieldCase] = {
                 "maxSkew": 1,
                 "topologyKey": "topology.kubernetes.io/zone",
                 "whenUnsatisfiable": "DoNotSchedule",
-                "labelSelector": {"matchLabels": {"example.com/team": "a"}},
+                "labelSelector": {"matchLabels": {"user.interlock.dev/team": "a"}},
             }
         ],
     ),
@@ -183,7 +183,7 @@ CASES: dict[str, FieldCase] = {
 
 EVERY_FIELD: dict[str, Any] = {
     **{name: value for case in CASES.values() for name, value in case.members.items()},
-    "metadata": {"labels": {"example.com/team": "a"}, "annotations": {"example.com/ticket": "42"}},
+    "metadata": {"labels": {"user.interlock.dev/team": "a"}, "annotations": {"user.interlock.dev/ticket": "42"}},
     "volumes": [
         *CASES["volumes[].projected.sources[].downwardAPI"].members["volumes"],
         *CASES["volumes[].emptyDir"].members["volumes"],

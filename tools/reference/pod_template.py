@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from interlock.api import template_messages
 from interlock.api.pod_policy import DEFAULT_FEATURES, PodFeature
-from interlock.governance.pod_features import COMPONENT_BEGINNINGS, COMPONENT_PREFIXES, feature_of
+from interlock.governance.pod_features import feature_of
 from tools.crds.__main__ import build_crd
 from tools.crds.kinds import AGENT, MCP_BINDING, CrdKind
 from tools.reference.pages import GENERATED, described
@@ -36,14 +36,17 @@ is Interlock's, because the pipes belong to it. `nodeSelector`, `tolerations` an
 that the server runs in: that of the guard, and that of its verification. They are joined with those of the agent.
 """
 _KEYS: Final = """
-A key of a label or annotation has a prefix, such as `example.com/team`. Services and NetworkPolicies of others usually
-select by keys without a prefix, or by `app.kubernetes.io/name`, so they do not select pods of agents. Keys of
-`kubernetes.io`, `k8s.io` and `interlock.dev` are refused, with one exception: the annotation
-`cluster-autoscaler.kubernetes.io/safe-to-evict`.
+Programs of a cluster obey labels and annotations of pods: they add containers or Secrets to a pod, run commands in it,
+keep it, delete it, or connect it to another network. No list of such keys is complete. So a template sets only keys of
+`user.interlock.dev`, such as `user.interlock.dev/team`, which no program obeys unless you tell it to.
 
-Components of a cluster obey some keys: they add containers or Secrets to a pod, run commands in it, keep it, or
-connect it to another network. Keys with these prefixes, and with prefixes that end in them after a dot, need an entry
-in `spec.podTemplate.metadataKeys` of the AgentPolicy:
+Any other key needs an entry in `spec.podTemplate.metadataKeys` of the AgentPolicy: the key itself, such as
+`example.com/team`, or all keys of a prefix, as `example.com/*`. Before you add one, find out what obeys it.
+
+One annotation needs no entry: `cluster-autoscaler.kubernetes.io/safe-to-evict`. It keeps the Cluster Autoscaler from
+removing the node of the pod, or lets it. In separate pods the guard's pod has it, too. Other keys of `kubernetes.io`,
+`k8s.io` and `interlock.dev` are refused. So is a key without a prefix, because Services and NetworkPolicies of others
+usually select by such keys.
 """
 _LIMITS: Final = {
     "maxLength": "{} characters",
@@ -63,10 +66,7 @@ def pod_template_page() -> str:
         lines.append(f"| `{name}` | {meaning.removesuffix('.')} | {is_default} |")
     lines += ["", "## Fields of an Agent", "", *_table(AGENT, ROOT)]
     lines += ["", "## Fields of a stdio server", "", *_SERVERS.strip().splitlines(), "", *_table(MCP_BINDING, SERVER)]
-    prefixes = ", ".join(f"`{one}`" for one in COMPONENT_PREFIXES)
-    beginnings = ", ".join(f"`{one}`" for one in COMPONENT_BEGINNINGS)
-    lines += ["", "## Keys of labels and annotations", "", *_KEYS.strip().splitlines(), ""]
-    lines += [f"{prefixes}.", "", f"So do keys that begin with {beginnings}."]
+    lines += ["", "## Keys of labels and annotations", "", *_KEYS.strip().splitlines()]
     lines += ["", "## Refusals", ""]
     lines += [f"* `{text}`" for text in _messages()]
     return "\n".join(lines) + "\n"

@@ -175,7 +175,9 @@ def _is_attached(agent: Agent) -> bool:
     return any(known.type == ConditionType.ACTIONS_BOUND and known.status == "True" for known in conditions)
 
 
-def check_templates(agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ...]) -> Refusal | None:
+def check_templates(
+    agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ...], reserved_ids: frozenset[int]
+) -> Refusal | None:
     """Return the first stage whose stdio servers ask for what the policy does not allow, or cannot share a pod."""
     for stage in agent.spec.stages:
         found = (binding_for(bindings, use.source, stage.environment) for use in agent.spec.bindings)
@@ -184,14 +186,19 @@ def check_templates(agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBindin
             for one in found
             if one is not None and one.spec.server.stdio is not None
         )
-        refusal = check_servers(agent, policy, stage, servers)
+        refusal = check_servers(agent, policy, stage, servers, reserved_ids)
         if refusal is not None:
             return refusal
     return None
 
 
 def check_action(
-    agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ...], *, is_attached: bool | None = None
+    agent: Agent,
+    policy: AgentPolicy,
+    bindings: tuple[MCPBinding, ...],
+    *,
+    is_attached: bool | None = None,
+    reserved_ids: frozenset[int] = frozenset(),
 ) -> Refusal | None:
     """Return why the agent's tools may not be bound, or None.
 
@@ -200,11 +207,12 @@ def check_action(
         policy: Its policy.
         bindings: The bindings of its namespace.
         is_attached: See `check_verified`.
+        reserved_ids: The users and groups of Interlock's containers in its namespace, which no template may choose.
     """
     return (
         check_coverage(agent, bindings)  # one binding for every source in every stage
         or check_reviewed(agent, bindings)  # imported values are reviewed
         or check_narrowing(agent, policy, bindings)  # the agent only narrows permissions
-        or check_templates(agent, policy, bindings)  # what servers ask for is allowed
+        or check_templates(agent, policy, bindings, reserved_ids)  # what servers ask for is allowed
         or check_verified(agent, bindings, is_attached=is_attached)  # every server is verified
     )

@@ -9,7 +9,7 @@ from interlock.api.refusals import Refusal
 from interlock.api.status import AgentReason
 from interlock.api.stdio_server import StdioServer
 from interlock.api.template_messages import NODE_SELECTOR_CONTRADICTS, USER_TWICE
-from interlock.governance.pod_features import digest_refusals, server_refusals
+from interlock.governance.pod_features import digest_refusals, id_refusals, server_refusals
 
 
 class NamedServer(NamedTuple):
@@ -24,7 +24,9 @@ class NamedServer(NamedTuple):
     stdio: StdioServer
 
 
-def check_servers(agent: Agent, policy: AgentPolicy, stage: Stage, servers: Iterable[NamedServer]) -> Refusal | None:
+def check_servers(
+    agent: Agent, policy: AgentPolicy, stage: Stage, servers: Iterable[NamedServer], reserved_ids: frozenset[int]
+) -> Refusal | None:
     """Return why the stdio servers of one stage may not run, or None.
 
     Args:
@@ -32,9 +34,12 @@ def check_servers(agent: Agent, policy: AgentPolicy, stage: Stage, servers: Iter
         policy: Its policy.
         stage: The stage.
         servers: The stdio servers of the agent's sources in this stage.
+        reserved_ids: The users and groups of Interlock's containers in its namespace.
     """
     found, name, rules = tuple(servers), policy.metadata.name, policy.spec.pod_template
     withheld = [text for one in found for text in server_refusals(one.place, one.stdio, name, rules)]
+    withheld += id_refusals("spec.template", agent.spec.template.security_context, reserved_ids)
+    withheld += [text for one in found for text in id_refusals(one.place, one.stdio.security_context, reserved_ids)]
     withheld += [*_contradictions(agent, stage, found), *_equal_users(agent, stage, found)]
     if withheld:
         return Refusal(AgentReason.TEMPLATE_NOT_ALLOWED, "; ".join(withheld))

@@ -211,6 +211,7 @@ VARIABLE_RESERVED = "{text} is set by Interlock: choose a name that does not sta
 IMAGE_INVALID = "{text} is not an image: write it without spaces, such as registry.example.com/agent:1.0"
 CONCURRENCY_INVALID = "is neither a number of agents from 1 nor a percentage: write 5 or 10%"
 QUANTITY_INVALID = "not a quantity: write 100m or 1 for CPU, 128Mi or 1Gi for memory"
+LIMIT_INVALID = "not a quantity above 0, which would be no limit at all: write 1 for CPU, or 128Mi for memory and disks"
 LIMIT_BELOW_REQUEST = "limits are below requests: raise limits.{kind} or lower requests.{kind}"
 VARIABLE_VALUE = "environment variable {name} needs exactly one of value and valueFrom: write one of them"
 SERVER_MISSING = (

@@ -8,7 +8,7 @@ from pydantic import Field
 from interlock.api.markers import cel_pattern, kube
 from interlock.api.pod_template import ImagePullSecret
 from interlock.api.scheduling import NodeLabels, Toleration
-from interlock.api.shared_types import ApiModel, Resources
+from interlock.api.shared_types import ApiModel, LimitQuantity, Resources
 from interlock.api.template_messages import METADATA_GLOB_INVALID
 from interlock.api.text import checked, text_rule
 
@@ -84,6 +84,19 @@ class PodDefaults(ApiModel):
     """Taints that pods tolerate, in addition to those of templates."""
 
 
+class PodMaximums(ApiModel):
+    """Largest amounts of a container and of a volume. A template that asks for more is refused."""
+
+    cpu: LimitQuantity | None = None
+    """CPU of a container, such as 2. A container without a limit of its own gets this one at most."""
+
+    memory: LimitQuantity | None = None
+    """Memory of a container, such as 4Gi. A container without a limit of its own gets this one at most."""
+
+    empty_dir: LimitQuantity | None = None
+    """Size of a volume of kind emptyDir, and of /tmp, such as 10Gi."""
+
+
 class PodTemplatePolicy(ApiModel):
     """What templates of agents and stdio servers may use, and what their pods get by default."""
 
@@ -91,12 +104,15 @@ class PodTemplatePolicy(ApiModel):
     """What templates may use. Absent: ImagePullSecrets, Metadata, Scheduling, Probes, ConfigMaps, DownwardAPI,
     EmptyDirs and Container. A pod that uses what is no longer allowed ends."""
 
-    metadata_keys: tuple[MetadataGlob, ...] | None = Field(default=None, max_length=32)
-    """Keys of labels and annotations that templates may set, such as example.com/team or example.com/*. Absent: all but
-    those that components of clusters obey: service meshes, injectors, networks and runtimes."""
+    metadata_keys: tuple[MetadataGlob, ...] = Field(default=(), max_length=32)
+    """More keys of labels and annotations that templates may set, such as example.com/team or example.com/*. Those of
+    user.interlock.dev need no entry. Whatever runs in the cluster may obey a key: injectors, networks, collectors."""
 
     default: PodDefaults = PodDefaults()
     """What pods of agents, guards, verifications and the notifier get where templates say nothing."""
+
+    maximum: PodMaximums = Field(default=PodMaximums(), alias="max")
+    """Largest amounts that templates of agents and stdio servers may ask for. Absent: there is no bound."""
 
     max_termination_grace_period_seconds: int = Field(
         default=1, ge=1, le=300, json_schema_extra=kube(format="int32", default=1)

@@ -42,6 +42,7 @@ from interlock.api.volumes import (
     check_mounts,
     is_mount_path,
 )
+from interlock_contract.names import GROUP
 from interlock_contract.pod import FIRST_RESERVED_ID, GUARD_GID, LAST_RESERVED_ID, PORT_NAMES
 
 ImagePullPolicy = Literal["Always", "IfNotPresent", "Never"]
@@ -50,8 +51,10 @@ _CLASS_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 _RESERVED_PRIORITY = r"^(system-.*|interlock-kill)$"
 _METADATA_KEY = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 _RESERVED_KEY = r"^([-a-z0-9.]+\.)?(kubernetes\.io|k8s\.io|interlock\.dev)/"
-OPEN_ANNOTATION = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 """The one annotation of Kubernetes' own that a template may set: it keeps a pod where it is, and opens nothing."""
+USER_KEYS = f"user.{GROUP}/"
+"""Beginning of the keys that are for users of templates: no program of Kubernetes or of a cluster obeys one."""
 _LONGEST_KEY = 317
 
 WorkingDir = Annotated[
@@ -185,13 +188,13 @@ def check_metadata_keys(keys: dict[str, str]) -> dict[str, str]:
     for key in keys:
         if len(key) > _LONGEST_KEY or not re.fullmatch(_METADATA_KEY[1:-1], key):
             raise ValueError(METADATA_KEY_INVALID)
-        if re.match(_RESERVED_KEY, key) and key != OPEN_ANNOTATION:
+        if re.match(_RESERVED_KEY, key) and key != SAFE_TO_EVICT and not key.startswith(USER_KEYS):
             raise ValueError(METADATA_KEY_RESERVED)
     return keys
 
 
 def _check_labels(labels: dict[str, str]) -> dict[str, str]:
-    if OPEN_ANNOTATION in labels:
+    if SAFE_TO_EVICT in labels:
         raise ValueError(METADATA_KEY_RESERVED)
     if not all(re.fullmatch(LABEL_VALUE[1:-1], value) for value in labels.values()):
         raise ValueError(LABELS_INVALID)
@@ -214,14 +217,15 @@ class PodMetadata(ApiModel):
             json_schema_extra=kube(
                 _KEYS_HAVE_PREFIXES,
                 Rule(
-                    rule=f"self.all(k, !k.matches({cel_pattern(_RESERVED_KEY)}))",
+                    rule=f"self.all(k, k.startsWith('{USER_KEYS}') || !k.matches({cel_pattern(_RESERVED_KEY)}))",
                     message=METADATA_KEY_RESERVED,
                 ),
                 Rule(rule=f"self.all(k, self[k].matches({cel_pattern(LABEL_VALUE)}))", message=LABELS_INVALID),
             ),
         )
     )
-    """Labels with keys such as example.com/team. No key has the prefix of Kubernetes or Interlock."""
+    """Labels with keys of user.interlock.dev, such as user.interlock.dev/team, or with those that the policy lists in
+    metadataKeys. Other keys of Kubernetes and Interlock are refused."""
 
     annotations: Annotated[dict[str, Annotated[str, Field(max_length=1024)]], AfterValidator(check_metadata_keys)] = (
         Field(
@@ -230,13 +234,15 @@ class PodMetadata(ApiModel):
             json_schema_extra=kube(
                 _KEYS_HAVE_PREFIXES,
                 Rule(
-                    rule=f"self.all(k, k == '{OPEN_ANNOTATION}' || !k.matches({cel_pattern(_RESERVED_KEY)}))",
+                    rule=f"self.all(k, k == '{SAFE_TO_EVICT}' || k.startsWith('{USER_KEYS}')"
+                    f" || !k.matches({cel_pattern(_RESERVED_KEY)}))",
                     message=METADATA_KEY_RESERVED,
                 ),
             ),
         )
     )
-    """Annotations with keys such as example.com/owner. Of Kubernetes' own only safe-to-evict may be set."""
+    """Annotations with keys of user.interlock.dev, or with those that the policy lists in metadataKeys. Of Kubernetes'
+    own only cluster-autoscaler.kubernetes.io/safe-to-evict may be set."""
 
 
 _NAMED_ONCE = "!has(p.name) || self.ports.exists_one(q, has(q.name) && q.name == p.name)"

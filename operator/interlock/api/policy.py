@@ -35,9 +35,11 @@ from interlock.api.shared_types import (
     ApiModel,
     EnvironmentClass,
     EnvSource,
+    LimitQuantity,
     ObjectMeta,
     Quantity,
     ResourceAmounts,
+    ResourceLimits,
 )
 from interlock.api.status import AgentReason, Condition, ManagedObject, status_before_operator
 from interlock.api.text import (
@@ -336,10 +338,10 @@ class AuditPolicy(ApiModel):
     """Pointers to argument values that records leave out. A value that a pointer cannot follow is left out whole."""
 
 
-class DefaultLimits(ResourceAmounts):
+class DefaultLimits(ResourceLimits):
     """Limits of containers whose own specs state none."""
 
-    memory: Quantity | None = "1Gi"
+    memory: LimitQuantity | None = "1Gi"
     """Memory, such as 128Mi."""
 
 
@@ -362,7 +364,7 @@ class ContainerDefaults(ApiModel):
     default_request: DefaultRequests = DefaultRequests()
     """Requests, as in a LimitRange."""
 
-    tmp_size_limit: Quantity = "512Mi"
+    tmp_size_limit: LimitQuantity = "512Mi"
     """Size of /tmp of each container. A pod that writes more is evicted."""
 
 

@@ -9,7 +9,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from pydantic.alias_generators import to_camel
 
 from interlock.api.markers import Rule, cel_pattern, kube
-from interlock.api.messages import CONCURRENCY_INVALID, LIMIT_BELOW_REQUEST, QUANTITY_INVALID
+from interlock.api.messages import CONCURRENCY_INVALID, LIMIT_BELOW_REQUEST, LIMIT_INVALID, QUANTITY_INVALID
+from interlock.api.quantities import parse_quantity
 from interlock.api.text import Name, ObjectName, Resource, ScopeValue
 
 
@@ -163,6 +164,31 @@ Quantity = Annotated[
 """A Kubernetes quantity such as `100m` or `128Mi`; a whole number may be written without quotes."""
 
 
+def _limits_something(text: str) -> str:
+    """Refuse 0 as a limit. A text that is no quantity is left to the API server, as in `Quantity`."""
+    try:
+        is_limit = parse_quantity(text) > 0
+    except ValueError:
+        return text
+    if not is_limit:
+        raise ValueError(LIMIT_INVALID)
+    return text
+
+
+_IS_LIMIT = Rule(
+    rule="type(self) == int ? self > 0 : isQuantity(self) && quantity(self).compareTo(quantity('0')) > 0",
+    message=LIMIT_INVALID,
+)
+
+LimitQuantity = Annotated[
+    str,
+    BeforeValidator(_as_text),
+    AfterValidator(_limits_something),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32, **kube(_IS_LIMIT)}),
+]
+"""A quantity above 0: as a limit of memory, and as the size of an emptyDir, Kubernetes takes 0 for no limit at all."""
+
+
 _COUNT_OR_PERCENT = r"^([1-9][0-9]{0,4}|(100|[1-9]?[0-9])%)$"
 
 
@@ -203,6 +229,16 @@ class ResourceAmounts(ApiModel):
     """Memory, such as 128Mi."""
 
 
+class ResourceLimits(ApiModel):
+    """Largest amounts of CPU and memory."""
+
+    cpu: LimitQuantity | None = None
+    """CPU, such as 100m or 1."""
+
+    memory: LimitQuantity | None = None
+    """Memory, such as 128Mi."""
+
+
 def _limit_covers_request(kind: str) -> Rule:
     """Return the rule that the API server would otherwise only apply to the Deployment, out of sight."""
     request, limit = f"string(self.requests.{kind})", f"string(self.limits.{kind})"
@@ -221,7 +257,7 @@ class Resources(ApiModel):
     requests: ResourceAmounts | None = None
     """Amounts reserved for it."""
 
-    limits: ResourceAmounts | None = None
+    limits: ResourceLimits | None = None
     """Largest amounts that it may use."""
 
 

@@ -57,10 +57,11 @@ PROBE_PORT_INVALID = (
 PROBE_PATH_INVALID = "{text} is not the path of a request: write it with a / at its beginning, such as /healthz"
 PROBE_HEADER_INVALID = "{text} is not the name of a header: write letters, digits and dashes"
 METADATA_KEY_INVALID = (
-    "keys of labels and annotations need a prefix, such as example.com/team: selectors of others rarely have one"
+    "keys of labels and annotations need a prefix, such as user.interlock.dev/team: selectors of others rarely have one"
 )
 METADATA_KEY_RESERVED = (
-    "keys of kubernetes.io, k8s.io and interlock.dev are reserved: write a prefix of your own, such as example.com/"
+    "keys of kubernetes.io, k8s.io and interlock.dev are reserved: write user.interlock.dev/ as the prefix, or one of "
+    "your own that the AgentPolicy lists"
 )
 TOLERATION_INVALID = (
     "a toleration without a key needs operator Exists, one with operator Exists has no value, and tolerationSeconds "
@@ -80,6 +81,10 @@ ID_RESERVED = (
     f"{GUARD_GID} and {FIRST_RESERVED_ID} to {LAST_RESERVED_ID} are users and groups of Interlock's containers: "
     "write another number, such as 20000"
 )
+ID_TAKEN = (
+    "{field}: {number} is a user or group of Interlock's containers in this namespace: write a larger number of the "
+    "range in the annotation openshift.io/sa.scc.uid-range"
+)
 TEMPLATE_NOT_ALLOWED = (
     "{field}: AgentPolicy {policy} does not allow {feature}: add {feature} to spec.podTemplate.allow there, or remove "
     "the field"
@@ -90,7 +95,11 @@ GRACE_NOT_ALLOWED = (
 )
 METADATA_KEY_NOT_ALLOWED = (
     "spec.template.metadata: AgentPolicy {policy} does not allow the key {key}: add it to "
-    "spec.podTemplate.metadataKeys there, or remove it"
+    "spec.podTemplate.metadataKeys there, or give it the prefix user.interlock.dev/"
+)
+AMOUNT_NOT_ALLOWED = (
+    "{field}: {amount} is above the {limit} of AgentPolicy {policy}: lower it, or raise spec.podTemplate.max.{kind} "
+    "there"
 )
 NODE_SELECTOR_CONTRADICTS = (
     "{field}: {key}={value} contradicts {other}, which is {where}: write the same value, or leave it out"

@@ -10,7 +10,7 @@ from interlock.api.config_maps import ConfigMapProjection, ConfigMapVolumeSource
 from interlock.api.container_env import FileFieldRef
 from interlock.api.markers import Rule, cel_pattern, kube, one_of
 from interlock.api.messages import DOTS_IN_PATH, NAME, NAME_INVALID, format_message, quoted
-from interlock.api.shared_types import ApiModel, Quantity, check_one_of
+from interlock.api.shared_types import ApiModel, LimitQuantity, check_one_of
 from interlock.api.template_messages import (
     MOUNT_PATH_INVALID,
     MOUNT_PATH_RESERVED,
@@ -78,8 +78,9 @@ class EmptyDirVolume(ApiModel):
     medium: Literal["Memory"] | None = None
     """Memory: the files are in memory and count as the container's. Absent: on the node's disk."""
 
-    size_limit: Quantity | None = None
-    """Largest size. A pod that writes more is evicted. Absent: spec.resources.tmpSizeLimit of the AgentPolicy."""
+    size_limit: LimitQuantity | None = None
+    """Largest size. A pod that writes more is evicted. Absent: spec.resources.tmpSizeLimit of the AgentPolicy, and at
+    most its spec.podTemplate.max.emptyDir."""
 
 
 class DownwardApiItem(ApiModel):

@@ -263,6 +263,11 @@ class ResourceCache:
         """Return the agents that name the policy."""
         return {key for key, entry in self._agents.within(policy[0]).items() if entry.facts.summary.policy == policy}
 
+    def policies_of_users(self, namespace: str, source: str) -> frozenset[str]:
+        """Return the names of the AgentPolicies that Agents of a namespace with this source name."""
+        found = (one.facts for one in self._agents.within(namespace).values())
+        return frozenset(one.summary.policy[1] for one in found if source in one.uses.sources)
+
     def agents_served_by(self, key: Key) -> list[str]:
         """Return the names of the Agents that an MCPBinding serves, in order."""
         binding = self.binding(key)

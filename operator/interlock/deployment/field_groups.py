@@ -126,7 +126,7 @@ GROUPS: Final[tuple[tuple[FieldClass, str, str], ...]] = (
         "Pods that use what is no longer allowed end immediately.",
         """AgentPolicy.spec
         podTemplate.allow podTemplate.metadataKeys podTemplate.maxTerminationGracePeriodSeconds
-        podTemplate.imageReferences
+        podTemplate.imageReferences podTemplate.max.cpu podTemplate.max.memory podTemplate.max.emptyDir
         """,
     ),
     (

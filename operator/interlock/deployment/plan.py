@@ -11,6 +11,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+from interlock.api.quantities import parse_quantity
 from interlock.deployment.children.config import build_agent_config, build_agent_secret, build_bundle
 from interlock.deployment.children.config_maps import build_config_map_copies
 from interlock.deployment.children.disruption import build_disruption_budgets
@@ -32,7 +33,6 @@ from interlock.deployment.names import ChildKey, Manifest, bundle_text, key_of
 from interlock.deployment.openings import withdraws
 from interlock.deployment.ownership import AppliedObject, AppliedObjects, content_digest, unwanted_annotations
 from interlock.deployment.placement import Placement
-from interlock.deployment.quantities import parse_quantity
 from interlock.deployment.switch_over import serves_less
 
 _METADATA = "metadata"

@@ -91,7 +91,8 @@ class PodUsers:
     def choose(self, own: Ids, uid: int | None, gid: int | None = None) -> Ids:
         """Return the user and group that a template chose for a container, or its own where it chose none.
 
-        Of users and groups of this namespace's containers none can be chosen: they keep the containers apart.
+        Of users and groups of this namespace's containers none can be chosen: they keep the containers apart. An Agent
+        or MCPBinding that chooses one is refused, so no pod of it is built.
         """
         reserved = self.reserved
         return Ids(

@@ -8,13 +8,16 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from interlock.api.pod_policy import PodFeature, PodTemplatePolicy
-from interlock.api.pod_template import Template
-from interlock.api.shared_types import ApiModel
-from interlock.api.stdio_server import StdioServer
+from interlock.api.pod_policy import PodFeature, PodMaximums, PodTemplatePolicy
+from interlock.api.pod_template import SAFE_TO_EVICT, USER_KEYS, ContainerUser, Template
+from interlock.api.quantities import parse_quantity
+from interlock.api.shared_types import ApiModel, Resources
+from interlock.api.stdio_server import ServerUser, StdioServer
 from interlock.api.template_messages import (
+    AMOUNT_NOT_ALLOWED,
     DIGEST_REQUIRED,
     GRACE_NOT_ALLOWED,
+    ID_TAKEN,
     METADATA_KEY_NOT_ALLOWED,
     NODE_SELECTOR_CONTRADICTS,
     TEMPLATE_NOT_ALLOWED,
@@ -59,123 +62,6 @@ ALWAYS: Final = (
     "volumeMounts",  # of volumes, whose kinds have features
 )
 """The fields of agents and stdio servers that no policy withholds."""
-
-COMPONENT_PREFIXES: Final = (
-    # Service meshes and injectors, which add containers, volumes or Secrets to a pod.
-    "istio.io",
-    "linkerd.io",
-    "kuma.io",
-    "consul.hashicorp.com",
-    "vault.hashicorp.com",
-    "dapr.io",
-    "datadoghq.com",
-    "instrumentation.opentelemetry.io",
-    "sidecar.opentelemetry.io",
-    "sidecar.jaegertracing.io",
-    "newrelic.com",
-    "dynatrace.com",
-    "elastic.co",
-    "external-secrets.io",
-    "secrets-store.csi.x-k8s.io",
-    "1password.com",
-    "onepassword.com",
-    "doppler.com",
-    "infisical.com",
-    "akeyless.io",
-    "conjur.org",
-    "spiffe.io",
-    "cert-manager.io",
-    "banzaicloud.io",
-    "k8s.aws",
-    "networkservicemesh.io",
-    "nsm.nginx.com",
-    "openservicemesh.io",
-    "step.sm",
-    "odigos.io",
-    "tumblr.com",
-    "teleport.dev",
-    # Backups, which run commands in the containers that an annotation names.
-    "velero.io",
-    "k8up.io",
-    "appuio.ch",
-    "kanister.io",
-    "kasten.io",
-    "libopenstorage.org",
-    "appscode.com",
-    "kubestash.com",
-    "trilio.io",
-    # Networks, which give a pod other addresses, interfaces or rules.
-    "cni.cncf.io",
-    "multus-cni.io",
-    "projectcalico.org",
-    "cilium.io",
-    "antrea.io",
-    "ovn.org",
-    "kube-ovn.io",
-    "kubeovn.io",
-    "kube-router.io",
-    "weave.works",
-    "openshift.io",
-    "gke.io",
-    "cloud.google.com",
-    "amazonaws.com",
-    "azure.com",
-    "azure.workload.identity",
-    "azure.microsoft.com",
-    "aliyun.com",
-    "huawei.com",
-    "submariner.io",
-    "tencent.com",
-    "oraclecloud.com",
-    "spidernet.io",
-    "harvesterhci.io",
-    "tigera.io",
-    # Queues and schedulers, which hold back pods, or keep them after their end.
-    "x-k8s.io",
-    "kruise.io",
-    "volcano.sh",
-    "koordinator.sh",
-    "run.ai",
-    # Runtimes and nodes.
-    "crio.io",
-    "cri-o.io",
-    "containerd.io",
-    "gvisor.dev",
-    "kubevirt.io",
-    "nvidia.com",
-    "intel.com",
-    "katacontainers.io",
-    "opencontainers.org",
-    "oci.dev",
-    "nri.io",
-    # Policy engines and reloaders, which could be told to leave a pod alone.
-    "kyverno.io",
-    "gatekeeper.sh",
-    "openpolicyagent.org",
-    "stakater.com",
-    "falco.org",
-    "aquasec.com",
-    "kubewarden.io",
-    "fairwinds.com",
-    "crowdstrike.com",
-    "stackrox.io",
-    "neuvector.com",
-    "sysdig.com",
-    # Collectors of logs, which could be told to leave out those of the guard.
-    "fluentbit.io",
-    "sumologic.com",
-)
-"""Ends of prefixes of labels and annotations that components of clusters obey. A policy may allow single keys."""
-
-COMPONENT_BEGINNINGS: Final = (
-    "io.kubernetes.",
-    "io.containerd.",
-    "io.katacontainers.",
-    "io.cilium.",
-    "dev.gvisor.",
-    "co.elastic.",
-)
-"""Beginnings of prefixes of the same kind, by components that write them the other way round."""
 
 _DIGEST: Final = re.compile(r"[!-~]+@sha256:[0-9a-f]{64}")
 
@@ -259,6 +145,7 @@ def template_refusals(template: Template, policy: str, rules: PodTemplatePolicy)
             for key in dict.fromkeys((*metadata.labels, *metadata.annotations))
             if not is_key_allowed(key, rules)
         ]
+    found += amount_refusals("spec.template", template, policy, rules)
     return found + node_selector_refusals("spec.template.nodeSelector", template.node_selector, policy, rules)
 
 
@@ -271,22 +158,75 @@ def server_refusals(place: str, server: StdioServer, policy: str, rules: PodTemp
         policy: The policy's name.
         rules: Its podTemplate.
     """
-    found = withheld_fields(place, server, policy, rules)
+    found = [*withheld_fields(place, server, policy, rules), *amount_refusals(place, server, policy, rules)]
     return found + node_selector_refusals(f"{place}.nodeSelector", server.node_selector, policy, rules)
+
+
+def amount_refusals(place: str, template: Template | StdioServer, policy: str, rules: PodTemplatePolicy) -> list[str]:
+    """Return which amounts of a template are above the largest ones of a policy.
+
+    Args:
+        place: Where the template is.
+        template: The template of an agent, or a stdio server.
+        policy: The policy's name.
+        rules: Its podTemplate.
+    """
+    return [
+        AMOUNT_NOT_ALLOWED.format(field=f"{place}.{field}", amount=amount, limit=limit, policy=policy, kind=kind)
+        for field, kind, amount, limit in _amounts(template, rules.maximum)
+        if _exceeds(amount, limit)
+    ]
+
+
+def _amounts(template: Template | StdioServer, most: PodMaximums) -> Iterator[tuple[str, str, str, str]]:
+    """Yield each amount that has a maximum: its field, the name of the maximum, the amount and the maximum."""
+    stated = template.resources or Resources()
+    for name, amounts in (("requests", stated.requests), ("limits", stated.limits)):
+        for kind, limit in (("cpu", most.cpu), ("memory", most.memory)):
+            amount = getattr(amounts, kind, None)
+            if amount is not None and limit is not None:
+                yield f"resources.{name}.{kind}", kind, amount, limit
+    for volume in template.volumes:
+        size = volume.empty_dir.size_limit if volume.empty_dir is not None else None
+        if size is not None and most.empty_dir is not None:
+            yield f"volumes[{volume.name}].emptyDir.sizeLimit", "emptyDir", size, most.empty_dir
+
+
+def _exceeds(amount: str, limit: str) -> bool:
+    """Return True unless an amount is known to be within its limit."""
+    try:
+        return parse_quantity(amount) > parse_quantity(limit)
+    except ValueError:
+        return True
+
+
+def id_refusals(place: str, user: ContainerUser | ServerUser | None, reserved: frozenset[int]) -> list[str]:
+    """Return which user and group of a template are those of Interlock's containers in a namespace.
+
+    Args:
+        place: Where the template is.
+        user: The user and group that it states.
+        reserved: The users and groups of Interlock's containers there.
+    """
+    stated = {"runAsUser": getattr(user, "run_as_user", None), "runAsGroup": getattr(user, "run_as_group", None)}
+    return [
+        ID_TAKEN.format(field=f"{place}.securityContext.{name}", number=number)
+        for name, number in stated.items()
+        if number in reserved
+    ]
 
 
 def is_key_allowed(key: str, rules: PodTemplatePolicy) -> bool:
     """Return True if a policy lets templates set a key of labels and annotations.
 
+    What runs in a cluster obeys keys that Interlock cannot know. So the policy lists all but those that are for users.
+
     Args:
         key: The key, which has a prefix.
         rules: The policy's podTemplate.
     """
-    prefix = key.partition("/")[0]
-    if rules.metadata_keys is not None:
-        return key in rules.metadata_keys or f"{prefix}/*" in rules.metadata_keys
-    is_components = any(prefix == one or prefix.endswith(f".{one}") for one in COMPONENT_PREFIXES)
-    return not is_components and not prefix.startswith(COMPONENT_BEGINNINGS)
+    known = (SAFE_TO_EVICT, *rules.metadata_keys)
+    return key in known or key.startswith(USER_KEYS) or f"{key.partition('/')[0]}/*" in known
 
 
 def node_selector_refusals(field: str, selector: Mapping[str, str], policy: str, rules: PodTemplatePolicy) -> list[str]:

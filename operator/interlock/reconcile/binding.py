@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import NamedTuple
 
 from interlock.action.pins import (
     accept_drift,
@@ -50,7 +49,6 @@ from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import LiveChild, WritePlan, plan_children
 from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
-from interlock.governance.pod_features import digest_refusals, server_refusals
 from interlock.reconcile.binding_status import EndedRun, build_conditions
 from interlock.reconcile.managed_objects import read_applied
 from interlock.reconcile.snapshot import Unreadable
@@ -179,40 +177,6 @@ def find_proxy(policies: Iterable[AgentPolicy | Unreadable], source: str) -> Egr
         if policy.spec.egress_proxy and any(row.source == source for row in policy.spec.data_access):
             return policy.spec.egress_proxy
     return None
-
-
-class PodRules(NamedTuple):
-    """What AgentPolicies say about the pod of a verification.
-
-    Attributes:
-        rules: What the policy says by which it runs.
-        refusal: Why no policy lets the server run; empty where one does, or there is none.
-    """
-
-    rules: PodTemplatePolicy
-    refusal: str = ""
-
-
-def find_pod_rules(policies: Iterable[AgentPolicy | Unreadable], binding: MCPBinding) -> PodRules:
-    """Return what holds for the pod of a verification: the first policy that uses the source and allows its server.
-
-    If none uses the source, all policies count. A binding with a source of its own would escape all of them otherwise.
-
-    Args:
-        policies: The AgentPolicies of its namespace, by name.
-        binding: The MCPBinding.
-    """
-    stdio, refusal = binding.spec.server.stdio, ""
-    known = [one for one in policies if not isinstance(one, Unreadable) and one.metadata.deletion_timestamp is None]
-    using = [one for one in known if any(row.source == binding.spec.source for row in one.spec.data_access)]
-    for policy in using or known:
-        name, rules = policy.metadata.name, policy.spec.pod_template
-        refused = [] if stdio is None else server_refusals("spec.server.stdio", stdio, name, rules)
-        refused += [] if stdio is None else digest_refusals({"spec.server.stdio.image": stdio.image}, name, rules)
-        if not refused:
-            return PodRules(rules)
-        refusal = refusal or "; ".join(refused)
-    return PodRules(PodTemplatePolicy(), refusal)
 
 
 def is_slow(status: MCPBindingStatus | None, now: datetime) -> bool:

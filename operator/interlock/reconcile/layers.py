@@ -61,7 +61,9 @@ def check_layers(
     )
     if refusal is not None:
         return Verdict(ConditionType.ORCHESTRATED, refusal)
-    refusal = _unreadable_binding(snapshot) or check_action(snapshot.agent, snapshot.policy, snapshot.bindings)
+    refusal = _unreadable_binding(snapshot) or check_action(
+        snapshot.agent, snapshot.policy, snapshot.bindings, reserved_ids=snapshot.users.reserved
+    )
     if refusal is not None:
         return Verdict(ConditionType.ACTIONS_BOUND, refusal)
     return Verdict()

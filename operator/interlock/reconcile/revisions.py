@@ -268,7 +268,11 @@ def _refusal(snapshot: Snapshot, revisions: Revisions, digest: str, stage: Stage
     prices = snapshot.spending.find_prices(agent, found.policy)
     governance = check_governance(agent, found.policy, prices) or check_governance(today, found.policy, prices)
     claims = check_claims(agent, found.policy, claims_of_namespace(snapshot))
-    return governance or claims or check_action(agent, found.policy, found.bindings, is_attached=True)
+    return (
+        governance
+        or claims
+        or check_action(agent, found.policy, found.bindings, is_attached=True, reserved_ids=snapshot.users.reserved)
+    )
 
 
 def in_stage(agent: Agent, stage: Stage) -> Agent:

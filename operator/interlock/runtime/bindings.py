@@ -26,7 +26,6 @@ from interlock.reconcile.binding import (
     BindingOutcome,
     BindingSnapshot,
     definitions_place,
-    find_pod_rules,
     find_proxy,
     is_slow,
     verify_binding,
@@ -34,6 +33,7 @@ from interlock.reconcile.binding import (
 from interlock.reconcile.binding_status import binding_transitions
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Unreadable
+from interlock.reconcile.verification_rules import find_pod_rules
 from interlock.runtime.worker_process import Compute
 from interlock.settings import OperatorSettings
 from interlock.telemetry import VERIFICATIONS
@@ -92,13 +92,15 @@ class BindingSnapshotReader:
         if binding is None or isinstance(binding, Unreadable) or binding.metadata.deletion_timestamp is not None:
             return None
         policies = self._cache.policies(key[0])
-        pods = find_pod_rules(policies, binding)
+        users = self.users_in(key[0])
+        named = self._cache.policies_of_users(key[0], binding.spec.source)
+        pods = find_pod_rules(policies, binding, named, users.reserved)
         return BindingSnapshot(
             binding=binding,
             children=self._children.of(key, binding.metadata.uid),
             guard_image=self._settings.guard_image,
             guard_resources=self._settings.guard_resources,
-            users=self.users_in(key[0]),
+            users=users,
             api_server=self._api_server(),
             drift_seen_at=self._drift_seen_at(key),
             proxy=find_proxy(policies, binding.spec.source),

@@ -204,7 +204,7 @@ class Router:
         if (before and before.summary) != (after and after.summary):
             policies = {facts.summary.policy for facts in (before, after) if facts is not None}
             self.wake(Event.AGENT_SUMMARY_CHANGED, policies=policies)
-        if (before and before.uses) != (after and after.uses):
+        if _used_by(before) != _used_by(after):
             sources = {source for facts in (before, after) if facts is not None for source in facts.uses.sources}
             for binding in self._cache.bindings_of(key[0], sources):
                 self.wake(Event.AGENT_USES_CHANGED, binding)
@@ -212,6 +212,11 @@ class Router:
             claims = {one for facts in (before, after) if facts for one in facts.claims.named | facts.claims.held}
             others = self._cache.agents_with_claims(key[0], claims) - {key} if claims else set[Key]()
             self.wake(Event.AGENT_CLAIMS_CHANGED, key, others)
+
+
+def _used_by(facts: AgentFacts | None) -> object:
+    """Return what the bindings of an Agent depend on: also its policy, by which their verifications run."""
+    return facts and (facts.uses, facts.summary.policy)
 
 
 def agents_with_cidrs(cache: ResourceCache) -> set[Key]:

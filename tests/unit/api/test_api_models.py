@@ -7,9 +7,11 @@ from pydantic import ValidationError
 from interlock.api.agent import Agent, File, Stage, Tasks
 from interlock.api.binding import MCPBinding
 from interlock.api.container_env import EnvVar
-from interlock.api.policy import AgentPolicy
-from interlock.api.shared_types import EnvironmentClass, ResourceAmounts, ScopeDimension
+from interlock.api.pod_policy import PodMaximums
+from interlock.api.policy import AgentPolicy, ContainerDefaults
+from interlock.api.shared_types import EnvironmentClass, ResourceAmounts, Resources, ScopeDimension
 from interlock.api.status import AgentReason, AgentStatus, Condition, ConditionType, StageStatus
+from interlock.api.volumes import EmptyDirVolume
 
 AGENT: dict[str, Any] = {
     "apiVersion": "interlock.dev/v1alpha1",
@@ -146,6 +148,28 @@ def test_a_whole_number_is_a_quantity() -> None:
     assert ResourceAmounts.model_validate({"cpu": 2, "memory": "1Gi"}) == ResourceAmounts(cpu="2", memory="1Gi")
     with pytest.raises(ValidationError):
         ResourceAmounts.model_validate({"cpu": True})
+
+
+@pytest.mark.parametrize("amount", [0, "0", "0Mi", "0.0", "-1", "0e3", "+0m"])
+def test_a_limit_of_nothing_is_none_to_kubernetes_and_is_refused(amount: object) -> None:
+    refused = "not a quantity above 0"
+    for kind in ("cpu", "memory"):
+        with pytest.raises(ValidationError, match=refused):
+            Resources.model_validate({"limits": {kind: amount}})
+        with pytest.raises(ValidationError, match=refused):
+            ContainerDefaults.model_validate({"default": {kind: amount}})
+    for kind in ("cpu", "memory", "emptyDir"):
+        with pytest.raises(ValidationError, match=refused):
+            PodMaximums.model_validate({kind: amount})
+    with pytest.raises(ValidationError, match=refused):
+        EmptyDirVolume.model_validate({"sizeLimit": amount})
+    with pytest.raises(ValidationError, match=refused):
+        ContainerDefaults.model_validate({"tmpSizeLimit": amount})
+
+
+def test_a_limit_of_something_and_a_request_of_nothing_are_allowed() -> None:
+    stated = {"requests": {"cpu": "0", "memory": "0"}, "limits": {"cpu": "1m", "memory": "0.5Gi"}}
+    assert Resources.model_validate(stated).to_kubernetes() == stated
 
 
 def test_times_are_utc_and_keep_their_fractions_except_in_conditions() -> None:

@@ -306,11 +306,21 @@ def test_there_is_no_other_security_context(member: str) -> None:
         "/agent",
         "example.com/",
         "example.com/a\n",
+        "user.interlock.dev/",
+        "user.interlock.dev/a\n",
+        "user.interlock.dev/a/b",
+        "x.user.interlock.dev/a",
+        "user.kubernetes.io/a",
     ],
 )
 def test_reserved_keys_cannot_be_set(key: str) -> None:
     assert refusal(metadata={"labels": {key: "x"}}) != ""
     assert refusal(metadata={"annotations": {key: "x"}}) != ""
+
+
+def test_users_have_keys_of_their_own() -> None:
+    assert refusal(metadata={"labels": {"user.interlock.dev/team": "a"}}) == ""
+    assert refusal(metadata={"annotations": {"user.interlock.dev/team": "a b"}}) == ""
 
 
 def test_a_pod_can_ask_to_stay_by_the_one_annotation_of_kubernetes() -> None:

@@ -129,6 +129,7 @@ SERVER = {
 POD_TEMPLATE = {
     "allow": ["Scheduling"],
     "metadataKeys": ["example.com/*"],
+    "max": {"cpu": "8", "memory": "16Gi", "emptyDir": "64Gi"},
     "default": {
         "imagePullSecrets": [{"name": "mirror"}],
         "nodeSelector": {"pool": "agents"},

@@ -13,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from interlock.action.actions_bound import check_action
+from interlock.api.quantities import parse_quantity
 from interlock.cluster.config_map_store import names_in
 from interlock.deployment.names import Manifest, key_of
 from interlock.deployment.placement import Placement
@@ -23,7 +24,8 @@ from tests.support.builders import a_binding, a_placement, a_policy, a_separate_
 from tests.support.pod_security import restricted_violations
 from tests.support.pod_templates import ALL_FEATURES
 
-POLICY = a_policy().with_pod_template(allow=ALL_FEATURES, maxTerminationGracePeriodSeconds=300)
+MOST = {"cpu": "8", "memory": "16Gi", "emptyDir": "64Gi"}
+POLICY = a_policy().with_pod_template(allow=ALL_FEATURES, maxTerminationGracePeriodSeconds=300, max=MOST)
 TOKEN = {"serviceAccountToken": {"path": "token", "audience": "interlock-audit"}}
 
 
@@ -63,7 +65,7 @@ OF_AGENTS: dict[str, dict[str, Any]] = {
     "a Service of others": metadata("labels", "app", "web"),
     "a label in other letters": metadata("labels", "Interlock.dev/agent", "another"),
     "a label of a subdomain": metadata("labels", "x.interlock.dev/agent", "another"),
-    "a key with a line break": metadata("labels", "example.com/a\ninterlock.dev/agent"),
+    "a key with a line break": metadata("labels", "user.interlock.dev/a\ninterlock.dev/agent"),
     "the AppArmor profile": metadata(
         "annotations", "container.apparmor.security.beta.kubernetes.io/agent", "unconfined"
     ),
@@ -77,6 +79,21 @@ OF_AGENTS: dict[str, dict[str, Any]] = {
     "a queue that keeps pods": metadata("labels", "kueue.x-k8s.io/queue-name", "x"),
     "an identity of the cloud": metadata("labels", "azure.workload.identity/use", "true"),
     "devices of the node": metadata("annotations", "io.kubernetes.cri-o.Devices/x", "/dev/mem"),
+    "the programs that deploy the cluster": metadata("labels", "argocd.argoproj.io/instance", "interlock"),
+    "their prunes": metadata("annotations", "kustomize.toolkit.fluxcd.io/prune", "enabled"),
+    "a collector of metrics": metadata("annotations", "prometheus.io/scrape", "true"),
+    "an unknown program": metadata("annotations", "inject.example.com/secrets", "all"),
+    "a key like those for users": metadata("labels", "x.user.interlock.dev/agent", "another"),
+    "a key that begins like those for users": metadata("labels", "user.interlock.dev.example.com/agent"),
+    "the guard's claims": metadata("labels", "interlock.dev/has-claims", "true"),
+    "memory without a limit": {"resources": {"limits": {"memory": "0"}}},
+    "processors without a limit": {"resources": {"limits": {"cpu": 0}}},
+    "more memory than the policy has": {"resources": {"limits": {"memory": "1Ti"}}},
+    "more memory by a request": {"resources": {"requests": {"memory": "1Ti"}}},
+    "more processors than the policy has": {"resources": {"limits": {"cpu": "512"}}},
+    "the node's disk": volume(emptyDir={"sizeLimit": "1Pi"}),
+    "the node's disk by no limit": volume(emptyDir={"sizeLimit": "0"}),
+    "the node's memory": volume(emptyDir={"medium": "Memory", "sizeLimit": "1Ti"}),
     "the order of deletion": metadata("annotations", "controller.kubernetes.io/pod-deletion-cost", "9"),
     "root": {"securityContext": {"runAsUser": 0}},
     "the guard's user": {"securityContext": {"runAsUser": 10001}},
@@ -161,7 +178,8 @@ OF_AGENTS: dict[str, dict[str, Any]] = {
     "everything at the same time": {
         **mount("/etc/app"),
         **anti_affinity(labelSelector={}),
-        **metadata("labels", "example.com/interlock.dev", "x"),
+        **metadata("labels", "user.interlock.dev/interlock.dev", "x"),
+        "resources": {"requests": {"cpu": "0", "memory": "0"}},
         **probe(exec={"command": ["sh", "-c", "kill -9 -1"]}),
         "env": [{"name": "HTTP_PROXY", "value": "http://10.0.0.1:3128"}, {"name": "LD_PRELOAD", "value": "/v/x.so"}],
         "securityContext": {"runAsUser": 65534, "runAsGroup": 65534},
@@ -190,6 +208,10 @@ OF_SERVERS: dict[str, dict[str, Any]] = {
     "a port": {"ports": [{"containerPort": 7411}]},
     "a label": metadata("labels", "interlock.dev/agent", "another"),
     "a variable of Interlock": {"env": [{"name": "INTERLOCK_BUNDLE", "value": "x"}]},
+    "the pipes of all servers": mount("/run/interlock"),
+    "memory without a limit": {"resources": {"limits": {"memory": 0}}},
+    "more memory than the policy has": {"resources": {"limits": {"memory": "1Ti"}}},
+    "the node's disk": volume(emptyDir={"sizeLimit": "1Pi"}),
     "everything at the same time": {
         **mount("/etc/app"),
         "workingDir": "/run/interlock/launcher",
@@ -249,7 +271,7 @@ def check_deployment(manifest: Manifest, plain: Manifest) -> None:
     for kind in ("labels", "annotations"):
         found = template["metadata"][kind]
         assert before["metadata"][kind].items() <= found.items()
-        assert all("/" in key and ".io/" not in key for key in found.keys() - before["metadata"][kind].keys())
+        assert all(key.startswith("user.interlock.dev/") for key in found.keys() - before["metadata"][kind].keys())
     check_pod(template["spec"], before["spec"])
     allowed = POLICY.build().spec.pod_template.max_termination_grace_period_seconds
     assert template["spec"]["terminationGracePeriodSeconds"] in (1, allowed)
@@ -276,6 +298,8 @@ def check_pod(pod: dict[str, Any], plain: dict[str, Any]) -> None:
     for name in plain.keys() - CHOSEN - {*containers, "volumes"}:
         assert pod[name] == plain[name]
     assert pod["volumes"][: len(plain["volumes"])] != [] or plain["volumes"] == []
+    sizes = [parse_quantity(one["emptyDir"]["sizeLimit"]) for one in pod["volumes"] if "emptyDir" in one]
+    assert all(0 < size <= parse_quantity(MOST["emptyDir"]) for size in sizes)
     ours = {one["name"]: one for one in plain["volumes"]}
     theirs = [one for one in pod["volumes"] if one["name"] not in ours]
     assert [one for one in pod["volumes"] if one["name"] in ours] == plain["volumes"]
@@ -309,6 +333,8 @@ def check_container(container: dict[str, Any], plain: dict[str, Any]) -> None:
         "runAsGroup": 0,
     }
     assert security["runAsUser"] > 0
+    for kind, most in (("cpu", MOST["cpu"]), ("memory", MOST["memory"])):
+        assert 0 < parse_quantity(container["resources"]["limits"][kind]) <= parse_quantity(most)
     assert (security["runAsGroup"] == GUARD_GID) is is_server
     assert container.get("command") == plain.get("command")
     mounts, own = container["volumeMounts"], len(plain["volumeMounts"])

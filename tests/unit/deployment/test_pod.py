@@ -136,10 +136,16 @@ def test_pipes_are_mounted_by_the_guard_and_the_servers_alone() -> None:
     assert [name for name, one in containers.items() if "pipes" in mounts(one)] == ["guard", "mcp-crm", "mcp-mail"]
 
 
-def test_servers_share_no_other_volume() -> None:
-    crm, mail = (mounts(containers_of(a_full_placement())[name]) for name in ("mcp-crm", "mcp-mail"))
+def test_servers_share_the_launcher_alone_and_see_none_of_each_others_pipes() -> None:
+    containers = containers_of(a_full_placement())
+    crm, mail = (containers[name] for name in ("mcp-crm", "mcp-mail"))
 
-    assert set(crm) & set(mail) == {"pipes", "launcher"}
+    assert set(mounts(crm)) & set(mounts(mail)) == {"pipes", "launcher"}
+    for server, source in ((crm, "crm"), (mail, "mail")):
+        (pipes,) = (one for one in server["volumeMounts"] if one["name"] == "pipes")
+        assert pipes == {"name": "pipes", "mountPath": f"/run/interlock/pipes/{source}", "subPath": source}
+    (all_pipes,) = (one for one in containers["guard"]["volumeMounts"] if one["name"] == "pipes")
+    assert all_pipes == {"name": "pipes", "mountPath": "/run/interlock/pipes"}
 
 
 def test_the_launcher_is_copied_once_from_the_guards_image_and_only_its_own_container_can_change_it() -> None:
@@ -167,6 +173,7 @@ def test_a_verification_starts_its_server_with_the_same_launcher() -> None:
     assert (launcher["name"], pipes["name"], server["name"]) == ("launcher", "pipes", "mcp-crm")
     assert launcher == {**containers_of(a_full_placement())["launcher"], "image": "guard:1"}
     assert server["command"] == containers_of(a_full_placement())["mcp-crm"]["command"]
+    assert server["volumeMounts"] == containers_of(a_full_placement())["mcp-crm"]["volumeMounts"]
     assert volume == next(one for one in pod_of(a_full_placement())["volumes"] if one["name"] == "launcher")
     without = build_job(VerificationTarget(a_binding().over_http().build(), 1, "guard:1"))["spec"]["template"]["spec"]
     assert without["initContainers"] == []

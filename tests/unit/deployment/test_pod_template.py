@@ -19,7 +19,7 @@ from tests.support.pod_templates import CASES, agent_of
 FOR_BOTH = ("nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "priorityClassName")
 ALL_MEMBERS = {
     **{name: value for case in CASES.values() for name, value in case.members.items()},
-    "metadata": {"labels": {"example.com/team": "a"}, "annotations": {"example.com/ticket": "42"}},
+    "metadata": {"labels": {"user.interlock.dev/team": "a"}, "annotations": {"user.interlock.dev/ticket": "42"}},
     "volumes": [{"name": "data", "emptyDir": {}}],
     "volumeMounts": [{"name": "data", "mountPath": "/data", "readOnly": True, "subPath": "a"}],
 }
@@ -157,6 +157,15 @@ def test_keys_that_the_default_of_a_spread_selects_already_are_left_out() -> Non
     spread |= {"matchLabelKeys": ["interlock.dev/agent", "pod-template-hash"]}
     for pod in separate({"topologySpreadConstraints": [spread]}):
         assert pod["spec"]["topologySpreadConstraints"][0]["matchLabelKeys"] == ["pod-template-hash"]
+
+
+def test_an_agent_that_must_stay_keeps_its_guard_and_nothing_else_reaches_the_guards_pod() -> None:
+    stay = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+    plain = separate({})[0]["metadata"]
+    own = {"user.interlock.dev/team": "a"}
+    guard, agent = separate({"metadata": {"labels": own, "annotations": stay | own}})
+    assert guard["metadata"] == {**plain, "annotations": plain["annotations"] | stay}
+    assert (stay | own).items() <= agent["metadata"]["annotations"].items()
 
 
 def test_labels_and_annotations_of_interlock_count_also_if_a_template_could_name_them() -> None:

@@ -7,15 +7,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from interlock.action.actions_bound import check_action
+from interlock.api.agent_reasons import AgentReason
 from interlock.api.gates import StageTest
 from interlock.deployment.children.notifier import build_notifier
 from interlock.deployment.children.stage_tests import StageService, build_test_job
 from interlock.deployment.children.verification_job import VerificationTarget, build_job
 from interlock.deployment.children.workload import build_workloads
 from interlock.deployment.pod_users import DEFAULT_USERS, GROUP_RANGES, UID_RANGE, Ids, PodUsers, users_of
+from interlock.reconcile.verification_rules import find_pod_rules
 from interlock_contract.pod import AGENT_UID, GUARD_GID, GUARD_UID, NOTIFIER_UID
 from tests.requirements import requirement
-from tests.support.builders import API_SERVER, GUARD_IMAGE, a_binding, a_placement, a_policy, a_separate_placement
+from tests.support.builders import (
+    API_SERVER,
+    GUARD_IMAGE,
+    a_binding,
+    a_placement,
+    a_policy,
+    a_separate_placement,
+    an_agent,
+)
 
 FIRST, LAST = 1000680000, 1000689999
 OPENSHIFT = {UID_RANGE: f"{FIRST}/10000", GROUP_RANGES: f"{FIRST}/10000"}
@@ -105,6 +116,42 @@ def test_a_template_chooses_no_user_of_another_container_in_its_namespace() -> N
     assert users.choose(users.agent, FIRST + 500, FIRST + 600) == Ids(FIRST + 500, FIRST + 600)
     for taken in (users.guard, users.server(3), users.launcher):
         assert users.choose(users.agent, taken.uid, taken.gid) == users.agent
+
+
+TAKEN = (FIRST + 1, FIRST + 2, FIRST + 10)
+"""The guard, the agent and the first server."""
+
+
+@requirement("pods.users")
+@pytest.mark.parametrize("number", TAKEN)
+def test_an_agent_that_chooses_a_user_of_interlock_in_its_namespace_is_refused(number: int) -> None:
+    policy = a_policy().with_pod_template(allow=["Users"]).build()
+    agent = an_agent().with_template(securityContext={"runAsUser": number, "runAsGroup": number}).build()
+    refused = check_action(agent, policy, (a_binding().build(),), reserved_ids=users_of(OPENSHIFT).reserved)
+    assert refused is not None
+    assert refused.reason == AgentReason.TEMPLATE_NOT_ALLOWED
+    for field in ("runAsUser", "runAsGroup"):
+        assert (
+            f"spec.template.securityContext.{field}: {number} is a user or group of Interlock's containers in this "
+            "namespace: write a larger number of the range in the annotation openshift.io/sa.scc.uid-range"
+        ) in refused.message
+    assert check_action(agent, policy, (a_binding().build(),), reserved_ids=DEFAULT_USERS.reserved) is None
+    alone = an_agent().using().with_template(securityContext={"runAsUser": number}).build()
+    assert check_action(alone, policy, (), reserved_ids=users_of(OPENSHIFT).reserved) is not None
+
+
+@requirement("pods.users")
+@pytest.mark.parametrize("number", TAKEN)
+def test_a_server_that_chooses_one_is_refused_and_not_verified(number: int) -> None:
+    reserved = users_of(OPENSHIFT).reserved
+    policy = a_policy().with_pod_template(allow=["Users"]).build()
+    binding = a_binding().with_server(securityContext={"runAsUser": number}).build()
+    sentence = f"spec.server.stdio.securityContext.runAsUser: {number} is a user or group of Interlock's containers"
+    refused = check_action(an_agent().build(), policy, (binding,), reserved_ids=reserved)
+    assert refused is not None
+    assert f"MCPBinding crm: {sentence}" in refused.message
+    assert find_pod_rules([policy], binding, reserved_ids=reserved).refusal.startswith(sentence)
+    assert find_pod_rules([policy], binding).refusal == ""
 
 
 @requirement("pods.users")

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kubernetes.utils.quantity import parse_quantity
 
+from interlock.api.pod_policy import PodMaximums
 from interlock.api.policy import ContainerDefaults
-from interlock.api.shared_types import ResourceAmounts, Resources
-from interlock.deployment.children.resources import build_resources
+from interlock.api.shared_types import ResourceAmounts, ResourceLimits, Resources
+from interlock.deployment.children.resources import bounded_defaults, build_resources
 from interlock.deployment.children.verification_job import VerificationTarget, build_job
 from interlock.deployment.children.workload import build_workloads
 from tests.requirements import requirement
@@ -16,6 +17,8 @@ from tests.support.builders import a_binding, a_placement, a_policy, a_separate_
 DEFAULTS = ContainerDefaults()
 QUANTITIES = st.sampled_from([None, "0", "1", "10m", "16Mi", "32Mi", "1Gi", "2Gi", "1500M", "0.5", "1e3"])
 AMOUNTS = st.builds(ResourceAmounts, cpu=QUANTITIES, memory=QUANTITIES)
+SOMETHING = QUANTITIES.filter(lambda quantity: quantity != "0")
+LIMITS = st.builds(ResourceLimits, cpu=SOMETHING, memory=SOMETHING)
 
 
 def pods(placement: Any) -> list[dict[str, Any]]:
@@ -62,9 +65,9 @@ def test_what_a_spec_states_stands(requests: Any, limits: Any, expected: tuple[A
 
 
 @requirement("pods.bounded")
-@given(AMOUNTS, AMOUNTS, AMOUNTS, AMOUNTS)
+@given(AMOUNTS, LIMITS, LIMITS, AMOUNTS)
 def test_no_request_is_above_its_limit_and_what_is_stated_stands(
-    requests: ResourceAmounts, limits: ResourceAmounts, default: ResourceAmounts, default_request: ResourceAmounts
+    requests: ResourceAmounts, limits: ResourceLimits, default: ResourceLimits, default_request: ResourceAmounts
 ) -> None:
     defaults = ContainerDefaults.model_construct(default=default, default_request=default_request)  # type: ignore[arg-type]
     for stated in (Resources(requests=requests), Resources(limits=limits)):
@@ -90,3 +93,43 @@ def test_a_verification_has_the_same_bounds() -> None:
     pod = job["spec"]["template"]["spec"]
     assert all("limits" in one["resources"] for one in [*pod["initContainers"], *pod["containers"]])
     assert all(volume["emptyDir"]["sizeLimit"] for volume in pod["volumes"] if "emptyDir" in volume)
+
+
+MOST = {"cpu": "500m", "memory": "256Mi", "emptyDir": "64Mi"}
+
+
+def test_the_largest_amounts_of_a_policy_are_the_limits_of_what_states_none() -> None:
+    volume = {"volumes": [{"name": "cache", "emptyDir": {}}], "volumeMounts": [{"name": "cache", "mountPath": "/c"}]}
+    agent, binding = an_agent().with_template(**volume), a_binding().with_server(**volume)
+    policy = a_policy().with_pod_template(max=MOST)
+    of_users = ("agent", "mcp-crm")
+    verification = build_job(VerificationTarget(binding.build(), 1, "guard:1", pods=policy.build().spec.pod_template))
+    found = [*pods(a_placement(agent, policy=policy, bindings=(binding,))), verification["spec"]["template"]["spec"]]
+    containers = [one for pod in found for one in (*pod["initContainers"], *pod["containers"])]
+    limits = [one["resources"]["limits"] for one in containers if one["name"] in of_users]
+    sizes = {
+        one["name"]: one["emptyDir"]["sizeLimit"]
+        for pod in found
+        for one in pod["volumes"]
+        if "emptyDir" in one and one["name"].startswith(("tmp-", "user-", "srv0-"))
+    }
+    assert limits == [{"cpu": "500m", "memory": "256Mi"}] * 3
+    assert sizes == dict.fromkeys(("tmp-agent", "tmp-mcp-crm", "user-cache", "srv0-cache"), "64Mi")
+
+
+@pytest.mark.parametrize(
+    ("default", "most", "expected"),
+    [
+        ({"memory": "1Gi"}, {}, ("1Gi", None)),
+        ({"memory": "1Gi"}, {"memory": "2Gi", "cpu": "2"}, ("1Gi", "2")),
+        ({"memory": "1Gi", "cpu": "4"}, {"memory": "1000Mi", "cpu": "2"}, ("1000Mi", "2")),
+        ({"memory": "1Gi", "cpu": "1"}, {"memory": "1073741824", "cpu": "1"}, ("1Gi", "1")),
+    ],
+)
+def test_a_default_is_within_the_largest_amount(
+    default: dict[str, str], most: dict[str, str], expected: tuple[str, str | None]
+) -> None:
+    stated = ContainerDefaults.model_validate({"default": default})
+    found = bounded_defaults(stated, PodMaximums.model_validate(most))
+    assert (found.default.memory, found.default.cpu) == expected
+    assert found.default_request == stated.default_request

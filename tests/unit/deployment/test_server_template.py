@@ -7,7 +7,7 @@ import pytest
 
 from interlock.deployment.children.verification_job import VerificationTarget, build_job
 from interlock.deployment.children.workload import build_workloads
-from interlock.reconcile.binding import find_pod_rules
+from interlock.reconcile.verification_rules import find_pod_rules
 from tests.support.builders import (
     GUARD_IMAGE,
     PolicyBuilder,
@@ -151,3 +151,14 @@ def test_a_source_that_no_policy_uses_escapes_none_of_them() -> None:
 def test_a_policy_that_requires_digests_keeps_a_tag_from_being_verified() -> None:
     policy = a_policy().with_pod_template(imageReferences="Digest").build()
     assert "requires images by digest" in find_pod_rules([policy], a_binding().build()).refusal
+
+
+def test_a_policy_in_audit_whose_agents_use_the_source_has_a_say_without_a_row() -> None:
+    binding = a_binding().build()
+    other = a_policy().named("a-other").giving_nothing().with_pod_template(default={"nodeSelector": {"x": "y"}}).build()
+    auditing = a_policy().named("b-audit").giving_nothing().with_pod_template(default=DEFAULTS)
+    auditing = auditing.with_environments({"name": "development", "mode": "Audit"})
+    assert find_pod_rules([other, auditing.build()], binding, {"b-audit"}).rules == auditing.build().spec.pod_template
+    assert find_pod_rules([other, auditing.build()], binding).rules == other.spec.pod_template, "no agent of it does"
+    enforcing = a_policy().named("b-audit").giving_nothing().with_pod_template(default=DEFAULTS).build()
+    assert find_pod_rules([other, enforcing], binding, {"b-audit"}).rules == other.spec.pod_template

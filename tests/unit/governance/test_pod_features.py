@@ -1,11 +1,12 @@
 import re
+from typing import Any
 
 import pytest
 
 from interlock.api.pod_policy import DEFAULT_FEATURES, PodFeature
 from interlock.api.status import AgentReason
 from interlock.governance.governed import check_governance
-from interlock.governance.pod_features import ALWAYS, COMPONENT_PREFIXES, FEATURES, feature_of, is_key_allowed
+from interlock.governance.pod_features import ALWAYS, FEATURES, feature_of, is_key_allowed
 from tests.support.builders import a_policy, a_stage, an_agent
 from tests.support.pod_templates import ALL_FEATURES, CASES, switched_fields
 from tools.crds.kinds import AGENT, MCP_BINDING
@@ -83,45 +84,88 @@ def test_a_longer_grace_period_needs_the_policys_leave() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        "sidecar.istio.io/inject",
-        "vault.hashicorp.com/agent-inject",
-        "k8s.v1.cni.cncf.io/networks",
-        "azure.workload.identity/use",
-        "io.kubernetes.cri-o.userns/mode",
-        "pre.hook.backup.velero.io/container",
-        "kueue.x-k8s.io/queue-name",
-        "co.elastic.logs/enabled",
-        *(f"{prefix}/x" for prefix in COMPONENT_PREFIXES),
-    ],
+OBEYED = (
+    "sidecar.istio.io/inject",
+    "vault.hashicorp.com/agent-inject",
+    "k8s.v1.cni.cncf.io/networks",
+    "azure.workload.identity/use",
+    "io.kubernetes.cri-o.userns/mode",
+    "pre.hook.backup.velero.io/container",
+    "kueue.x-k8s.io/queue-name",
+    "argocd.argoproj.io/instance",
+    "kustomize.toolkit.fluxcd.io/name",
+    "prometheus.io/scrape",
+    "example.com/whatever-a-program-of-yours-obeys",
 )
-def test_a_key_that_components_obey_needs_the_policys_leave(key: str) -> None:
+
+
+@pytest.mark.parametrize("key", OBEYED)
+def test_any_key_but_those_for_users_needs_the_policys_leave(key: str) -> None:
     annotated = {"metadata": {"annotations": {key: "x"}}}
     assert refused(annotated) == (
         f"TemplateNotAllowed: spec.template.metadata: AgentPolicy support does not allow the key {key}: add it to "
-        "spec.podTemplate.metadataKeys there, or remove it"
+        "spec.podTemplate.metadataKeys there, or give it the prefix user.interlock.dev/"
     )
     assert refused({"metadata": {"labels": {key: "x"}}}) is not None
     assert refused(annotated, metadataKeys=[key]) is None
 
 
+@pytest.mark.parametrize("keys", [[], ["example.com/team"]])
+def test_keys_for_users_and_the_one_of_the_autoscaler_need_no_entry(keys: list[str]) -> None:
+    labels = {"user.interlock.dev/team": "a"}
+    annotations = labels | {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+    template = {"metadata": {"labels": labels, "annotations": annotations}}
+    assert refused(template, metadataKeys=keys) is None
+    assert refused(template, metadataKeys=keys, allow=[]) is not None
+
+
 @pytest.mark.parametrize(
     ("keys", "allowed", "refused_keys"),
     [
-        (None, ["example.com/team", "notistio.io/x"], []),
+        ([], [], ["example.com/team", "user.interlock.dev.example.com/team", "x.user.interlock.dev/team"]),
         (["example.com/*"], ["example.com/team"], ["sub.example.com/team", "example.org/team"]),
-        (["example.com/team"], ["example.com/team"], ["example.com/other"]),
-        ([], [], ["example.com/team"]),
+        (["example.com/team"], ["example.com/team"], ["example.com/other", "example.com/*"]),
     ],
 )
-def test_a_policy_can_name_the_keys_of_labels_and_annotations(
-    keys: list[str] | None, allowed: list[str], refused_keys: list[str]
+def test_a_policy_can_name_more_keys_of_labels_and_annotations(
+    keys: list[str], allowed: list[str], refused_keys: list[str]
 ) -> None:
-    rules = a_policy().with_pod_template(**({} if keys is None else {"metadataKeys": keys})).build().spec.pod_template
+    rules = a_policy().with_pod_template(metadataKeys=keys).build().spec.pod_template
     assert [key for key in allowed if not is_key_allowed(key, rules)] == []
     assert [key for key in refused_keys if is_key_allowed(key, rules)] == []
+
+
+MOST = {"cpu": "2", "memory": "4Gi", "emptyDir": "10Gi"}
+
+
+@pytest.mark.parametrize(
+    ("template", "field", "amount", "kind"),
+    [
+        ({"resources": {"limits": {"cpu": "2001m"}}}, "resources.limits.cpu", "2001m", "cpu"),
+        ({"resources": {"requests": {"cpu": 3}}}, "resources.requests.cpu", "3", "cpu"),
+        ({"resources": {"limits": {"memory": "5G"}}}, "resources.limits.memory", "5G", "memory"),
+        ({"resources": {"requests": {"memory": "1Ti"}}}, "resources.requests.memory", "1Ti", "memory"),
+        (
+            {"volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Pi"}}]},
+            "volumes[v].emptyDir.sizeLimit",
+            "1Pi",
+            "emptyDir",
+        ),
+    ],
+)
+def test_a_policy_bounds_the_amounts_of_templates(template: dict[str, Any], field: str, amount: str, kind: str) -> None:
+    assert refused(template) is None
+    assert refused(template, max={kind: amount}) is None
+    assert refused(template, max={other: "1" for other in MOST if other != kind}) is None
+    assert refused(template, max=MOST) == (
+        f"TemplateNotAllowed: spec.template.{field}: {amount} is above the {MOST[kind]} of AgentPolicy support: lower "
+        f"it, or raise spec.podTemplate.max.{kind} there"
+    )
+
+
+def test_an_amount_that_is_no_quantity_is_within_no_bound() -> None:
+    template = {"resources": {"limits": {"memory": "plenty"}}}
+    assert refused(template, max=MOST) is not None
 
 
 def test_a_template_cannot_contradict_the_policys_node_selector() -> None:

@@ -16,7 +16,7 @@ from interlock.deployment.children.config import (
 )
 from interlock.deployment.children.config_maps import build_variables, copies_of
 from interlock.deployment.children.pod_parts import LAST_LINES, build_tmp_volume, container_security
-from interlock.deployment.children.resources import build_resources
+from interlock.deployment.children.resources import build_resources, defaults_of
 from interlock.deployment.children.services import guard_url
 from interlock.deployment.children.upstreams import model_variables
 from interlock.deployment.children.user_volumes import (
@@ -63,7 +63,7 @@ def build_agent(placement: Placement) -> dict[str, Any]:
             *model_variables(placement, guard_url(placement), key),
         ],
         **_probes(placement),
-        "resources": build_resources(template.resources, placement.policy.spec.resources),
+        "resources": build_resources(template.resources, defaults_of(placement)),
         "terminationMessagePolicy": LAST_LINES,
         "securityContext": container_security(users.choose(users.agent, user.run_as_user, user.run_as_group)),
         "volumeMounts": [
@@ -94,7 +94,7 @@ def _port(port: ContainerPort) -> dict[str, Any]:
 
 def build_agent_volumes(placement: Placement) -> list[dict[str, Any]]:
     """Return the volumes of the agent's container."""
-    defaults = placement.policy.spec.resources
+    defaults = defaults_of(placement)
     return [
         build_config_volume(placement),
         build_tmp_volume(TMP_VOLUME, defaults),

@@ -16,7 +16,7 @@ from interlock.deployment.children.pod_parts import (
     field_ref,
     observe_probe,
 )
-from interlock.deployment.children.resources import EGRESS_CHECK_NEEDS, ContainerNeeds, own_resources
+from interlock.deployment.children.resources import EGRESS_CHECK_NEEDS, ContainerNeeds, defaults_of, own_resources
 from interlock.deployment.children.server_containers import build_server_volumes
 from interlock.deployment.children.services import guard_url
 from interlock.deployment.children.upstreams import build_secrets_mount, build_secrets_volume
@@ -135,7 +135,7 @@ def build_guard_volumes(placement: Placement) -> list[dict[str, Any]]:
     ]
     if servers:
         volumes.append(build_launcher_volume())
-    defaults = placement.policy.spec.resources
+    defaults = defaults_of(placement)
     for index, source, stdio in servers:
         volumes += build_server_volumes(source, stdio, index, defaults, copies_of(placement))
     return volumes

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from interlock.api.pod_policy import PodMaximums
 from interlock.api.policy import ContainerDefaults, DefaultLimits, DefaultRequests
-from interlock.api.shared_types import ResourceAmounts, Resources
+from interlock.api.quantities import parse_quantity
+from interlock.api.shared_types import ResourceAmounts, ResourceLimits, Resources
 from interlock.deployment.placement import Placement
-from interlock.deployment.quantities import parse_quantity
 
 OWN_CPU_LIMIT: Final = "1"
 """CPU limit of each of Interlock's own containers unless installation or policy state another."""
@@ -48,8 +49,8 @@ def build_own_resources(needs: ContainerNeeds, *stated: Resources | None) -> dic
         stated: What policy and installation state, the one that goes first before the others, amount by amount.
     """
     own = Resources(
-        requests=_first_stated(one.requests for one in stated if one is not None),
-        limits=_first_stated(one.limits for one in stated if one is not None),
+        requests=ResourceAmounts(**_first_stated(one.requests for one in stated if one is not None)),
+        limits=ResourceLimits(**_first_stated(one.limits for one in stated if one is not None)),
     )
     least = f"{needs.least_memory_limit}Mi"
     defaults = ContainerDefaults(
@@ -67,11 +68,37 @@ def own_resources(placement: Placement, needs: ContainerNeeds) -> dict[str, Any]
     return build_own_resources(needs, placement.policy.spec.pod_template.guard_resources, placement.guard_resources)
 
 
-def _first_stated(amounts: Iterable[ResourceAmounts | None]) -> ResourceAmounts:
+def _first_stated(amounts: Iterable[ResourceAmounts | ResourceLimits | None]) -> dict[str, str]:
     merged: dict[str, str] = {}
     for one in amounts:
         merged = _amounts(one or ResourceAmounts()) | merged
-    return ResourceAmounts(**merged)
+    return merged
+
+
+def defaults_of(placement: Placement) -> ContainerDefaults:
+    """Return what containers of a placement get where their templates say nothing."""
+    spec = placement.policy.spec
+    return bounded_defaults(spec.resources, spec.pod_template.maximum)
+
+
+def bounded_defaults(defaults: ContainerDefaults, most: PodMaximums) -> ContainerDefaults:
+    """Return defaults within the largest amounts of a policy. A limit that has no default is the largest amount.
+
+    Args:
+        defaults: The defaults.
+        most: The largest amounts, which templates are refused by.
+    """
+    limits = DefaultLimits(
+        cpu=_least(defaults.default.cpu, most.cpu), memory=_least(defaults.default.memory, most.memory)
+    )
+    size = _least(defaults.tmp_size_limit, most.empty_dir)
+    return defaults.model_copy(update={"default": limits, "tmp_size_limit": size})
+
+
+def _least(default: str | None, most: str | None) -> str | None:
+    if default is None or most is None:
+        return default or most
+    return most if _exceeds(default, most) else default
 
 
 def build_resources(stated: Resources | None, defaults: ContainerDefaults) -> dict[str, Any]:
@@ -85,7 +112,7 @@ def build_resources(stated: Resources | None, defaults: ContainerDefaults) -> di
     own = Resources() if stated is None else stated
     own_requests = own.requests or ResourceAmounts()
     requests = _amounts(defaults.default_request) | _amounts(own_requests)
-    limits = _amounts(defaults.default) | _amounts(own.limits or ResourceAmounts())
+    limits = _amounts(defaults.default) | _amounts(own.limits or ResourceLimits())
     for kind in requests.keys() & limits.keys():
         if _exceeds(requests[kind], limits[kind]):
             if kind in _amounts(own_requests):
@@ -95,7 +122,7 @@ def build_resources(stated: Resources | None, defaults: ContainerDefaults) -> di
     return {name: amounts for name, amounts in (("requests", requests), ("limits", limits)) if amounts}
 
 
-def _amounts(amounts: ResourceAmounts) -> dict[str, str]:
+def _amounts(amounts: ResourceAmounts | ResourceLimits) -> dict[str, str]:
     return amounts.model_dump(exclude_none=True)
 
 

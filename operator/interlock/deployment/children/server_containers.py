@@ -13,7 +13,7 @@ from interlock.deployment.children.pod_parts import (
     container_security,
     observe_probe,
 )
-from interlock.deployment.children.resources import build_resources
+from interlock.deployment.children.resources import build_resources, defaults_of
 from interlock.deployment.children.user_volumes import (
     build_env,
     build_user_mounts,
@@ -40,7 +40,7 @@ def build_servers(placement: Placement) -> list[dict[str, Any]]:
                 bound.source,
                 bound.binding.spec.server.stdio,
                 index,
-                placement.policy.spec.resources,
+                defaults_of(placement),
                 copies_of(placement),
                 placement.users,
             ),
@@ -86,7 +86,8 @@ def build_server(
         "securityContext": container_security(users.choose(users.server(index), chosen)),
         "volumeMounts": [
             {"name": LAUNCHER_VOLUME, "mountPath": LAUNCHER_PATH, "readOnly": True},
-            {"name": PIPES_VOLUME, "mountPath": PIPES_PATH},
+            # Its own folder alone: all servers have the group of the pipes. The guard makes it before servers start.
+            {"name": PIPES_VOLUME, "mountPath": f"{PIPES_PATH}/{source}", "subPath": source},
             {"name": mcp_volume(source), "mountPath": "/tmp"},  # noqa: S108 - a path in the container
             *build_user_mounts(server_volume(index), stdio.volume_mounts),
         ],

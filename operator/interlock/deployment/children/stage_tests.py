@@ -16,7 +16,7 @@ from interlock.deployment.children.pod_parts import (
     container_security,
     pod_security,
 )
-from interlock.deployment.children.resources import build_resources
+from interlock.deployment.children.resources import build_resources, defaults_of
 from interlock.deployment.children.scheduling import build_node_choice, build_pull_secrets
 from interlock.deployment.names import (
     AGENT_POD,
@@ -113,7 +113,7 @@ def build_test_job(placement: Placement, test: StageTest, number: int, service: 
 
 
 def _pod(placement: Placement, test: StageTest, seconds: int, service: StageService) -> dict[str, Any]:
-    defaults = placement.policy.spec.resources
+    defaults = defaults_of(placement)
     variables = [
         *({"name": one.name, "value": one.value} for one in test.env),
         {"name": TASK_URL, "value": f"http://{service.name}"},

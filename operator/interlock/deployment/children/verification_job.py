@@ -28,7 +28,13 @@ from interlock.deployment.children.pod_parts import (
     container_security,
     pod_security,
 )
-from interlock.deployment.children.resources import LAUNCHER_NEEDS, VERIFIER_NEEDS, ContainerNeeds, build_own_resources
+from interlock.deployment.children.resources import (
+    LAUNCHER_NEEDS,
+    VERIFIER_NEEDS,
+    ContainerNeeds,
+    bounded_defaults,
+    build_own_resources,
+)
 from interlock.deployment.children.scheduling import build_node_choice, build_pull_secrets
 from interlock.deployment.children.server_containers import build_launcher, build_server, build_server_volumes
 from interlock.deployment.children.upstreams import mount_secrets, project_secrets, proxy_for
@@ -266,10 +272,12 @@ def _pod(run: VerificationTarget) -> dict[str, Any]:
     stdio = binding.spec.server.stdio
     if stdio is not None:
         # The sidecar starts before the verifier and opens its pipes at once, so an init container makes them.
-        server = build_server(source, stdio, 0, _DEFAULTS, run.copies, run.users)
+        # A verification belongs to a binding, which has no defaults of a policy.
+        defaults = bounded_defaults(ContainerDefaults(), run.pods.maximum)
+        server = build_server(source, stdio, 0, defaults, run.copies, run.users)
         launcher = build_launcher(run.guard_image, _own_resources(run, LAUNCHER_NEEDS), run.users.launcher)
         before = [launcher, _make_pipes(run), server]
-        volumes = [build_launcher_volume(), *build_server_volumes(source, stdio, 0, _DEFAULTS, run.copies)]
+        volumes = [build_launcher_volume(), *build_server_volumes(source, stdio, 0, defaults, run.copies)]
     templates = () if stdio is None else (stdio,)
     return {
         "serviceAccountName": verification_name(binding.metadata.name),
@@ -330,6 +338,3 @@ def _verifier(run: VerificationTarget, secrets: list[dict[str, Any]]) -> dict[st
 
 def _own_resources(run: VerificationTarget, needs: ContainerNeeds) -> dict[str, Any]:
     return build_own_resources(needs, run.pods.guard_resources, run.guard_resources)
-
-
-_DEFAULTS = ContainerDefaults()  # a verification belongs to a binding, which has no policy

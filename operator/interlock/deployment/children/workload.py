@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import Any
 
-from interlock.api.pod_template import PodMetadata
+from interlock.api.pod_template import SAFE_TO_EVICT, PodMetadata
 from interlock.deployment.children.agent_container import build_agent, build_agent_volumes
 from interlock.deployment.children.claim_volumes import claims_group
 from interlock.deployment.children.config import user_files
@@ -60,12 +60,17 @@ def _deployment(placement: Placement, name: str, component: str, pod: dict[str, 
     opened = openings_of(placement, component)
     digest = _digest(opened)
     labels = {**identity_labels, **pod_labels(placement, component)}
-    annotations = {**identity_annotations, DEFAULT_CONTAINER: GUARD_CONTAINER, CONFIG_DIGEST: digest}
+    stated = placement.agent.spec.template.metadata or PodMetadata()
+    annotations = {
+        **_eviction(stated),
+        **identity_annotations,
+        DEFAULT_CONTAINER: GUARD_CONTAINER,
+        CONFIG_DIGEST: digest,
+    }
     if component == AGENT_POD:
         # The kubelet updates a mounted file too late for a running agent, so a change of the user's files rolls pods.
         # One of the scope does not: the guard enforces it at once, and the agent may read it late.
         digest = _digest(user_files(placement), opened)
-        stated = placement.agent.spec.template.metadata or PodMetadata()
         annotations = {**stated.annotations, DEFAULT_CONTAINER: AGENT_CONTAINER, CONFIG_DIGEST: digest}
         labels = pod_labels(placement, component)
         if placement.claims:
@@ -92,6 +97,11 @@ def _deployment(placement: Placement, name: str, component: str, pod: dict[str, 
             },
         },
     )
+
+
+def _eviction(stated: PodMetadata) -> dict[str, str]:
+    """Return the annotation that also holds for the guard's pod: an agent whose guard is evicted cannot work either."""
+    return {key: value for key, value in stated.annotations.items() if key == SAFE_TO_EVICT}
 
 
 def _digest(*parts: Any) -> str:
