@@ -218,6 +218,27 @@ def test_the_metadata_server_that_gives_an_identity_is_named() -> None:
     assert "servers in the guard's pod can reach the metadata server 169.254.169.254" in found.message
 
 
+@requirement("egress.killed")
+def test_a_kill_closes_what_rows_open_while_the_pods_end_and_a_release_opens_it() -> None:
+    policy = a_policy().isolating(staging="Separate").opening({})
+    simulation = Simulation(a_snapshot().of(an_agent().with_stages(a_stage("only", "staging"))).with_policy(policy))
+    simulation.run()
+    assert "5432" in networks(simulation)
+
+    simulation.kill()
+    simulation.run()
+    assert "5432" not in networks(simulation)
+
+    simulation.release()
+    simulation.run()
+    assert "5432" in networks(simulation)
+
+
+def networks(simulation: Simulation) -> str:
+    children = simulation.snapshot.children.items()
+    return str([child.manifest["spec"] for key, child in children if key.kind == "NetworkPolicy"])
+
+
 @requirement("egress.reported")
 def test_a_way_out_of_servers_alone_counts_as_one() -> None:
     policy = a_policy().isolating(staging="Separate").opening({"name": "crm-db", "servers": ["crm"]})

@@ -1,4 +1,4 @@
-"""What a pod was started with that can be withdrawn: its ways past the guard, and its identity at a cloud.
+"""What a pod was started with that can be withdrawn: ways past the guard, networks of servers, an identity at a cloud.
 
 A NetworkPolicy cuts no connection, and a process keeps the credentials that it has. So each pod says in an annotation
 what it was started with. Once its policy opens less, the pod ends: its successor may never be Ready.
@@ -26,6 +26,8 @@ from interlock_contract.names import OPENINGS
 MAX_OPENINGS: Final = 16 * 1024
 """Most characters that a pod says. Of more it says a digest, which differs from everything else."""
 
+_NETWORKS: Final = ("None", "Public", "Private")
+"""What stdio servers may reach by their bindings, the narrowest first. Each has all of those before it."""
 Port = tuple[str, int, int]
 """Protocol, first and last port."""
 
@@ -38,11 +40,13 @@ class _Openings:
         ways: The ports that are open, by peer.
         is_dns_open: Whether the cluster's DNS is open.
         identity: The annotations that give an identity at a cloud; empty for none.
+        network: The place in `_NETWORKS` of the widest network of stdio servers, which share the guard's pod.
     """
 
     ways: tuple[tuple[EgressPeer, tuple[Port, ...]], ...]
     is_dns_open: bool
     identity: Mapping[str, str]
+    network: int = 0
 
 
 def openings_of(placement: Placement, component: str) -> str:
@@ -52,17 +56,24 @@ def openings_of(placement: Placement, component: str) -> str:
     """
     rows = {AGENT_POD: agent_rows, GUARD_POD: server_rows}[component](placement)
     identity = account_annotations(placement) if component == GUARD_POD else {}
+    network = _network_of(placement) if component == GUARD_POD else 0
     ports: defaultdict[str, set[Port]] = defaultdict(set)
     for row in rows:
         for peer in row.to:
             named = json.dumps(peer.to_kubernetes(), sort_keys=True)
             ports[named] |= {(port.protocol, port.port, port.last) for port in row.ports}
-    if not ports and not identity:
+    if not ports and not identity and not network:
         return ""
     ways = [[json.loads(peer), sorted(found)] for peer, found in sorted(ports.items())]
     is_dns_open = any(row.dns is not None for row in rows)
-    text = json.dumps({"ways": ways, "dns": is_dns_open, "identity": identity}, sort_keys=True)
-    return _short(text)
+    said = {"ways": ways, "dns": is_dns_open, "identity": identity, "network": _NETWORKS[network]}
+    return _short(json.dumps(said, sort_keys=True))
+
+
+def _network_of(placement: Placement) -> int:
+    servers = (bound.binding.spec.server.stdio for bound in placement.sources)
+    found = (_NETWORKS.index(one.network) for one in servers if one is not None)
+    return max(found, default=0) if placement.is_separate else 0
 
 
 def withdraws(desired: Manifest, live: Manifest) -> bool:
@@ -93,7 +104,9 @@ def is_withdrawn(before: str, today: str) -> bool:
         known, now = _parse(before), _parse(today)
     except (ValueError, TypeError, KeyError, RecursionError):
         return True
-    if (known.is_dns_open and not now.is_dns_open) or (known.identity and known.identity != now.identity):
+    if known.network > now.network or (known.is_dns_open and not now.is_dns_open):
+        return True
+    if known.identity and known.identity != now.identity:
         return True
     return not all(_is_open(peer, port, now) for peer, ports in known.ways for port in ports)
 
@@ -116,7 +129,7 @@ def _parse(text: str) -> _Openings:
         return _Openings((), is_dns_open=False, identity={})
     found: dict[str, Any] = json.loads(text)
     ways = tuple((EgressPeer.model_validate(peer), _ports(ports)) for peer, ports in found["ways"])
-    return _Openings(ways, bool(found["dns"]), dict(found["identity"]))
+    return _Openings(ways, bool(found["dns"]), dict(found["identity"]), _NETWORKS.index(found["network"]))
 
 
 def _ports(found: Iterable[Any]) -> tuple[Port, ...]:

@@ -14,7 +14,7 @@ from interlock.deployment.plan import LiveChild, plan_children
 from interlock.reconcile.withdrawn_pods import withdrawn_pods
 from interlock_contract.names import OPENINGS
 from tests.requirements import requirement
-from tests.support.builders import a_policy, a_separate_placement
+from tests.support.builders import a_binding, a_policy, a_separate_placement
 
 ROW: dict[str, Any] = {"to": [{"cidr": "10.20.0.0/24"}], "ports": [{"port": 5432}]}
 PODS: dict[str, Any] = {"podSelector": {"matchLabels": {"app": "pg"}}}
@@ -84,6 +84,18 @@ def test_an_identity_that_is_removed_or_replaced_is_withdrawn() -> None:
     assert is_withdrawn(aws, replaced)
     assert not is_withdrawn(aws, with_row)
     assert not is_withdrawn("", aws)
+
+
+@requirement("egress.withdrawn")
+def test_a_network_of_servers_that_becomes_narrower_is_withdrawn_and_a_wider_one_is_not() -> None:
+    none, public, private = (
+        openings_of(a_separate_placement(bindings=(a_binding().with_server(network=network),)), GUARD_POD)
+        for network in ("None", "Public", "Private")
+    )
+
+    assert none == ""
+    assert [is_withdrawn(private, public), is_withdrawn(public, none), is_withdrawn(private, none)] == [True] * 3
+    assert [is_withdrawn(public, private), is_withdrawn(none, private)] == [False] * 2
 
 
 def test_so_many_ways_are_a_digest_of_which_each_change_counts() -> None:

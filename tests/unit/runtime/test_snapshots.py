@@ -13,7 +13,7 @@ from tests.support.builders import GUARD_IMAGE, NOW, a_binding, a_policy, an_age
 from tests.support.keys import OPERATOR_KEY
 
 KEY = ("agents", "triage")
-SETTINGS = OperatorSettings(guard_image=GUARD_IMAGE, audit_url="http://records.audit.svc:7420")
+SETTINGS = OperatorSettings(guard_image=GUARD_IMAGE, audit_url="http://records.audit.svc:7420", metadata_server="GKE")
 
 
 class Known:
@@ -56,6 +56,7 @@ def test_a_snapshot_holds_the_agent_its_policy_and_the_bindings_of_its_sources(k
     assert snapshot.policy == a_policy().build()
     assert snapshot.bindings == (a_binding().build(),)
     assert (snapshot.guard_image, snapshot.audit_url) == (GUARD_IMAGE, SETTINGS.audit_url)
+    assert snapshot.metadata_server == "GKE"
     assert (snapshot.unreadable, snapshot.kill_seen) == ((), None)
 
 
