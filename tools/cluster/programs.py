@@ -145,6 +145,12 @@ def all_programs() -> tuple[Program, ...]:
         ),
         *_release_programs(),
         _prometheus(),
+        Program(
+            "metrics-server",
+            versions.METRICS_SERVER,
+            GoPackage("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server"),
+            seconds=120,
+        ),
     )
 
 

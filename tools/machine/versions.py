@@ -17,6 +17,7 @@ CRANE = "v0.22.1"
 SYFT = "v1.52.0"  # newer ones need a newer Go
 COSIGN = "v3.1.3"
 DISTRIBUTION = "v3.1.2"  # the registry of the tests
+METRICS_SERVER = "v0.9.0"  # for the tests of autoscaling
 PROMETHEUS = "v0.315.1"  # of its Go module: the release 3.15.1, for the tests of metric gates
 
 KIND_NODE_IMAGE = "kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5"

@@ -37,6 +37,7 @@ WHERE = {
     "cosign": ("github.com/sigstore/cosign/v3", versions.COSIGN),
     "distribution": ("github.com/distribution/distribution/v3", versions.DISTRIBUTION),
     "prometheus": ("github.com/prometheus/prometheus", versions.PROMETHEUS),
+    "metrics-server": ("sigs.k8s.io/metrics-server", versions.METRICS_SERVER),
     "local-path-provisioner": ("github.com/rancher/local-path-provisioner", versions.LOCAL_PATH_PROVISIONER),
 }
 
