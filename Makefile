@@ -1,6 +1,6 @@
 # Two commands matter to a newcomer: `make demo` and `make test`. Each does all of its set-up.
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-all unit verify prices crds members policies docs demo demo-down cluster-up cluster-down images release bench-reconcile bench-rollout bench-kill bench-guard bench-misbehaviour bench-budget
+.PHONY: help venv test test-all unit verify prices crds members policies charts docs demo demo-down cluster-up cluster-down images release bench-reconcile bench-rollout bench-kill bench-guard bench-misbehaviour bench-budget
 
 VENV := .venv
 PYTHON := python3
@@ -57,6 +57,9 @@ members: venv ## write the members of bodies for models, from the types of the p
 
 policies: venv ## write the digests of manifests/admission, which the operator compares with what the API server has
 	$(PY) -m tools.admission
+
+charts: venv ## write the Helm charts and the page of their values, from manifests/, crds/ and tools/charts/values.py
+	$(PY) -m tools.charts
 
 docs: venv ## write the access tables in the examples' pages, the picture of a rollout, and the generated pages of docs/reference
 	$(PY) -m tools.access

@@ -582,6 +582,11 @@ REQUIREMENTS: dict[str, Requirement] = {
     "supply.released-by-digest": Requirement("a release pins the digests that it pushed, and pulls give that", "api"),
     "supply.signed": Requirement("images and SBOMs of a release are signed, and no other key verifies them", "api"),
     "supply.one-registry": Requirement("one setting names the registry of all images, the guard's too", "api"),
+    # The charts
+    "charts.equal": Requirement(
+        "the charts render the objects of the kustomizations, with their default values", "api"
+    ),
+    "charts.values": Requirement("each value of the charts changes what it says, and a wrong one is refused", "api"),
     # The operator
     "operator.converges": Requirement("after any failed write the status is true and the next reconcile converges"),
     "operator.idle": Requirement("nothing is written where nothing has changed, across restarts too"),

@@ -16,6 +16,7 @@ from tools.nodeless import golang
 from tools.nodeless.golang import GoPackage
 
 KUBERNETES_RELEASES = "https://dl.k8s.io"
+HELM_RELEASES = "https://get.helm.sh"
 GITHUB = "https://github.com"
 GITHUB_API = "https://api.github.com/repos"
 
@@ -144,6 +145,7 @@ def all_programs() -> tuple[Program, ...]:
             GoPackage("local-path-provisioner", "github.com/rancher/local-path-provisioner"),
         ),
         *_release_programs(),
+        _helm(),
         _prometheus(),
         Program(
             "metrics-server",
@@ -152,6 +154,16 @@ def all_programs() -> tuple[Program, ...]:
             seconds=120,
         ),
     )
+
+
+def _helm() -> Program:
+    """Return Helm, which its project publishes on a server of its own."""
+    file = f"helm-{versions.HELM}-linux-{architecture()}.tar.gz"
+    url = f"{HELM_RELEASES}/{file}"
+    flags = f"-X helm.sh/helm/v4/internal/version.version={versions.HELM}"
+    source = GoPackage("helm", "helm.sh/helm/v4/cmd/helm", flags)
+    release = Release(url, f"{url}.sha256", f"linux-{architecture()}/helm")
+    return Program("helm", versions.HELM, source, release, 60)
 
 
 def _prometheus() -> Program:

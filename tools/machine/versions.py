@@ -16,6 +16,7 @@ LOCAL_PATH_PROVISIONER = "v0.0.30"
 CRANE = "v0.22.1"
 SYFT = "v1.52.0"  # newer ones need a newer Go
 COSIGN = "v3.1.3"
+HELM = "v4.3.2"
 DISTRIBUTION = "v3.1.2"  # the registry of the tests
 METRICS_SERVER = "v0.9.0"  # for the tests of autoscaling
 PROMETHEUS = "v0.315.1"  # of its Go module: the release 3.15.1, for the tests of metric gates

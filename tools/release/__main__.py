@@ -14,7 +14,7 @@ from tools.machine import versions
 from tools.machine.errors import ClusterError
 from tools.machine.process import say
 from tools.machine.settings import Settings, from_environment
-from tools.release.kustomization import render
+from tools.release.kustomization import render, render_values
 from tools.release.publishing import Publisher, is_on_this_machine
 
 NAMES = ("operator", "guard", "audit")
@@ -52,6 +52,8 @@ def release(chosen: argparse.Namespace, settings: Settings) -> None:
             published.append(publisher.publish(name.rpartition(":")[0], archive))
     kustomization = chosen.dist / "kustomization.yaml"
     kustomization.write_text(render(published, tag=chosen.tag, base=base), encoding="utf-8")
+    values = render_values(published, registry=chosen.registry, tag=chosen.tag, base=base)
+    (chosen.dist / "values.yaml").write_text(values, encoding="utf-8")
     say(f"release: {kustomization} pins these digests" + ("" if key else "; NOTHING IS SIGNED"))
 
 

@@ -35,6 +35,7 @@ WHERE = {
     "crane": ("github.com/google/go-containerregistry", versions.CRANE),
     "syft": ("github.com/anchore/syft", versions.SYFT),
     "cosign": ("github.com/sigstore/cosign/v3", versions.COSIGN),
+    "helm": ("helm.sh/helm/v4", versions.HELM),
     "distribution": ("github.com/distribution/distribution/v3", versions.DISTRIBUTION),
     "prometheus": ("github.com/prometheus/prometheus", versions.PROMETHEUS),
     "metrics-server": ("sigs.k8s.io/metrics-server", versions.METRICS_SERVER),

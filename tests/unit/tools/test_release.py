@@ -10,7 +10,7 @@ from tools.machine import versions
 from tools.machine.errors import ClusterError
 from tools.machine.settings import from_environment
 from tools.release.__main__ import choose_base, main
-from tools.release.kustomization import render
+from tools.release.kustomization import render, render_values
 from tools.release.publishing import Published, Publisher, is_on_this_machine
 
 PINNED = f"python:3.13@sha256:{'a' * 64}"
@@ -112,3 +112,12 @@ def test_a_release_names_its_registry_and_says_whether_it_is_signed(
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
     assert message in capsys.readouterr().err
+
+
+def test_the_values_of_a_release_name_each_image_by_digest() -> None:
+    registry = "registry.example.com/platform"
+    names = ("operator", "guard", "audit")
+    published = [Published(f"{NAMES}/{name}", f"{registry}/interlock/{name}", f"sha256:{name}") for name in names]
+    values = yaml.safe_load(render_values(published, registry=registry, tag="1.0", base=PINNED))
+    images = {name: {"repository": f"interlock/{name}", "digest": f"sha256:{name}"} for name in names}
+    assert values == {"images": {"registry": registry, **images}}

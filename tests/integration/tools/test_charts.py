@@ -1,0 +1,190 @@
+"""What Helm renders of the charts, compared with what kubectl renders of the kustomizations."""
+
+import functools
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.contract.test_image_names import images_in
+from tests.requirements import requirement
+from tools.charts.__main__ import CHARTS, read_charts
+from tools.charts.bindings import Binding
+from tools.charts.leaves import Leaf
+from tools.charts.sources import ROOT
+from tools.cluster import programs
+from tools.machine.process import CommandFailedError, run
+from tools.machine.settings import from_environment
+
+pytestmark = pytest.mark.api
+
+Objects = dict[tuple[str, str], dict[str, Any]]
+LEAVES = [(chart, leaf) for chart, values in read_charts().items() for leaf in values.leaves()]
+NEEDS: Mapping[str, dict[str, Any]] = {"audit.replicas": {"audit": {"persistence": {"enabled": False}}}}
+"""Other values that an example needs, or Helm refuses it."""
+KEPT = ("PersistentVolumeClaim", "CustomResourceDefinition")
+
+
+@functools.cache
+def program(name: str) -> Path:
+    return programs.ensure(from_environment(), [name])[name]
+
+
+def objects_of(text: str) -> Objects:
+    found = [one for one in yaml.load_all(text, yaml.CSafeLoader) if one]
+    by_name = {(one["kind"], one["metadata"]["name"]): one for one in found}
+    assert len(by_name) == len(found)
+    return by_name
+
+
+def template(chart: str, folder: Path, values: Mapping[str, Any], *options: str) -> str:
+    """Render a chart as for the newest Kubernetes."""
+    file = folder / "values.json"
+    file.write_text(json.dumps(values))
+    command: list[str | Path] = [
+        "template",
+        "interlock",
+        CHARTS / chart,
+        "--namespace",
+        "interlock-system",
+        "--values",
+        file,
+    ]
+    home = {"HELM_CACHE_HOME": str(folder), "HELM_CONFIG_HOME": str(folder), "HELM_DATA_HOME": str(folder)}
+    return run([program("helm"), *command, *options], env=home)
+
+
+def without_keep(objects: Objects) -> Objects:
+    """Return the objects without the annotation that has Helm keep them."""
+    for (kind, _), one in objects.items():
+        if kind in KEPT and one["metadata"].get("annotations") == {"helm.sh/resource-policy": "keep"}:
+            del one["metadata"]["annotations"]
+    return objects
+
+
+def kustomize(folder: Path, resources: list[str], components: tuple[str, ...] = ()) -> Objects:
+    """Render folders of manifests/ or crds/; the namespace is not part of a chart."""
+    content = {
+        "resources": [os.path.relpath(ROOT / name, folder) for name in resources],
+        "components": [os.path.relpath(ROOT / "manifests" / "components" / name, folder) for name in components],
+    }
+    (folder / "kustomization.yaml").write_text(json.dumps(content))
+    objects = objects_of(run([program("kubectl"), "kustomize", folder]))
+    objects.pop(("Namespace", "interlock-system"), None)
+    return objects
+
+
+def changed(path: tuple[str, ...], value: Any, others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values with one that is set, next to others."""
+    found: dict[str, Any] = json.loads(json.dumps(others))
+    here = found
+    for step in path[:-1]:
+        here = here.setdefault(step, {})
+    here[path[-1]] = value
+    return found
+
+
+@requirement("charts.equal")
+def test_the_chart_of_the_crds_is_the_folder_crds(tmp_path: Path) -> None:
+    rendered = objects_of(template("interlock-crds", tmp_path, {}))
+    assert len(rendered) == 4
+    assert all(one["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"} for one in rendered.values())
+    assert without_keep(rendered) == kustomize(tmp_path, ["crds"])
+
+
+@requirement("charts.equal")
+@pytest.mark.parametrize(
+    ("admission", "values", "options"),
+    [
+        ("admission", {}, ("--kube-version", "1.37.0")),
+        ("admission", {}, ("--kube-version", "1.36.0-gke.1")),
+        ("admission-1.33", {}, ("--kube-version", "1.35.9")),
+        ("admission-1.33", {"admission": {"mutatingPolicies": "Never"}}, ("--kube-version", "1.37.0")),
+        ("admission", {"admission": {"mutatingPolicies": "Always"}}, ("--kube-version", "1.35.0")),
+    ],
+)
+def test_the_chart_of_the_installation_is_base_and_admission(
+    admission: str, values: dict[str, Any], options: tuple[str, ...], tmp_path: Path
+) -> None:
+    rendered = without_keep(objects_of(template("interlock", tmp_path, values, *options)))
+    assert rendered == kustomize(tmp_path, ["manifests/base", f"manifests/{admission}"])
+
+
+@requirement("charts.equal")
+def test_switches_add_the_components(tmp_path: Path) -> None:
+    values = {"admission": {"onlySelectedNamespaces": True}, "monitoring": {"grafanaDashboard": True}}
+    rendered = without_keep(objects_of(template("interlock", tmp_path, values)))
+    components = ("selected-namespaces", "grafana-dashboard")
+    assert rendered == kustomize(tmp_path, ["manifests/base", "manifests/admission"], components)
+
+
+@requirement("charts.equal")
+def test_without_a_volume_the_collector_is_that_of_the_overlay_for_kind(tmp_path: Path) -> None:
+    rendered = objects_of(template("interlock", tmp_path, {"audit": {"persistence": {"enabled": False}}}))
+    crds = objects_of(template("interlock-crds", tmp_path, {"keep": False}))
+    assert rendered | crds == kustomize(tmp_path, ["manifests/overlays/kind"])
+
+
+@requirement("charts.values", "supply.one-registry")
+def test_one_value_names_the_registry_of_every_image(tmp_path: Path) -> None:
+    text = template("interlock", tmp_path, {"images": {"registry": "registry.example.com:5000/platform"}})
+    names = {f"registry.example.com:5000/platform/interlock/{name}:dev" for name in ("operator", "guard", "audit")}
+    assert images_in(text) == names
+
+
+@requirement("charts.values")
+@pytest.mark.parametrize(("chart", "leaf"), LEAVES, ids=[f"{chart}-{leaf.name}" for chart, leaf in LEAVES])
+def test_a_value_changes_the_objects_that_it_names_and_no_other(chart: str, leaf: Leaf, tmp_path: Path) -> None:
+    others = NEEDS.get(leaf.name, {})
+    before = rendered_with(chart, json.dumps(others))
+    after = objects_of(template(chart, tmp_path, changed(leaf.path, leaf.example, others)))
+    differing = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert differing, f"{leaf.name} changes nothing"
+    named = [binding for binding in leaf.bindings if isinstance(binding, Binding)]
+    for name in differing if named else ():
+        found = before.get(name) or after[name]
+        assert any(binding.applies_to(found) for binding in named), f"{leaf.name} changes {name}"
+
+
+@functools.cache
+def rendered_with(chart: str, values: str) -> Objects:
+    with tempfile.TemporaryDirectory() as folder:
+        return objects_of(template(chart, Path(folder), json.loads(values)))
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"oprator": {}}, "oprator"),
+    ({"operator": {"resuorces": {}}}, "resuorces"),
+    ({"images": {"guard": {"digest": "sha256:1"}}}, "/images/guard/digest"),
+    ({"images": {"registry": "https://registry.example.com/"}}, "/images/registry"),
+    ({"audit": {"keepDays": -1}}, "/audit/keepDays"),
+    ({"audit": {"keepDays": "184"}}, "/audit/keepDays"),
+    ({"admission": {"mutatingPolicies": "auto"}}, "/admission/mutatingPolicies"),
+    ({"operator": {"tolerations": [{"kee": "x"}]}}, "kee"),
+    ({"images": {"pullSecrets": ["registry-login"]}}, "/images/pullSecrets/0"),
+    ({"operator": {"auditUrl": None}}, "auditUrl"),
+    ({"audit": {"replicas": 2}}, "audit.replicas is 2"),
+]
+"""Wrong values, with what Helm must name."""
+
+
+@requirement("charts.values")
+@pytest.mark.parametrize(("values", "named"), WRONG)
+def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any], named: str, tmp_path: Path) -> None:
+    with pytest.raises(CommandFailedError) as refused:
+        template("interlock", tmp_path, values)
+    assert named in str(refused.value).replace("'", "/").replace(".", "/") or named in str(refused.value)
+
+
+def test_a_release_in_another_namespace_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailedError, match="Interlock runs in the namespace interlock-system"):
+        template("interlock", tmp_path, {}, "--namespace", "default")
+
+
+def test_what_helm_passes_to_a_part_of_another_chart_is_taken(tmp_path: Path) -> None:
+    assert template("interlock", tmp_path, {"global": {"region": "eu"}}) == template("interlock", tmp_path, {})
