@@ -587,6 +587,7 @@ REQUIREMENTS: dict[str, Requirement] = {
         "the charts render the objects of the kustomizations, with their default values", "api"
     ),
     "charts.values": Requirement("each value of the charts changes what it says, and a wrong one is refused", "api"),
+    "charts.installed": Requirement("the charts install, upgrade, go back and uninstall; agents and CRDs stay", "api"),
     # The operator
     "operator.converges": Requirement("after any failed write the status is true and the next reconcile converges"),
     "operator.idle": Requirement("nothing is written where nothing has changed, across restarts too"),
