@@ -27,7 +27,13 @@ WRITTEN_BY_HAND: Final = frozenset(
 OLDEST: Final = "1.33.0-0"
 """The oldest Kubernetes that the charts install on, which Helm checks."""
 
-_FOLDERS: Final = ("base", "admission", "components/selected-namespaces", "components/grafana-dashboard")
+_FOLDERS: Final = (
+    "base",
+    "admission",
+    "components/selected-namespaces",
+    "components/grafana-dashboard",
+    "components/pod-monitor",
+)
 _CHART: Final = """\
 # Generated: do not edit, run `make charts`.
 apiVersion: v2

@@ -263,6 +263,9 @@ class Monitoring(Values):
         default=False, examples=[True]
     )
     """Whether a ConfigMap has the dashboard of spend, for Grafana's sidecar."""
+    pod_monitor: Annotated[bool, Switches("PodMonitor/interlock")] = Field(default=False, examples=[True])
+    """Whether a PodMonitor has the Prometheus operator scrape all programs and guards. Prometheus'
+    [namespace](metrics.md#scrape) needs a label."""
 
 
 class InterlockValues(Values):

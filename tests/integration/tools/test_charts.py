@@ -117,9 +117,12 @@ def test_the_chart_of_the_installation_is_base_and_admission(
 
 @requirement("charts.equal")
 def test_switches_add_the_components(tmp_path: Path) -> None:
-    values = {"admission": {"onlySelectedNamespaces": True}, "monitoring": {"grafanaDashboard": True}}
+    values = {
+        "admission": {"onlySelectedNamespaces": True},
+        "monitoring": {"grafanaDashboard": True, "podMonitor": True},
+    }
     rendered = without_keep(objects_of(template("interlock", tmp_path, values)))
-    components = ("selected-namespaces", "grafana-dashboard")
+    components = ("selected-namespaces", "grafana-dashboard", "pod-monitor")
     assert rendered == kustomize(tmp_path, ["manifests/base", "manifests/admission"], components)
 
 
