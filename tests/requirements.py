@@ -573,6 +573,10 @@ REQUIREMENTS: dict[str, Requirement] = {
     "platform.private-registry": Requirement(
         "agent and server run on tainted nodes from a registry with a password, by their values alone", "kind"
     ),
+    "platform.moved-tag": Requirement(
+        "a real pod that starts with the image of a moved tag does no work once guards know it", "kind"
+    ),
+    "platform.digests": Requirement("a policy that requires digests ends what runs by a tag", "kind"),
     "pods.bounded": Requirement("every container of a pod has a memory limit, and every emptyDir a size"),
     # The images
     "supply.no-public-registry": Requirement("no image of the manifests and examples has a public registry's name"),

@@ -115,14 +115,23 @@ class Platform:
         """The images of agent and server by their tags."""
         return {name: f"{self.registry.address}/agents/{name}:1" for name in ("agent", "server")}
 
+    def digest(self, name: str) -> str:
+        """Return the digest that the tag of an image has now."""
+        return self.registry.crane("digest", self.images[name])
+
     def patch(self, kind: str, name: str, change: dict[str, Any]) -> None:
         """Change an object of the namespace."""
         where = ("-n", self.live.namespace, "patch", f"{kind}.interlock.dev", name, "--type=merge")
         self.live.kubectl(*where, "-p", json.dumps(change))
 
+    def agents(self) -> dict[str, dict[str, Any]]:
+        """Return the pods with the agent that do not end, by name."""
+        found = {pod["metadata"]["name"]: pod for pod in self.live.pods_with(AGENT, "agent")}
+        return {name: pod for name, pod in found.items() if "deletionTimestamp" not in pod["metadata"]}
+
 
 def policy_fragments() -> list[dict[str, Any]]:
-    """Return what the page adds to a policy, in its order."""
+    """Return what the page adds to a policy: first the password for pods, then that images have digests."""
     return [one for one in objects_of(REGISTRY_PAGE) if "podTemplate" in one["spec"]]
 
 
@@ -203,3 +212,69 @@ def test_agent_and_binding_run_by_their_values_alone(platform: Platform) -> None
     live.until_said(AGENT, "allowed: list_contacts", "denied: ")
     assert live.condition(AGENT, "EgressEnforced")["status"] == "True"
     assert used(live)["pods"] == "4", "two of the agent and two guards; a pod that has ended is not counted"
+
+
+def log(live: Live, pod: str) -> str:
+    """Return what the agent in a pod has printed."""
+    return live.reader.log(live.namespace, pod, "agent")
+
+
+def refused_since_allowed(live: Live, pod: str) -> int:
+    """Return how often a pod was refused since its last call that a guard allowed, before guards knew its image."""
+    return len(
+        re.findall(r"^(?:denied: ImageChanged|failed: )", log(live, pod).rpartition("allowed: ")[2], re.MULTILINE)
+    )
+
+
+@pytest.mark.nightly
+@requirement("platform.moved-tag")
+def test_a_pod_with_the_image_of_a_moved_tag_is_refused_and_the_other_works_on(platform: Platform) -> None:
+    live, image = platform.live, platform.images["agent"]
+    recorded = platform.digest("agent")
+    gone, kept = sorted(platform.agents())
+    platform.registry.crane("mutate", image, "--label", "moved=yes", "--tag", image)
+    moved = platform.digest("agent")
+    assert moved != recorded
+    try:
+        live.kubectl("-n", live.namespace, "delete", "pod", gone)
+        eventually(
+            lambda: live.condition(AGENT, "Ready")["reason"] == "ImageChanged",
+            90,
+            lambda: str(live.condition(AGENT, "Ready")),
+        )
+        [other] = platform.agents().keys() - {kept}
+        message = live.condition(AGENT, "Ready")["message"]
+        assert all(part in message for part in (other, recorded, moved, "1 of 2 pods ready"))
+        eventually(lambda: refused_since_allowed(live, other) >= 3, 60, lambda: log(live, other)[-2000:])
+        guards = [pod["metadata"]["name"] for pod in live.pods_with(AGENT, "guard")]
+        assert any("ImageChanged" in live.reader.log(live.namespace, name, "guard") for name in guards)
+        worked = log(live, kept).count("allowed: ")
+        eventually(lambda: log(live, kept).count("allowed: ") > worked, 60, lambda: log(live, kept)[-2000:])
+    finally:
+        platform.registry.crane("tag", f"{image.rpartition(':')[0]}@{recorded}", "1")
+    live.kubectl("-n", live.namespace, "delete", "pod", other)
+    live.until_ready(AGENT, 90)
+
+
+@pytest.mark.nightly
+@requirement("platform.digests")
+def test_a_policy_that_asks_for_digests_refuses_tags(platform: Platform) -> None:
+    live = platform.live
+    by_digest = {name: f"{tag.rpartition(':')[0]}@{platform.digest(name)}" for name, tag in platform.images.items()}
+    platform.patch("agentpolicies", POLICY, policy_fragments()[1])
+    until_refused(live, "Governed", platform.images["agent"])
+    eventually(lambda: not live.running_containers(), 60, lambda: str(live.running_containers()))
+    platform.patch("agents", AGENT, {"spec": {"template": {"image": by_digest["agent"]}}})
+    until_refused(live, "ActionsBound", platform.images["server"])
+    platform.patch("mcpbindings", BINDING, {"spec": {"server": {"stdio": {"image": by_digest["server"]}}}})
+    live.until_ready(AGENT, 120)
+
+
+def until_refused(live: Live, layer: str, image: str) -> None:
+    """Wait until a layer refuses the agent because of an image."""
+
+    def is_refused() -> bool:
+        found = live.condition(AGENT, layer)
+        return (found["status"], found["reason"]) == ("False", "DigestRequired") and image in found["message"]
+
+    eventually(is_refused, 60, lambda: str(live.condition(AGENT, layer)))
