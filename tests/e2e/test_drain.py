@@ -23,17 +23,12 @@ CUT_SECONDS, KILL_SECONDS = 1.0, 5.0
 
 
 def worker(namespace: str, isolation: str) -> list[dict[str, Any]]:
-    """Return examples/08-tasks with two pods and a grace period, which prefer the second node and may leave it."""
+    """Return examples/08-tasks with two pods and a grace period."""
     objects = example_objects("08-tasks", namespace)
     policy, agent = find(objects, "AgentPolicy"), find(objects, "Agent")
     policy["spec"] |= {
         "environments": [{"name": "development", "isolation": isolation}],
         "podTemplate": {"maxTerminationGracePeriodSeconds": GRACE},
-    }
-    ((label, value),) = POOL.items()
-    preferred = {
-        "weight": 100,
-        "preference": {"matchExpressions": [{"key": label, "operator": "In", "values": [value]}]},
     }
     agent["spec"] |= {
         "replicas": 2,
@@ -44,6 +39,18 @@ def worker(namespace: str, isolation: str) -> list[dict[str, Any]]:
         "command": ["sh", "-c", 'exec python "$INTERLOCK_FILES/worker.py"'],
         "env": [{"name": "VERSION", "value": "one"}],
         "terminationGracePeriodSeconds": GRACE,
+    }
+    return objects
+
+
+def on_second_node(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Let the agent's pods prefer the second node, which they may leave."""
+    ((label, value),) = POOL.items()
+    preferred = {
+        "weight": 100,
+        "preference": {"matchExpressions": [{"key": label, "operator": "In", "values": [value]}]},
+    }
+    find(objects, "Agent")["spec"]["template"] |= {
         "tolerations": [{"key": label, "operator": "Exists"}],
         "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preferred]}},
     }
@@ -77,7 +84,7 @@ def evict(live: Live, pod: str) -> None:
 
 @pytest.mark.parametrize("isolation", ["Shared", "Separate"])
 def test_a_drain_of_its_node_fails_no_task_of_an_agent(isolation: str, live: Live, second_node: str) -> None:
-    live.apply(*worker(live.namespace, isolation))
+    live.apply(*on_second_node(worker(live.namespace, isolation)))
     live.until_ready(AGENT)
     eventually(lambda: nodes_of_pods(live) == {second_node}, 60, lambda: describe(live))
     start_prober(live, AGENT, ["-"])
