@@ -47,6 +47,7 @@ verify: venv ## lint, types, layer order, generated files
 	$(PY) -m tools.access --check
 	$(PY) -m tools.rollout_picture --check
 	$(PY) -m tools.reference --check
+	$(PY) -m tools.charts --check
 	$(PY) -m tools.words
 
 crds: venv ## write crds/ from the types in operator/interlock/api

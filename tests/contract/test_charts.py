@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tools.charts.__main__ import CHARTS, WRITTEN_BY_HAND, read_charts, render_files
+from tools.charts.__main__ import CHARTS, WRITTEN_BY_HAND, find_drift, read_charts, render_files
 from tools.charts.bindings import ReadBy
 from tools.charts.leaves import Leaf
 
@@ -20,6 +20,10 @@ MAX_RELEASE_BYTES = 1024 * 1024
 """What a Secret holds, in which Helm stores each release."""
 SPARE = 0.5
 """The part of it that charts may take, so that they can grow."""
+
+
+def test_the_charts_are_generated() -> None:
+    assert find_drift(ROOT, FILES) == []
 
 
 def test_every_file_that_is_written_by_hand_exists() -> None:
