@@ -400,6 +400,10 @@ WORKLOADS: dict[str, tuple[str, Send]] = {
         "pods-reserved",
         patch(pod("agent"), {"metadata": {"annotations": {"interlock.dev/config-digest": "x"}}}),
     ),
+    "a pod's list of what it was started with": (
+        "pods-reserved",
+        patch(pod("agent"), {"metadata": {"annotations": {"interlock.dev/openings": "x"}}}),
+    ),
     "a verifier's pod, relabelled": (
         "pods-reserved",
         patch(pod("verification"), {"metadata": {"labels": {"interlock.dev/binding": "other"}}}),

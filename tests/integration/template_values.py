@@ -156,7 +156,7 @@ _BAD_SERVERS: list[tuple[dict[str, Any], str]] = [
 
 
 def children_with_templates() -> list[dict[str, Any]]:
-    """Return the objects of an agent whose template, and whose server's, use every field."""
+    """Return the objects of an agent whose template, and whose server's, use every field, and of one with a claim."""
     agent, binding = an_agent("template"), a_binding()
     for case in SERVER_CASES.values():
         binding = binding.with_server(**case.members)
@@ -164,6 +164,8 @@ def children_with_templates() -> list[dict[str, Any]]:
     for placement in (a_placement, a_separate_placement):
         made = placement(agent.with_template(**EVERY_FIELD), bindings=(binding,))
         found += desired_children(replace(made, config_maps=KEPT))
+    keeping = an_agent("keeping").with_claims(files={"development": "files"})
+    found += desired_children(a_separate_placement(keeping))
     run = VerificationTarget(binding.named("template").build(), 1, GUARD_IMAGE, config_maps=KEPT)
     return [*found, build_job(run)]
 

@@ -20,6 +20,7 @@ from interlock.api.refusals import (
     stage_order_refusals,
     unknown_environment_refusals,
 )
+from interlock.governance.governed import is_audited
 from interlock.orchestration.gate_limits import gate_refusals
 from tests.integration.kubectl import AGENT, BINDING, POLICY, ROOT, Answer, Api, Cluster, Kubectl, edited, eventually
 from tests.integration.page_objects import shown_manifests
@@ -119,7 +120,7 @@ def python_refusals(agent_manifest: dict[str, Any], policy_manifest: dict[str, A
             for sentence in gate_refusals(one.name, one.gates, required.spec.rollout.gates, name, has_tasks=True)
         ),
         *drain_refusals(read.spec, name, required.spec),
-        *row_refusals(read.metadata, read.spec, name, required.spec),
+        *([] if is_audited(read, required, 0) else row_refusals(read.metadata, read.spec, name, required.spec)),
         *model_refusals(read.spec, name, required.spec),
         *budget_refusals(read.spec, name, required.spec),
         *refusals_of_template(read, required),
@@ -141,6 +142,8 @@ STAGED = (
     stage("one-region", "production", "48h", SCOPE),
     stage("everywhere", "production"),
 )
+LAB = {"name": "lab", "class": "development", "mode": "Audit"}
+AUDITED: dict[str, Any] = {"spec__environments": [{"name": "development", "mode": "Audit"}]}
 BOTH_ANSWER = {
     "default minimums kept": (policy(), agent(*STAGED)),
     "development alone": (policy(), agent()),
@@ -306,6 +309,11 @@ BOTH_ANSWER = {
         ),
     ),
     **JUDGED,
+    "no row in mode Audit": (edited(policy(), **AUDITED), agent(sources=("mail",))),
+    "no row in a stage before mode Audit": (
+        edited(policy(), spec__environments=[{"name": "development"}, LAB]),
+        agent(stage("dev", "development"), stage("lab", "lab"), sources=("mail",)),
+    ),
     "everything together": (policy(), agent(stage("all", "production"), sources=("mail",))),
 }
 

@@ -41,6 +41,7 @@ SIZES = "only objects at their largest differ, which test_admission_sizes tries"
 OLDEST = "the API server writes the name from Kubernetes 1.36 on, and test_admission_oldest tries what is before"
 ERROR = "without it the expression is an error, which decides the same"
 UNHEARD = "without it an admitted request is an error, whose message has several lines, and so no warning is sent"
+CONTRACT = "tests/contract compares it with the features of the governance layer"
 UNREAD = "the variable is read only where this holds"
 SAME: dict[str, str] = {
     "accounts-reserved: condition names-an-account: [": "it only saves comparisons with accounts",
@@ -49,6 +50,8 @@ SAME: dict[str, str] = {
     "agents-commands: condition command-changed: [": "it keeps kills and other updates from the policy",
     "agents-commands: variable old: oldObject == null": ERROR,
     "agents-create: variable allowed: has(": ERROR,
+    "agents-create: variable features": CONTRACT,
+    "agents-create: variable used": CONTRACT,
     "agents-create: variable environments: type(": "test_stored_environments tries a map",
     "agents-create: variable secretNames: has(": ERROR,
     "agents-create: variable providers: , 'anthropic'": "test_admission tries openai, from the same list",
@@ -72,6 +75,7 @@ SAME: dict[str, str] = {
     "agents-release: condition is-released-or-deleted: request.operation": ERROR,
     "agents-update: validation 0": "tests/contract compares it with agents-create",
     "agents-update: variable": "tests/contract compares it with agents-create",
+    "autoscalers: condition changes-the-scaling: oldObject == null": ERROR,
     "budgetledgers: validation 0: request.operation": ERROR,
     "budgetledgers: validation 10: !variables.isGuard": "no one else has a pod with slices",
     "budgetledgers: variable after: variables.isStatus": "no other request changes the status",
@@ -101,8 +105,8 @@ SAME: dict[str, str] = {
     "operator-objects: validation 2": "without an owner, no name follows from it",
     "operator-objects: validation 6: object.?subjects.orValue([]).size()": ERROR,
     "operator-objects: validation 6: s.kind": "subjects of other kinds have no namespace",
-    "operator-objects: validation 10: variables.keepsContent": "a deletion has no object, and so no type",
-    "operator-objects: validation 10: variables.kind": "other kinds have no type",
+    "operator-objects: validation 11: variables.keepsContent": "a deletion has no object, and so no type",
+    "operator-objects: validation 11: variables.kind": "other kinds have no type",
     "operator-objects: variable name: variables.keepsContent": ERROR,
     "operator-objects: variable agent: variables.owners.size()": ERROR,
     "operator-objects: variable isOfPod: request.operation": ERROR,
@@ -119,6 +123,7 @@ SAME: dict[str, str] = {
     "operator-workloads: validation 4: !c.securityContext.?privileged": "no privileged container forbids escalation",
     "operator-workloads: validation 4: c.?volumeDevices": "a device needs a claim, which is no volume of the list",
     "operator-workloads: validation 7: has(": ERROR,
+    "operator-workloads: validation 8: !e.?valueFrom.?configMapKeyRef.hasValue()": UNHEARD,
     "operator-workloads: validation 8: !e.?valueFrom.?secretKeyRef.hasValue()": UNHEARD,
     "pods-debug: validation 0: 'interlock.dev/agent' in": ERROR,
     "pods-reserved: condition reserved: o != null": ERROR,
