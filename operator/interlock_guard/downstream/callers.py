@@ -77,11 +77,16 @@ class Callers:
         self.refused: Counter[CallerReason] = Counter()
         self._logged: dict[CallerReason, float] = {}
 
-    def refuse_peer(self, http: web.Request) -> web.Response | None:
-        """Refuse a caller in the guard's own pod, unless the agent is there too, and a pod with a changed image."""
+    def refuse_peer(self, http: web.Request, *, by_image: bool = True) -> web.Response | None:
+        """Refuse a caller in the guard's own pod, unless the agent is there too, and a pod with a changed image.
+
+        Args:
+            http: The request.
+            by_image: Whether the image of the agent's pod matters.
+        """
         if self._own_pod is not None and self._own_pod.has(http.remote):
             return self._refuse(CallerReason.OWN_POD)
-        bundle = self._live.bundle
+        bundle = self._live.bundle if by_image else None
         if bundle is not None and bundle.changed_addresses and _address_of(http) in bundle.changed_addresses:
             return self._refuse(CallerReason.IMAGE_CHANGED)
         return None

@@ -70,12 +70,12 @@ class HttpChecks:
         self._hosts = frozenset(f"{name}:{port}".lower() for name in ((host,) if host else _LOOPBACK_NAMES))
         self._origins = frozenset(f"http://{host}" for host in self._hosts)
 
-    def refuse_caller(self, http: web.Request) -> web.Response | None:
-        """Refuse callers in the guard's own pod, and requests to another host.
+    def refuse_caller(self, http: web.Request, *, by_image: bool = True) -> web.Response | None:
+        """Refuse callers in the guard's own pod or, unless that does not matter, with another image, and other hosts.
 
         A web page may have made its own name resolve to 127.0.0.1.
         """
-        refused = self.callers.refuse_peer(http)
+        refused = self.callers.refuse_peer(http, by_image=by_image)
         if refused is not None:
             return refused
         headers = http.headers
@@ -212,8 +212,12 @@ class McpEndpoint:
             response.force_close()
 
     async def _ready(self, http: web.Request) -> web.Response:
-        """Answer the egress check of an agent's pod, which can reach no other port: are requests decided on?"""
-        refused = self._checks.refuse_caller(http)
+        """Answer the egress check of an agent's pod, which can reach no other port: are requests decided on?
+
+        A pod that is refused for its image gets the answer, too. It may only be a new one whose image is not known yet,
+        and would never be known: the agent's container starts after the egress check.
+        """
+        refused = self._checks.refuse_caller(http, by_image=False)
         if refused is not None:
             return refused
         denial = self._authorizer.check_open()

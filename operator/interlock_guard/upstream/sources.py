@@ -49,6 +49,8 @@ class Sources:
         self._build = build
         self._tasks = tasks
         self._running: dict[str, _Running] = {}
+        self._denial: Deny | None = None
+        """Why nothing may go on now; None while it may."""
 
     def get(self, name: str) -> Upstream | None:
         """Return the server of a source."""
@@ -64,19 +66,28 @@ class Sources:
         return [entry.task for entry in self._running.values()]
 
     def follow(self) -> None:
-        """Bring the servers in line with state and bundle; called at each of their changes."""
+        """Bring the servers in line with state and bundle; called at each of their changes.
+
+        Servers in the pod need their pipes also while nothing may go on: the guard counts as started once it has a
+        bundle, and the kubelet then makes the folders that servers mount, as root, where there are none.
+
+        A pod that is refused for its image may only be a new one whose image is not known yet. In a shared pod the
+        agent's container, and with it that image, waits for the servers. So they are initialized, and get no call.
+        """
         denial = check_terminated(self._live.bundle, self._live.state)
-        if denial is not None:
-            for upstream in self.all():
-                upstream.close(denial)
-            return
+        if denial != self._denial:
+            self._denial = denial
+            if denial is not None:
+                for upstream in self.all():
+                    upstream.close(denial)
         if self._live.bundle is None:
             return  # every request is refused; the servers may stay, a bundle that heals needs them again
         self._replace({source.name: source for source in self._live.bundle.sources})
         for source in self._live.bundle.sources:
             upstream = self._running[source.name].upstream
             upstream.limits, upstream.verified_version = source.limits, source.protocol
-        if self._live.state.agent_uid is not None:
+        may_begin = denial is None or denial.reason is DenyReason.IMAGE_CHANGED
+        if may_begin and self._live.state.agent_uid is not None:
             for upstream in self.all():
                 upstream.open()
 

@@ -280,6 +280,16 @@ async def test_what_was_said_before_a_kill_is_not_passed_on_after_it(rig: Rig) -
     assert said == b""
 
 
+async def test_a_pod_that_is_refused_for_its_image_passes_the_egress_check_since_its_agent_starts_after_it(
+    rig: Rig,
+) -> None:
+    assert rig.live.bundle is not None
+    rig.live.bundle = replace(rig.live.bundle, changed_addresses=("127.0.0.1",))
+    async with rig.http.get(f"{rig.url.partition(f'/{AGENT_KEY}')[0]}/ready") as answer:
+        assert answer.status == 200
+    assert (await rig.post())[0] == 403
+
+
 async def test_an_agent_that_is_gone_gets_no_answer_either(rig: Rig) -> None:
     waiting = asyncio.create_task(rig.post())
     (await rig.call()).resolve(SECRET)
