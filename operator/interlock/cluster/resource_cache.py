@@ -28,7 +28,7 @@ from interlock.cluster.config_map_store import names_in
 from interlock.cluster.kept_metadata import with_needed_metadata
 from interlock.cluster.namespace_budget import AGENT_BYTES, MIB, POLICY_BYTES, NamespaceBudget, ObjectKey
 from interlock.orchestration.claim_checks import ClaimUse
-from interlock.reconcile.snapshot import Unreadable
+from interlock.reconcile.snapshot import Unreadable, served_source_in
 from interlock_contract.names import NEEDS_REVIEW
 from interlock_kube.client import Json
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of, version_of
@@ -339,7 +339,8 @@ class ResourceCache:
         if self._policy_budget.take((kind.kind, key), len(_dump(raw))):
             return None
         where = f"the AgentPolicies and MCPBindings of namespace {key[0]}"
-        return Unreadable(kind.kind, key[1], f"{where} take {_over(self._policy_budget)}")
+        message = f"{where} take {_over(self._policy_budget)}"
+        return Unreadable(kind.kind, key[1], message, source=served_source_in(raw))
 
 
 def _is_newer(known: int, version: int | None) -> bool:

@@ -137,7 +137,10 @@ def _unreadable_policy(snapshot: Snapshot) -> Refusal | None:
 
 
 def _unreadable_binding(snapshot: Snapshot) -> Refusal | None:
-    """A binding that cannot be read might be the second one of a source: it must be fixed or deleted first."""
+    """A binding that cannot be read might be the second one of a source: it must be fixed or deleted first.
+
+    The snapshot has only those that may serve a source of the agent.
+    """
     for problem in snapshot.unreadable:
         if problem.kind == "MCPBinding" and snapshot.agent.spec.bindings:
             return Refusal(AgentReason.BINDING_INVALID, _unreadable_message(problem))

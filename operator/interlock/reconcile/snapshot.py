@@ -158,6 +158,12 @@ def held_claims_in(raw: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(map(str, _items(_member(_member(raw.get("status"), "rollout"), "claims"))))
 
 
+def served_source_in(raw: Mapping[str, Any]) -> str | None:
+    """Return the source that an MCPBinding serves, as the API server gave it; None if it is no text."""
+    source = _member(raw.get("spec"), "source")
+    return source if isinstance(source, str) else None
+
+
 def _member(found: Any, name: str) -> Any:
     return found.get(name) if isinstance(found, Mapping) else None
 
@@ -184,6 +190,7 @@ class Unreadable:
         message: The first error.
         generation: Of its spec; 0 where too much is in its namespace, so that nothing of it is kept.
         conditions: Of its status.
+        source: The source that an MCPBinding serves; None if it names none that can be read.
     """
 
     kind: str
@@ -191,9 +198,10 @@ class Unreadable:
     message: str
     generation: int = field(default=0, compare=False)
     conditions: tuple[Condition, ...] = field(default=(), compare=False)
+    source: str | None = None
 
     @classmethod
     def of(cls, kind: str, raw: Mapping[str, Any], message: str, conditions: tuple[Condition, ...]) -> "Unreadable":
         """Return an object, as the API server gave it, with the first error and the conditions of its status."""
         metadata = raw["metadata"]
-        return cls(kind, metadata["name"], message, metadata.get("generation", 0), conditions)
+        return cls(kind, metadata["name"], message, metadata.get("generation", 0), conditions, served_source_in(raw))

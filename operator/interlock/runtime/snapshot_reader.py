@@ -1,6 +1,6 @@
 """The reader of snapshots of Agents, from the caches of the operator."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -156,9 +156,7 @@ class SnapshotReader:
         revisions = self.revisions_of(agent, [ref.digest for ref in needed])
         sources = {use.source for use in agent.spec.bindings}
         sources |= {source for known in revisions.values() for source in known.content.sources}
-        bindings = tuple(
-            one for one in self._cache.bindings(key[0]) if isinstance(one, Unreadable) or one.spec.source in sources
-        )
+        bindings = tuple(one for one in self._cache.bindings(key[0]) if _may_serve(one, sources))
         policy_ref = agent.spec.policy_ref
         policy = self._cache.policy((key[0], policy_ref.name)) if policy_ref else None
         problems = (parsed, policy, *bindings)
@@ -210,6 +208,12 @@ class SnapshotReader:
     def _config_maps(self, agent: Agent, bindings: Iterable[MCPBinding | Unreadable]) -> LiveConfigMaps:
         readable = tuple(one for one in bindings if isinstance(one, MCPBinding))
         return self.config_maps_of(agent.metadata.namespace, {use.name for use in uses_of(agent, readable)})
+
+
+def _may_serve(binding: MCPBinding | Unreadable, sources: Collection[str]) -> bool:
+    """Return True if an MCPBinding serves one of some sources. One that cannot be read does unless it names another."""
+    source = binding.source if isinstance(binding, Unreadable) else binding.spec.source
+    return source is None or source in sources
 
 
 def _ready_since(agent: Agent) -> datetime | None:

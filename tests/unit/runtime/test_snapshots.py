@@ -155,3 +155,14 @@ def test_a_policy_and_a_binding_that_cannot_be_read_are_named(known: Known) -> N
         ("AgentPolicy", "support"),
         ("MCPBinding", "crm"),
     ]
+
+
+@requirement("operator.unreadable")
+@pytest.mark.parametrize(("source", "concerns"), [("mail", False), ("crm", True), (3, True)])
+def test_a_binding_that_cannot_be_read_stops_the_agents_of_its_source_and_no_others(
+    known: Known, source: object, *, concerns: bool
+) -> None:
+    known.resources.put_binding(changed(a_binding("other").to_kubernetes(), source=source, nonsense=1))
+    found = reconcile(known.snapshot(), NOW).status.conditions
+    reasons = {one.type: one.reason for one in found}
+    assert (reasons["ActionsBound"] == "BindingInvalid") is concerns
