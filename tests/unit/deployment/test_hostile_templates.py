@@ -313,8 +313,11 @@ def check_pod(pod: dict[str, Any], plain: dict[str, Any]) -> None:
     before = {one["name"]: one for name in containers for one in plain.get(name, ())}
     assert list(found) == list(before)
     for name, container in found.items():
-        if name == "guard":  # the one variable that follows the grace period, which its policy allows
+        # What follows the grace period, which the policy allows: one variable of the guard, and all probes that end.
+        if name == "guard":
             container["env"] = [one for one in container["env"] if one["name"] != "INTERLOCK_GRACE_SECONDS"]
+        for probe in ("livenessProbe", "startupProbe"):
+            assert container.get(probe, {}).pop("terminationGracePeriodSeconds", 1) == 1
         if name not in {"agent", "mcp-crm"}:
             assert container == before[name]
         else:

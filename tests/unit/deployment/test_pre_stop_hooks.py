@@ -1,4 +1,7 @@
-"""Which containers have the preStop hook, by which a kubelet waits until nothing is under way in the pod."""
+"""Which containers have the preStop hook, by which a kubelet waits until nothing is under way in the pod.
+
+A container that a failed probe ends does not wait so long.
+"""
 
 from typing import Any
 
@@ -62,3 +65,33 @@ def test_the_pod_of_a_separate_guard_has_the_hook_where_kubelets_end_first(*, ta
         assert hooks(own) == {}, "no guard in the agent's own pod could answer"
         assert guard_variable(guard) == "30"
         assert (guard["terminationGracePeriodSeconds"], own["terminationGracePeriodSeconds"]) == (30, 30)
+
+
+def ends_by_probes(*pods: dict[str, Any]) -> dict[str, dict[str, int | None]]:
+    """Return by container which grace period each of its probes states."""
+    containers = [one for pod in pods for kind in ("initContainers", "containers") for one in pod.get(kind, ())]
+    return {
+        one["name"]: {
+            name.removesuffix("Probe"): probe.get("terminationGracePeriodSeconds")
+            for name, probe in one.items()
+            if name.endswith("Probe")
+        }
+        for one in containers
+        if one["name"] in {"guard", "mcp-crm", "agent"}
+    }
+
+
+@pytest.mark.parametrize("build", [a_placement, a_separate_placement])
+@pytest.mark.parametrize(("grace", "expected"), [(300, 1), (2, None)])
+def test_a_container_that_fails_a_probe_ends_quickly_whatever_the_grace_period(
+    grace: int, expected: int | None, build: Any
+) -> None:
+    """A kubelet turns to a kill only once such an end is over, and an agent can fail its probes when it wants to."""
+    fails = {"exec": {"command": ["false"]}}
+    probed = agent(grace).with_template(
+        terminationGracePeriodSeconds=grace, startupProbe=fails, livenessProbe=fails, readinessProbe=fails
+    )
+    found = ends_by_probes(*pods(build(probed)))
+    ending = {"startup": expected, "liveness": expected}
+    assert found.pop("mcp-crm") == ending
+    assert found == dict.fromkeys(("guard", "agent"), ending | {"readiness": None})

@@ -4,6 +4,7 @@ from typing import Any
 
 from interlock.api.policy import ContainerDefaults
 from interlock.deployment.pod_users import Ids
+from interlock_contract.kill import GRACE_SECONDS
 from interlock_contract.pod import (
     AUDIT_AUDIENCE,
     AUTHORITY_FILE,
@@ -20,6 +21,8 @@ AUDIT_TOKEN_VOLUME = "audit-token"  # noqa: S105 - a volume's name
 LAST_LINES = "FallbackToLogsOnError"
 """The kubelet puts the last lines of a container that fails into the status of its pod."""
 _TOKEN = {"path": TOKEN_FILE, "expirationSeconds": 3600}
+_ENDING_PROBES = ("livenessProbe", "startupProbe")
+"""Probes by which a kubelet ends a container."""
 
 
 def pod_defaults(grace: int) -> dict[str, Any]:
@@ -108,6 +111,28 @@ def build_pre_stop(grace: int) -> dict[str, Any]:
     if grace <= END_SECONDS:
         return {}
     return {"lifecycle": {"preStop": {"httpGet": {"path": PRE_STOP_PATH, "port": OBSERVE_PORT}}}}
+
+
+def bound_restarts(pod: dict[str, Any], grace: int) -> dict[str, Any]:
+    """Return a pod whose containers end quickly where a probe fails, and not with the grace period of the pod.
+
+    A kubelet ends the old container first, and turns to a deletion of the pod only afterwards. So an agent that fails
+    its own probe and ignores SIGTERM would outlast a kill by the grace period. A guard or MCP server that hangs would
+    be restarted only after the whole period, and until then its hook would wait for tasks that are none of its own.
+
+    Args:
+        pod: The pod's spec.
+        grace: Its grace period in seconds. A kubelet gives a container `END_SECONDS` in any case.
+    """
+    if grace <= END_SECONDS:
+        return pod
+    kinds = [kind for kind in ("initContainers", "containers") if kind in pod]
+    return pod | {kind: [_bound_restart(one) for one in pod[kind]] for kind in kinds}
+
+
+def _bound_restart(container: dict[str, Any]) -> dict[str, Any]:
+    probes = [name for name in _ENDING_PROBES if name in container]
+    return container | {name: container[name] | {"terminationGracePeriodSeconds": GRACE_SECONDS} for name in probes}
 
 
 def field_ref(path: str) -> dict[str, Any]:

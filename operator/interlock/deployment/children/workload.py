@@ -12,7 +12,7 @@ from interlock.deployment.children.agent_container import build_agent, build_age
 from interlock.deployment.children.claim_volumes import claims_group
 from interlock.deployment.children.config import user_files
 from interlock.deployment.children.guard_container import build_egress_check, build_guard, build_guard_volumes
-from interlock.deployment.children.pod_parts import build_pre_stop, pod_defaults, pod_security
+from interlock.deployment.children.pod_parts import bound_restarts, build_pre_stop, pod_defaults, pod_security
 from interlock.deployment.children.resources import LAUNCHER_NEEDS, own_resources
 from interlock.deployment.children.scheduling import build_pull_secrets, build_scheduling, stdio_servers
 from interlock.deployment.children.server_containers import build_launcher, build_servers
@@ -93,7 +93,7 @@ def _deployment(placement: Placement, name: str, component: str, pod: dict[str, 
             "selector": {"matchLabels": selector(placement, component)},
             "template": {
                 "metadata": {"labels": labels, "annotations": annotations},
-                "spec": pod,
+                "spec": bound_restarts(pod, placement.grace_seconds),
             },
         },
     )
