@@ -392,7 +392,7 @@ class KillController:
             return None
         engaged_at = state.engaged_at
         sweep = await self._killer.end(
-            *key, is_killed=lambda: state.wants_no_pods, on_begun=lambda: self._scales.add(key)
+            *key, is_killed=lambda: state.wants_no_pods, on_asked=lambda: self._scales.add(key)
         )
         self._succeeded_at = self._monotonic()
         if not state.wants_no_pods or state.engaged_at != engaged_at:

@@ -1,8 +1,9 @@
 """The requests of a kill: delete an Agent's pods, keep its Deployments at zero replicas, record it in `status.kill`.
 
 A kill runs no layer, reads no spec and needs no policy, so that a broken object cannot stop it. The order comes from
-measurements on a real kubelet: first the pods, with a grace period of one second, then replicas to zero. A grace period
-of zero ends no process sooner, and removes the NetworkPolicy from a process that still runs.
+measurements on a real kubelet: first the pods, with a grace period of one second, then replicas to zero. A ReplicaSet's
+controller would delete pods with the grace period of their template, which a kubelet does not shorten afterwards. A
+grace period of zero ends no process sooner, and removes the NetworkPolicy from a process that still runs.
 """
 
 import asyncio
@@ -41,6 +42,8 @@ MOST_ACCOUNTS: Final = 32
 """
 READERS: Final = 2
 """Most pages of pods that all kills together read at once."""
+SCALE_SECONDS: Final = 2.0
+"""How long replicas stay for the deletions of a sweep. One that hangs does not keep the others' successors running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ class Killer:
         agent: str,
         *,
         is_killed: Callable[[], bool] = lambda: True,
-        on_begun: Callable[[], object] = lambda: None,
+        on_asked: Callable[[], object] = lambda: None,
     ) -> Sweep:
         """Delete the agent's pods page by page.
 
@@ -120,7 +123,7 @@ class Killer:
             namespace: The namespace of the agent.
             agent: The name of the agent.
             is_killed: Asked before each deletion: a release ends the sweep that is under way.
-            on_begun: Called once the first pods are being deleted, or cannot be: replicas may follow.
+            on_asked: Called once all deletions have their answers, or after `SCALE_SECONDS`: replicas may follow.
 
         Raises:
             ApiError: The API server refused a request; the other requests were made nevertheless.
@@ -128,12 +131,17 @@ class Killer:
         sweep, slots = Sweep(set()), asyncio.Semaphore(IN_FLIGHT)
 
         async def end_selected(selection: dict[str, str]) -> None:
-            await self._end_pods(namespace, agent, selection, sweep, slots, is_killed, on_begun)
+            await self._end_pods(namespace, agent, selection, sweep, slots, is_killed)
 
         async def end_relabelled() -> None:
             await _gather(*(end_selected(one) for one in await self._accounts(namespace, agent)))
 
-        await _gather(end_selected({"labelSelector": f"{AGENT_LABEL}={agent}"}), end_relabelled())
+        timer = asyncio.get_running_loop().call_later(SCALE_SECONDS, on_asked)
+        try:
+            await _gather(end_selected({"labelSelector": f"{AGENT_LABEL}={agent}"}), end_relabelled())
+        finally:
+            timer.cancel()
+            on_asked()
         return sweep
 
     async def hold_at_zero(
@@ -278,7 +286,6 @@ class Killer:
         sweep: Sweep,
         slots: asyncio.Semaphore,
         is_killed: Callable[[], bool],
-        on_begun: Callable[[], object],
     ) -> None:
         async def delete(metadata: Json) -> None:
             async with slots:
@@ -287,32 +294,26 @@ class Killer:
 
         failure: BaseException | None = None
         pages = self._pages(POD.within(namespace), selection)
-        try:
-            while not sweep.is_full and is_killed():
-                # All kills together hold few pages in memory, and of each nothing but what a deletion needs.
-                async with self._reading:
-                    page = await anext(pages, None)
-                    if page is None:
-                        break
-                    metadata = [pod["metadata"] for pod in page["items"] or ()]  # an empty list is null
-                    metadata = [one for one in metadata if not _has_ended(one)]
-                    pods = [_summary(one) for one in metadata if _is_labelled(one, agent)]
-                    doubtful = [_summary(one) for one in metadata if not _is_labelled(one, agent)]
-                    del page, metadata
-                asked = [self._is_ours(namespace, one["name"]) for one in doubtful]
-                answers = await asyncio.gather(*asked, return_exceptions=True)
-                pods += [one for one, answer in zip(doubtful, answers, strict=True) if answer is True]
-                failure = next((one for one in answers if isinstance(one, BaseException)), failure)
-                doomed = [one for one in pods if one["uid"] not in sweep.left and not is_ending(one)]
-                sweep.left.update(one["uid"] for one in pods)
-                sweep.deleted += len(doomed)
-                deletions = [asyncio.create_task(delete(one)) for one in doomed]
-                await asyncio.sleep(0)  # the first of them are under way
-                on_begun()
-                for result in await asyncio.gather(*deletions, return_exceptions=True):
-                    failure = result if isinstance(result, BaseException) else failure
-        finally:
-            on_begun()
+        while not sweep.is_full and is_killed():
+            # All kills together hold few pages in memory, and of each nothing but what a deletion needs.
+            async with self._reading:
+                page = await anext(pages, None)
+                if page is None:
+                    break
+                metadata = [pod["metadata"] for pod in page["items"] or ()]  # an empty list is null
+                metadata = [one for one in metadata if not _has_ended(one)]
+                pods = [_summary(one) for one in metadata if _is_labelled(one, agent)]
+                doubtful = [_summary(one) for one in metadata if not _is_labelled(one, agent)]
+                del page, metadata
+            asked = [self._is_ours(namespace, one["name"]) for one in doubtful]
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            pods += [one for one, answer in zip(doubtful, answers, strict=True) if answer is True]
+            failure = next((one for one in answers if isinstance(one, BaseException)), failure)
+            doomed = [one for one in pods if one["uid"] not in sweep.left and not is_ending(one)]
+            sweep.left.update(one["uid"] for one in pods)
+            sweep.deleted += len(doomed)
+            for result in await asyncio.gather(*map(delete, doomed), return_exceptions=True):
+                failure = result if isinstance(result, BaseException) else failure
         if failure is not None:
             raise failure
 

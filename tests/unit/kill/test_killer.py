@@ -74,12 +74,12 @@ async def kill(client: FakeClient) -> None:
 
 @requirement("kill.order")
 async def test_pods_are_deleted_with_a_grace_of_one_second_and_only_then_is_scaled_to_zero(client: FakeClient) -> None:
-    killer, begun = Killer(client), []  # type: ignore[arg-type]
-    sweep = await killer.end("agents", "triage", on_begun=lambda: begun.append(len(client.writes())))
+    killer, asked = Killer(client), []  # type: ignore[arg-type]
+    sweep = await killer.end("agents", "triage", on_asked=lambda: asked.append(len(client.writes())))
     await killer.hold_at_zero("agents", "triage")
 
     assert (len(sweep.left), sweep.deleted) == (2, 2)
-    assert begun[0] == 2, "the first pods are being deleted when the scaling may begin"
+    assert asked == [2]
     assert client.writes() == [
         ("DELETE", f"{PODS}/p1"),
         ("DELETE", f"{PODS}/p2"),
@@ -90,6 +90,46 @@ async def test_pods_are_deleted_with_a_grace_of_one_second_and_only_then_is_scal
     assert client.objects[f"{DEPLOYMENTS}/d1"]["spec"]["replicas"] == 0
     assert client.objects[f"{DEPLOYMENTS}/other"]["spec"]["replicas"] == 2
     assert f"{PODS}/other" in client.objects
+
+
+class SlowClient(FakeClient):
+    """Answers a deletion once it may go on."""
+
+    go_on: asyncio.Event
+
+    async def delete(self, path: str, *more: Any, **options: Any) -> None:
+        await self.go_on.wait()
+        await FakeClient.delete(self, path, *more, **options)
+
+
+@requirement("kill.order")
+async def test_replicas_stay_until_each_pod_was_deleted_with_the_grace_of_a_kill(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ReplicaSet's controller would give the rest of them the grace period of their template."""
+    monkeypatch.setattr(killer, "IN_FLIGHT", 1)
+    slow, asked = SlowClient(client.objects), []
+    slow.go_on = asyncio.Event()
+    ending = asyncio.create_task(
+        Killer(slow).end("agents", "triage", on_asked=lambda: asked.append(len(slow.writes())))  # type: ignore[arg-type]
+    )
+    await asyncio.wait({ending}, timeout=0.1)
+    assert asked == []
+    slow.go_on.set()
+    assert (await ending).deleted == 2
+    assert asked == [2]
+
+
+async def test_a_deletion_that_hangs_keeps_no_replicas(client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(killer, "SCALE_SECONDS", 0.01)
+    slow, asked = SlowClient(client.objects), asyncio.Event()
+    slow.go_on = asyncio.Event()
+    ending = asyncio.create_task(Killer(slow).end("agents", "triage", on_asked=asked.set))  # type: ignore[arg-type]
+    async with asyncio.timeout(20):
+        await asked.wait()
+        assert not ending.done()
+        slow.go_on.set()
+        await ending
 
 
 async def test_the_kill_is_repeated_until_no_pod_is_left_and_writes_nothing_for_nothing(client: FakeClient) -> None:
