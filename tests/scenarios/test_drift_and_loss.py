@@ -241,3 +241,21 @@ def test_an_agent_that_loses_the_label_of_its_only_row_loses_its_children_and_ge
     simulation.apply(an_agent().labelled(team="support"))
     simulation.run()
     assert simulation.condition(ConditionType.READY).status == "True"
+
+
+def test_a_policy_that_is_away_for_a_while_costs_no_revision_that_a_rollback_can_name() -> None:
+    policy = a_policy().requiring(history={"count": 20})
+    simulation = Simulation(a_snapshot().with_policy(policy))
+    for number in range(12):
+        simulation.apply(an_agent().with_template(image=f"example/agent:{number}"))
+        simulation.settle()
+    assert simulation.status.rollout is not None
+    passed = simulation.status.rollout.passed
+    assert len(passed) == 12
+
+    simulation.find_policy(None)
+    simulation.settle()
+    simulation.find_policy(policy)
+    simulation.settle()
+    assert simulation.status.rollout is not None
+    assert simulation.status.rollout.passed == passed

@@ -224,7 +224,12 @@ def _approval(command: Command, context: Context) -> Approval:
 
 
 def _is_kept(approval: Approval, facts: RolloutFacts, context: Context) -> bool:
-    """Return True unless the stage has become another one since, and the command that approved it stands no longer."""
+    """Return True unless the stage has become another one since, and the command that approved it stands no longer.
+
+    While what is described is refused, its policy may be away, and the classes of environments unknown.
+    """
+    if context.seen.wanted is None:
+        return True
     promote = context.commands.promote
     if promote is not None and not _other_revision(facts, promote) and promote.stage == approval.stage:
         return True

@@ -8,6 +8,7 @@ from typing import Final
 
 from interlock.api.agent import Agent, Stage
 from interlock.api.environments import class_of_name
+from interlock.api.rollout_status import MAX_PASSED
 from interlock.api.status import AgentStatus
 from interlock.deployment.children.revisions import build_revision, notes_of
 from interlock.deployment.names import ChildKey, Manifest, bundle_text, key_of
@@ -132,8 +133,8 @@ placement passes on the tasks that reach it meanwhile, and that of a chosen pod 
 
 def _rules(snapshot: Snapshot, record: RolloutRecord, revisions: Revisions) -> RolloutRules:
     policy = snapshot.policy
-    if policy is None:
-        return RolloutRules(class_of=class_of_name)
+    if policy is None:  # it may come back, so that nothing is forgotten meanwhile
+        return RolloutRules(class_of=class_of_name, history=MAX_PASSED)
 
     def took_tasks(ref: RevisionRef) -> bool:
         return revisions.takes_tasks(snapshot, ref.digest)

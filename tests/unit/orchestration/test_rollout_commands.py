@@ -177,6 +177,18 @@ def test_an_approval_is_of_the_class_that_the_environment_had(served: StagedAgen
     assert served.settle().state is not RolloutState.APPROVAL, "the command that stands approved this class"
 
 
+def test_an_approval_stays_while_the_policy_is_away_and_with_it_the_classes(served: StagedAgent) -> None:
+    served.stages = (*STAGES[:2], *stages(a_stage("everywhere", "lab")))
+    served.rules = with_lab("development", APPROVED)
+    served.describe("b").command(promote=f"{name(2, 'b')}/everywhere").start_pods().command(promote=None)
+    served.rules = RULES
+    served.refuse()
+    served.rules = with_lab("development", APPROVED)
+    served.describe("b").start_pods().wait(100).start_pods().wait(50)
+    assert served.facts.stage is not None
+    assert served.facts.stage.stage.name == "everywhere"
+
+
 def test_a_stage_that_is_put_back_has_its_approval_while_the_command_stands(served: StagedAgent) -> None:
     served.rules = APPROVED
     served.describe("b").command(promote=f"{name(2, 'b')}/everywhere").start_pods()
