@@ -10,7 +10,17 @@ from interlock.deployment.names import Manifest
 from interlock.orchestration.rollout_state import Command, RolloutCommands
 from interlock_contract.bundle import BUNDLE_KEY, Bundle, parse_bundle
 from tests.requirements import requirement
-from tests.support.builders import AgentBuilder, a_binding, a_policy, a_snapshot, a_stage, an_agent, hours, seconds
+from tests.support.builders import (
+    AgentBuilder,
+    BindingBuilder,
+    a_binding,
+    a_policy,
+    a_snapshot,
+    a_stage,
+    an_agent,
+    hours,
+    seconds,
+)
 from tests.support.simulation import Simulation
 
 REGION = {"region": ["eu-west"]}
@@ -375,6 +385,44 @@ def test_a_placement_ends_whose_binding_is_gone_though_the_agent_has_moved_to_ot
     simulation.find_bindings(in_dev)
     simulation.settle()
     assert set(workloads(simulation)) == {"dev 1"}
+
+
+def moved_from_staging() -> tuple[Simulation, BindingBuilder]:
+    """Return an agent that was good in staging when its spec lost that stage, and its binding for what is left."""
+    dev, lab = a_stage("dev", "development", lasting="24h"), a_stage("lab", "lab")
+    shared = {"name": "staging", "isolation": "Shared"}
+    policy = a_policy().declaring({"name": "lab", "class": "development"}, shared)
+    for_dev = a_binding().serving("crm", "development", "lab")
+    both = for_dev, a_binding("crm-staging").serving("crm", "staging")
+    agent = an_agent().with_stages(dev, lab, a_stage("staging"))
+    simulation = Simulation(a_snapshot().of(agent).with_policy(policy).with_bindings(*both))
+    simulation.run()
+    simulation.wait(hours(24))
+    simulation.run()
+    assert simulation.stage == "staging"
+    simulation.apply(an_agent().with_stages(dev, lab))
+    return simulation, for_dev
+
+
+def test_the_status_says_that_the_good_revision_may_not_run_in_a_stage_that_the_spec_has_lost() -> None:
+    simulation, for_dev = moved_from_staging()
+    simulation.settle()
+    assert set(workloads(simulation)) == {"dev 1", "staging 1"}
+    simulation.find_bindings(for_dev)
+    simulation.settle()
+    assert set(workloads(simulation)) == {"dev 1"}
+    degraded = simulation.condition(ConditionType.DEGRADED)
+    assert (degraded.status, degraded.reason) == ("True", "GoodRevisionLost")
+    assert "does not run in stage staging" in degraded.message
+
+
+def test_a_stage_that_the_spec_has_lost_is_checked_before_the_revision_can_begin_again() -> None:
+    """Nothing can be stored, so that the revision is in that stage as before."""
+    simulation, for_dev = moved_from_staging()
+    simulation.snapshot = replace(simulation.snapshot, may_number="no revision can be stored")
+    simulation.find_bindings(for_dev)
+    simulation.settle()
+    assert set(workloads(simulation)) == set()
 
 
 @requirement("rollout.kept")

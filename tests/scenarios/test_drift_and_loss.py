@@ -248,14 +248,14 @@ def test_a_policy_that_is_away_for_a_while_costs_no_revision_that_a_rollback_can
     simulation = Simulation(a_snapshot().with_policy(policy))
     for number in range(12):
         simulation.apply(an_agent().with_template(image=f"example/agent:{number}"))
-        simulation.settle()
+        simulation.run()
     assert simulation.status.rollout is not None
     passed = simulation.status.rollout.passed
     assert len(passed) == 12
 
     simulation.find_policy(None)
-    simulation.settle()
+    simulation.run()
     simulation.find_policy(policy)
-    simulation.settle()
+    simulation.run()
     assert simulation.status.rollout is not None
     assert simulation.status.rollout.passed == passed

@@ -497,6 +497,7 @@ class SnapshotBuilder:
     lost_revisions: dict[str, str] = field(default_factory=dict)
     commands: RolloutCommands = field(default_factory=RolloutCommands)
     may_start: str = ""
+    may_number: str = ""
     metrics: dict[str, MetricResult] = field(default_factory=dict)
     test_pods: dict[str, tuple[Manifest, ...]] = field(default_factory=dict)
     config_maps: dict[str, LiveConfigMap | None] = field(default_factory=dict)
@@ -561,6 +562,7 @@ class SnapshotBuilder:
             lost_revisions=dict(self.lost_revisions),
             commands=self.commands,
             may_start=self.may_start,
+            may_number=self.may_number,
             metrics=dict(self.metrics),
             test_pods=dict(self.test_pods),
             config_maps=dict(self.config_maps),

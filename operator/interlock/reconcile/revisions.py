@@ -222,8 +222,9 @@ def _refused(snapshot: Snapshot, facts: RolloutFacts, revisions: Revisions) -> I
 
     The spec may no longer have their stages, or be back in an earlier one, which may be in mode Audit.
     """
+    current = None if _current(snapshot.agent, facts, revisions.wanted) is None else facts.key
     for key, stage in _entered(facts):
-        is_checked = key == facts.key or key.revision != revisions.wanted
+        is_checked = key == current or key.revision != revisions.wanted
         if not is_checked and _refusal(snapshot, revisions, key.revision, stage) is not None:
             yield key
 

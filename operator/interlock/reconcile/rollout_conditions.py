@@ -165,6 +165,9 @@ def _lost_good(report: AgentReport) -> str:
     why = report.snapshot.lost_revisions.get(good.ref.digest, "")
     if why:
         return f"the last good revision {good.ref.name} does not run: {why}"
+    if good.key in report.revisions.refused:
+        where = f"revision {good.ref.name} does not run in stage {good.stage.name}"
+        return f"the last good {where}: today's policy and bindings do not allow it there"
     if report.snapshot.policy is None or good.ref.digest in _running(report.placements):
         return ""
     if good.ref.digest in report.revisions.allowed or good.ref.digest == report.revisions.wanted:
