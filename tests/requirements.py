@@ -592,6 +592,8 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "charts.values": Requirement("each value of the charts changes what it says, and a wrong one is refused", "api"),
     "charts.installed": Requirement("the charts install, upgrade, go back and uninstall; agents and CRDs stay", "api"),
+    # Alerts for Prometheus
+    "alerts.rules": Requirement("each alert of the PrometheusRule fires when it should, and only then", "api"),
     # The operator
     "operator.converges": Requirement("after any failed write the status is true and the next reconcile converges"),
     "operator.idle": Requirement("nothing is written where nothing has changed, across restarts too"),

@@ -33,6 +33,7 @@ _FOLDERS: Final = (
     "components/selected-namespaces",
     "components/grafana-dashboard",
     "components/pod-monitor",
+    "components/prometheus-rules",
 )
 _CHART: Final = """\
 # Generated: do not edit, run `make charts`.

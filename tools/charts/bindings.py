@@ -90,15 +90,17 @@ class Sets(OfObject):
 
     Attributes:
         as_text: The field is a string, and the value a number.
+        is_optional: The object lacks the field if the value is empty or 0.
     """
 
     as_text: bool = False
+    is_optional: bool = False
 
     @override
     def apply(self, manifest: Manifest, value: str, tokens: Tokens) -> None:
         parent, last = _parent(manifest, self.path)
         text = f"{{{{ toJson {value} | quote }}}}" if self.as_text else f"{{{{ toJson {value} }}}}"
-        parent[last] = tokens.put(text)
+        parent[last] = tokens.put(text, f"if {value}" if self.is_optional else "")
 
     @override
     def default(self, manifest: Manifest) -> Any:
@@ -117,6 +119,17 @@ class Adds(OfObject):
         if last in parent:
             raise SourceError(f"{name_of(manifest)} has {self.path}: use Sets")
         parent[last] = tokens.put("{{ toJson . }}", f"with {value}")
+
+
+@dataclass(frozen=True)
+class AddsEntries(OfObject):
+    """Adds the entries of a map to one of the manifest."""
+
+    @override
+    def apply(self, manifest: Manifest, value: str, tokens: Tokens) -> None:
+        parent, last = _parent(manifest, self.path)
+        key = tokens.put("{{ toJson $key }}", f"range $key, $entry := {value}")
+        parent[last][key] = tokens.put("{{ toJson $entry }}")
 
 
 @dataclass(frozen=True)

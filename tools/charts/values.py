@@ -9,7 +9,19 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from tools.charts.bindings import Adds, AddsVariable, Appends, Chooses, Keeps, Of, ReadBy, Sets, SetsImage, Switches
+from tools.charts.bindings import (
+    Adds,
+    AddsEntries,
+    AddsVariable,
+    Appends,
+    Chooses,
+    Keeps,
+    Of,
+    ReadBy,
+    Sets,
+    SetsImage,
+    Switches,
+)
 
 _POD: Final = "spec.template.spec"
 _CONTAINER: Final = f"{_POD}.containers.0"
@@ -128,6 +140,14 @@ class Program(Values):
     """Taints of nodes that the pod tolerates."""
     affinity: Annotated[dict[str, Any], Adds(f"{_POD}.affinity")] = Field(default={}, examples=[{"nodeAffinity": {}}])
     """Affinity of the pod."""
+    pod_labels: Annotated[dict[str, str], AddsEntries("spec.template.metadata.labels")] = Field(
+        default={}, examples=[{"example.com/team": "platform"}]
+    )
+    """Further labels of the pod."""
+    pod_annotations: Annotated[dict[str, str], Adds("spec.template.metadata.annotations")] = Field(
+        default={}, examples=[{"example.com/owner": "platform"}]
+    )
+    """Annotations of the pod."""
 
 
 _ENV_EXAMPLE: Final = [{"name": "INTERLOCK_LOG_LEVEL", "value": "DEBUG"}]
@@ -171,6 +191,10 @@ class GuardResources(Values):
 class Operator(Program):
     """The operator."""
 
+    priority_class_name: Annotated[str, Sets(f"{_POD}.priorityClassName")] = Field(
+        min_length=1, examples=["example-high"]
+    )
+    """PriorityClass of the pod. On GKE, the default needs a [ResourceQuota](../how-to/platforms.md)."""
     audit_url: Annotated[str, Sets(f"{_ENV}.[name=INTERLOCK_AUDIT_URL].value")] = Field(
         pattern=r"^(https?://\S+)?$", examples=["https://audit.example.com"]
     )
@@ -236,6 +260,16 @@ class Audit(Program):
     """Days for which a record is stored after its receipt, 0 for ever."""
     persistence: Persistence
     """The volume of the audit records."""
+    fs_group: Annotated[int, Sets(f"{_POD}.securityContext.fsGroup", is_optional=True)] = Field(ge=0, examples=[0])
+    """Group of the volume. 0 names none: [OpenShift](../how-to/platforms.md#openshift) chooses one."""
+    volumes: Annotated[list[dict[str, Any]], Appends(f"{_POD}.volumes")] = Field(
+        default=[], examples=[[{"name": "database-ca", "configMap": {"name": "database-ca"}}]]
+    )
+    """Further volumes of the pod, such as the certificates that `sslrootcert` of `INTERLOCK_POSTGRES` names."""
+    volume_mounts: Annotated[list[dict[str, Any]], Appends(f"{_CONTAINER}.volumeMounts")] = Field(
+        default=[], examples=[[{"name": "database-ca", "mountPath": "/etc/database-ca", "readOnly": True}]]
+    )
+    """Where the container has them."""
     env: Annotated[list[EnvVar], Appends(_ENV)] = Field(
         default=[],
         examples=[[{"name": "INTERLOCK_POSTGRES", "valueFrom": {"secretKeyRef": {"name": "database", "key": "url"}}}]],
@@ -263,9 +297,18 @@ class Monitoring(Values):
         default=False, examples=[True]
     )
     """Whether a ConfigMap has the dashboard of spend, for Grafana's sidecar."""
-    pod_monitor: Annotated[bool, Switches("PodMonitor/interlock")] = Field(default=False, examples=[True])
-    """Whether a PodMonitor has the Prometheus operator scrape all programs and guards. Prometheus'
+    pod_monitor: Annotated[bool, Switches("PodMonitor/*")] = Field(default=False, examples=[True])
+    """Whether PodMonitors have the Prometheus operator scrape all programs and guards. Prometheus'
     [namespace](metrics.md#scrape) needs a label."""
+    prometheus_rules: Annotated[bool, Switches("PrometheusRule/interlock")] = Field(default=False, examples=[True])
+    """Whether a PrometheusRule has the [alerts](metrics.md#what-to-alert-on)."""
+    labels: Annotated[
+        dict[str, str],
+        AddsEntries("metadata.labels", "PodMonitor/*"),
+        AddsEntries("metadata.labels", "PrometheusRule/interlock"),
+    ] = Field(default={}, examples=[{"release": "kube-prometheus-stack"}])
+    """Further labels of PodMonitors and PrometheusRule. By default, kube-prometheus-stack takes only those with the
+    label `release` of its own release."""
 
 
 class InterlockValues(Values):

@@ -146,7 +146,7 @@ def all_programs() -> tuple[Program, ...]:
         ),
         *_release_programs(),
         _helm(),
-        _prometheus(),
+        *_prometheus_programs(),
         Program(
             "metrics-server",
             versions.METRICS_SERVER,
@@ -166,17 +166,23 @@ def _helm() -> Program:
     return Program("helm", versions.HELM, source, release, 60)
 
 
-def _prometheus() -> Program:
-    """Return the Prometheus of the tests. Built, it discovers no services, which halves the build."""
+def _prometheus_programs() -> tuple[Program, ...]:
+    """Return the Prometheus of the tests, and its checker of rules.
+
+    Built, Prometheus discovers no services, which halves the build.
+    """
     major, minor = divmod(int(versions.PROMETHEUS.split(".")[1]), 100)
     version = f"{major}.{minor}.{versions.PROMETHEUS.split('.')[2]}"
     folder = f"prometheus-{version}.linux-{architecture()}"
-    return Program(
-        "prometheus",
-        versions.PROMETHEUS,
-        GoPackage("prometheus", "github.com/prometheus/prometheus/cmd/prometheus", tags=("remove_all_sd",)),
-        _github("prometheus/prometheus", f"v{version}", f"{folder}.tar.gz", f"{folder}/prometheus"),
-        150,
+    return tuple(
+        Program(
+            name,
+            versions.PROMETHEUS,
+            GoPackage("prometheus", f"github.com/prometheus/prometheus/cmd/{name}", tags=("remove_all_sd",)),
+            _github("prometheus/prometheus", f"v{version}", f"{folder}.tar.gz", f"{folder}/{name}"),
+            150,
+        )
+        for name in ("prometheus", "promtool")
     )
 
 

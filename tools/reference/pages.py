@@ -12,6 +12,7 @@ from interlock.api.status import RECONCILE_FAILED, AgentReason
 from interlock.api.verification import BindingReason
 from interlock.reconcile.agent_events import EventReason
 from interlock.settings import OperatorSettings
+from tools.reference.alerts import alert_rows
 from tools.reference.fixes import FIXES, NO_ACTION
 from tools.reference.metrics import DECLARING, metrics_of
 from tools.reference.variables import AGENT, MEANINGS, PROGRAMS, STAGE_TEST, variables_of
@@ -47,6 +48,14 @@ _OF_THE_AGENT: Final = (
     "have variables of their own."
 )
 _OF_A_TEST: Final = "The operator sets these in the container of a stage's test, next to the variables of its own."
+_ALERTS: Final = (
+    "`manifests/components/prometheus-rules` has these alerts for the Prometheus operator. List it under `components` "
+    "of your overlay, or set `monitoring.prometheusRules` of the [Helm chart](helm-values.md). The annotation "
+    "`runbook` of an alert is the page below, by its path in the repository."
+)
+_CONDITIONS: Final = (
+    "Conditions of objects are not metrics. `kube-state-metrics` can export them from the custom resources."
+)
 _TABLE: Final = ("| variable | default | meaning |", "|---|---|---|")
 SECTIONS: Final[dict[str, type[StrEnum]]] = {
     "Agent": AgentReason,
@@ -78,13 +87,13 @@ def reasons_page() -> str:
 
 
 def metrics_page(present: str) -> str:
-    """Return docs/reference/metrics.md: what is written by hand there, and every metric of every program.
+    """Return docs/reference/metrics.md: what is written by hand there, every alert, and every metric of every program.
 
     Args:
         present: The page as it is. What comes before the generated part stays.
     """
     written = present.split(GENERATED, maxsplit=1)[0]
-    lines = [GENERATED]
+    lines = [GENERATED, "", "## What to alert on", "", _ALERTS, "", *alert_rows(), "", _CONDITIONS]
     for program in DECLARING:
         lines += ["", f"## {program}", "", "| metric | type | labels | meaning |", "|---|---|---|---|"]
         for metric in metrics_of(program):

@@ -25,8 +25,11 @@ pytestmark = pytest.mark.api
 
 Objects = dict[tuple[str, str], dict[str, Any]]
 LEAVES = [(chart, leaf) for chart, values in read_charts().items() for leaf in values.leaves()]
-NEEDS: Mapping[str, dict[str, Any]] = {"audit.replicas": {"audit": {"persistence": {"enabled": False}}}}
-"""Other values that an example needs, or Helm refuses it."""
+NEEDS: Mapping[str, dict[str, Any]] = {
+    "audit.replicas": {"audit": {"persistence": {"enabled": False}}},
+    "monitoring.labels": {"monitoring": {"podMonitor": True, "prometheusRules": True}},
+}
+"""Other values that an example needs, or it is refused or names objects that are switched off."""
 KEPT = ("PersistentVolumeClaim", "CustomResourceDefinition")
 
 
@@ -119,10 +122,10 @@ def test_the_chart_of_the_installation_is_base_and_admission(
 def test_switches_add_the_components(tmp_path: Path) -> None:
     values = {
         "admission": {"onlySelectedNamespaces": True},
-        "monitoring": {"grafanaDashboard": True, "podMonitor": True},
+        "monitoring": {"grafanaDashboard": True, "podMonitor": True, "prometheusRules": True},
     }
     rendered = without_keep(objects_of(template("interlock", tmp_path, values)))
-    components = ("selected-namespaces", "grafana-dashboard", "pod-monitor")
+    components = ("selected-namespaces", "grafana-dashboard", "pod-monitor", "prometheus-rules")
     assert rendered == kustomize(tmp_path, ["manifests/base", "manifests/admission"], components)
 
 

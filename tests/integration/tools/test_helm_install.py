@@ -15,6 +15,7 @@ from tests.integration.kubectl import AGENT, PLURALS, POLICY, Answer, Cluster, K
 from tests.requirements import requirement
 from tests.support.bounds import eventually
 from tools.charts.__main__ import CHARTS
+from tools.charts.sources import ROOT
 from tools.cluster import contexts, kwok, programs
 from tools.cluster.kwok import KwokCluster, KwokOptions
 from tools.machine.process import CommandFailedError, run
@@ -133,7 +134,7 @@ def test_a_wrong_value_changes_nothing(installed: Installed) -> None:
 
 @requirement("charts.installed")
 def test_uninstalling_leaves_agents_and_records_until_the_crds_are_given_up(installed: Installed) -> None:
-    """The last test of this module: it takes both charts away."""
+    """It takes both charts away."""
     installed.helm("uninstall", "interlock", "--wait")
     policies = ("validatingadmissionpolicies", "mutatingadmissionpolicies", "clusterroles", "deployments", "services")
     for kind in policies:
@@ -149,3 +150,25 @@ def test_uninstalling_leaves_agents_and_records_until_the_crds_are_given_up(inst
     assert installed.has("agents.interlock.dev", "support-triage")
     installed.helm("uninstall", "interlock-crds", "--wait")
     assert [one for one in CRDS if installed.has(one)] == []
+
+
+@requirement("charts.installed")
+def test_helm_takes_over_what_kustomize_installed_and_gives_it_back(installed: Installed, tmp_path: Path) -> None:
+    """It comes after the test that takes both charts away."""
+    folders = ("crds", "manifests/base", "manifests/admission")
+    resources = [os.path.relpath(ROOT / name, tmp_path) for name in folders]
+    (tmp_path / "kustomization.yaml").write_text(json.dumps({"resources": resources}))
+    installed.kubectl.must("apply", "-k", str(tmp_path))
+    before = installed.generations()
+    for chart in ("interlock-crds", "interlock"):
+        with pytest.raises(CommandFailedError, match="ownership metadata"):
+            installed.helm("install", chart, CHARTS / chart)
+        installed.helm("install", chart, CHARTS / chart, "--take-ownership", "--force-conflicts")
+    assert installed.generations() == before
+    installed.helm("upgrade", "interlock", CHARTS / "interlock", "--set", "audit.keepDays=10")
+    assert installed.keep_days() == "10"
+
+    installed.kubectl.must("delete", "secrets", "-n", NAMESPACE, "-l", "owner=helm")
+    installed.kubectl.must("apply", "-k", str(tmp_path))
+    assert installed.keep_days() == "184"
+    assert installed.helm("list", "--short").split() == []

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from tools.charts import sources
 from tools.charts.__main__ import find_drift
-from tools.charts.bindings import Adds, AddsVariable, Binding, Of, Sets, Switches
+from tools.charts.bindings import Adds, AddsEntries, AddsVariable, Binding, Of, Sets, Switches
 from tools.charts.documents import values_schema, values_yaml
 from tools.charts.leaves import read_values
 from tools.charts.sources import Manifest, Source, SourceError, read_folder
@@ -50,6 +50,24 @@ def test_a_field_and_a_variable_are_added_only_where_the_value_says_something() 
     assert "  {{- with .Values.className }}\n  priorityClassName: {{ toJson . }}\n  {{- end }}\n" in text
     variable = "- {name: LEVEL, value: {{ toString . | quote }}}"
     assert f"    {{{{- with .Values.level }}}}\n    {variable}\n    {{{{- end }}}}\n" in text
+
+
+def test_entries_are_added_to_those_of_the_manifest() -> None:
+    class Entries(Values):
+        labels: Annotated[dict[str, str], AddsEntries("metadata.labels", "Deployment/*")] = Field(default={})
+
+    text = template(Entries, {**DEPLOYMENT, "metadata": {"name": "web", "labels": {"a": "b"}}})
+    added = "{{- range $key, $entry := .Values.labels }}\n    {{ toJson $key }}: {{ toJson $entry }}\n    {{- end }}"
+    assert f"  labels:\n    a: b\n    {added}\n" in text
+
+
+def test_an_optional_field_is_left_out_where_its_value_is_empty() -> None:
+    class Optional(Values):
+        replicas: Annotated[int, Sets("spec.replicas", "Deployment/web", is_optional=True)] = Field(examples=[0])
+
+    assert yaml.safe_load(values_yaml(read_values(Optional, [DEPLOYMENT]))) == {"replicas": 2}
+    field = "  {{- if .Values.replicas }}\n  replicas: {{ toJson .Values.replicas }}\n  {{- end }}\n"
+    assert field in template(Optional)
 
 
 def test_braces_of_a_manifest_are_no_actions() -> None:
