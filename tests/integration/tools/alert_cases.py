@@ -108,6 +108,13 @@ CASES: Final[Mapping[str, Case]] = {
         not_yet=14,
     ),
     "InterlockBudgetHoldersClosed": _of_program("budget_holders_closed_total", "0x5 1x20", "7x30", not_yet=4),
+    "InterlockWebhookFails": Case(
+        {f'interlock_notifier_oldest_alert_seconds{{{GUARD},webhook="team"}}': "0+60x20"},
+        {f'interlock_notifier_oldest_alert_seconds{{{GUARD},webhook="team"}}': "600x20"},
+        OF_GUARD | {"webhook": "team"},
+        at=13,
+        not_yet=10,
+    ),
     "InterlockGuardClosed": Case(
         {f"interlock_guard_open{{{GUARD}}}": "1 0x20", f"interlock_guard_killed{{{GUARD}}}": "0x20"},
         {f"interlock_guard_open{{{GUARD}}}": "0x20", f"interlock_guard_killed{{{GUARD}}}": "1x20"},
