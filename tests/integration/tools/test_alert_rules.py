@@ -42,9 +42,8 @@ def test_an_alert_fires_when_it_should_and_only_then(name: str, rules: Path, tmp
     case, alert = CASES[name], ALERTS[name]
     moments = [(case.at, [firing(alert, case.labels)])]
     if case.not_yet is not None:
-        moments.append((case.not_yet, []))
-    quiet = [(QUIET_AT.get(name, QUIET_MINUTE), [])]
-    groups = [group(name, case.fires, sorted(moments)), group(name, case.quiet, quiet)]
+        moments.insert(0, (case.not_yet, []))
+    groups = [group(name, case.fires, moments), group(name, case.quiet, [(QUIET_AT.get(name, QUIET_MINUTE), [])])]
     file = tmp_path / "tests.json"
     file.write_text(json.dumps({"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": groups}))
     assert "SUCCESS" in promtool("test", "rules", file)
