@@ -97,6 +97,7 @@ CASES: Final[Mapping[str, Case]] = {
             f'interlock_budget_limit_dollars{{{AGENT},period="day",pod="interlock-1"}}': "10x5 stale",
             f'interlock_budget_limit_dollars{{{AGENT},period="day",pod="interlock-2"}}': "_x4 10x40",
             f'interlock_budget_limit_dollars{{{TOTAL},period="day",pod="interlock-2"}}': "100x40",
+            f'interlock_budget_limit_dollars{{{AGENT},period="month",pod="interlock-2"}}': "300x40",
         },
         {
             f"interlock_budget_forecast_dollars{{{AGENT}}}": "12x40",
