@@ -14,15 +14,23 @@ from tests.support.operator_process import OperatorProcess
 pytestmark = pytest.mark.api
 
 OLD, NEW = (f"registry.example.com/agent@sha256:{two * 32}" for two in ("aa", "bb"))
+SIDECAR = f"registry.example.com/crm@sha256:{'cc' * 32}"
 STAGE = {"name": "dev", "environment": "development", "replicas": 2}
 
 
 def run_image(sandbox: Sandbox, pod: str, image: str) -> None:
-    """Let a pod's kubelet report the image of the agent's container."""
+    """Let a pod's kubelet report the image of the agent's container, and those of its sidecars."""
     path = f"/api/v1/namespaces/{sandbox.namespace}/pods/{pod}/status"
-    statuses = sandbox.api.get("pods", sandbox.namespace, pod)["status"]["containerStatuses"]
-    changed = [one | ({"imageID": image} if one["name"] == "agent" else {}) for one in statuses]
-    sandbox.api.request("PATCH", path, {"status": {"containerStatuses": changed}}, MERGE)
+    found = sandbox.api.get("pods", sandbox.namespace, pod)
+    changed = [
+        one | ({"imageID": image} if one["name"] == "agent" else {}) for one in found["status"]["containerStatuses"]
+    ]
+    sidecars = [
+        {"name": one["name"], "image": one["image"], "imageID": SIDECAR, "ready": True, "restartCount": 0}
+        for one in found["spec"].get("initContainers", ())
+    ]
+    status = {"containerStatuses": changed, "initContainerStatuses": sidecars}
+    sandbox.api.request("PATCH", path, {"status": status}, MERGE)
 
 
 def live_pods(sandbox: Sandbox) -> list[Json]:
@@ -39,9 +47,9 @@ def _has_agent(pod: Json) -> bool:
 
 
 def recorded(sandbox: Sandbox) -> set[tuple[str, str]]:
-    """Return name and digest of each image that the status records."""
+    """Return name and digest of each image that the status records, but of sidecars."""
     images = sandbox.agent("triage")["status"]["rollout"].get("images", ())
-    return {(one["image"], one["digest"]) for one in images}
+    return {(one["image"], one["digest"]) for one in images if one["digest"] not in SIDECAR}
 
 
 def led_to(sandbox: Sandbox) -> set[str]:

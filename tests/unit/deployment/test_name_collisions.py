@@ -74,7 +74,7 @@ def test_the_collision_is_recorded_and_the_names_stay(monkeypatch: pytest.Monkey
     revisions = {"example/agent:1": ONE, "example/agent:2": OTHER}
     monkeypatch.setattr(
         "interlock.reconcile.revisions.described_digest",
-        lambda _known, agent, *_: revisions[agent.spec.template.image],
+        lambda _known, agent, *_, **_kw: revisions[agent.spec.template.image],
     )
     simulation = Simulation(a_snapshot())
     simulation.run()
