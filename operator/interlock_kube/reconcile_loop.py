@@ -86,13 +86,11 @@ class WorkQueue(Generic[K]):
         self.cancel(key)
         self._timers[key] = asyncio.get_running_loop().call_later(max(0.0, seconds), self._due, key)
 
-    def add_within(self, key: K, seconds: float) -> None:
-        """Enqueue a key within some seconds; a timer that runs already stays, so that many changes cost one turn."""
-        if key not in self._timers:
-            self.add_after(key, seconds)
-
     def add_sooner(self, key: K, seconds: float) -> None:
-        """Enqueue a key within some seconds; of a timer that runs already, the sooner end counts."""
+        """Enqueue a key within some seconds; of a timer that runs already, the sooner end counts.
+
+        So many changes cost one turn, and none waits for a timer of the reconcile before it.
+        """
         timer = self._timers.get(key)
         if timer is None or timer.when() > asyncio.get_running_loop().time() + seconds:
             self.add_after(key, seconds)
@@ -263,7 +261,7 @@ class ReconcileLoop(Generic[K]):
         self._metrics.turn(self._kind, is_ok=True, seconds=time.monotonic() - started)
         self.forget(key)
         if seconds is not None:
-            self._queue.add_after(key, seconds)
+            self._queue.add_sooner(key, seconds)  # a change during the turn may have set a timer
         return True
 
     def failing(self, seconds: float, *, only_defects: bool = False) -> tuple[K, ...]:
@@ -293,7 +291,7 @@ class ReconcileLoop(Generic[K]):
             else:
                 _log.warning("reconcile failed", extra=fields)
         await self._show(key, error)
-        self._queue.add_after(key, self._backoff[min(failing.count, len(self._backoff)) - 1])
+        self._queue.add_sooner(key, self._backoff[min(failing.count, len(self._backoff)) - 1])
 
     async def _show(self, key: K, error: Exception) -> None:
         """Show the failure; that this fails, too, is logged and changes nothing about the retry."""

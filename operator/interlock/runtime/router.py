@@ -194,7 +194,7 @@ class Router:
             _add_all(self._ledgers, set(self.ledgers_of(agent)))
 
     def _add_table(self, policy: Key) -> None:
-        self._policies.add_within(policy, TABLE_SECONDS)
+        self._policies.add_sooner(policy, TABLE_SECONDS)
 
     def _wake_dependents(self, key: Key, before: AgentFacts | None, after: AgentFacts | None) -> None:
         """Wake the objects that depend on what has changed in an Agent: policies, bindings, and Agents with its claims.

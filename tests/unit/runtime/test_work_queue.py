@@ -5,6 +5,8 @@ import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
+
 from interlock_kube.reconcile_loop import BACKOFF_SECONDS, ReconcileLoop, WorkQueue
 from interlock_process.metrics import PrometheusLoopMetrics
 from tests.requirements import requirement
@@ -49,8 +51,10 @@ class RecordingReconciler:
         self.seen: list[tuple[str, float]] = []
         self.inside: list[str] = []
         self.seconds = 0.0
+        self.again: float | None = None
+        """Seconds until the next turn that each reconcile asks for."""
 
-    async def reconcile(self, key: str) -> None:
+    async def reconcile(self, key: str) -> float | None:
         assert key not in self.inside, "reconciled twice concurrently"
         self.inside.append(key)
         self.seen.append((key, asyncio.get_running_loop().time()))
@@ -58,6 +62,7 @@ class RecordingReconciler:
         self.inside.remove(key)
         if self.answers and self.answers.pop(0) == "-":
             raise TimeoutError
+        return self.again
 
     @property
     def keys(self) -> list[str]:
@@ -164,7 +169,7 @@ def test_many_changes_within_a_time_are_one_reconcile_at_its_end_and_the_next_st
         queue, recording = WorkQueue[str](), RecordingReconciler()
         loop = asyncio.get_running_loop()
         for moment in (0, 0.5, 0.9, 3):
-            loop.call_later(moment, queue.add_within, "a", 1)
+            loop.call_later(moment, queue.add_sooner, "a", 1)
         await work(queue, recording, 100)
         assert recording.seen == [("a", 1), ("a", 4)]
 
@@ -181,6 +186,22 @@ def test_a_change_ends_a_long_timer_and_no_short_one() -> None:
             asyncio.get_running_loop().call_later(moment, queue.add_sooner, "b", 1)
         await work(queue, recording, 100)
         assert recording.seen == [("b", 0.5), ("a", 1)]
+
+    in_fake_time(scenario)
+
+
+@requirement("operator.queue")
+@pytest.mark.parametrize(("answers", "again", "first"), [("", 60, 3), ("-", None, 2.5)], ids=["success", "failure"])
+def test_a_change_during_a_turn_does_not_wait_for_the_timer_of_this_turn(
+    answers: str, again: float | None, first: float
+) -> None:
+    async def scenario() -> None:
+        queue, recording = WorkQueue[str](), RecordingReconciler(answers)
+        recording.seconds, recording.again = 2, again
+        queue.add("a")
+        asyncio.get_running_loop().call_later(1.5, queue.add_sooner, "a", 1.5)
+        await work(queue, recording, 50)
+        assert recording.seen[:2] == [("a", 0), ("a", first)]
 
     in_fake_time(scenario)
 
