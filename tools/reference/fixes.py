@@ -130,6 +130,8 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "BudgetOverrideRefused": "do what the message says, then set another "
         "[override](../spec/v1alpha1/agent.md#raise-a-budget)",
         "EgressCrowded": "name a narrower `cidr` in the row of `egress`, before the cluster has more nodes",
+        "OpeningsWithdrawn": "if it was not intended, compare the `egress` and `cloudIdentity` of the AgentPolicy, and "
+        "the `network` of the MCPBinding, with the [annotation of the pods](../explanation/isolation.md#exceptions)",
         "LedgerRepaired": "see what the [repair](../explanation/budgets.md#a-ledger-that-cannot-be-read) has spent",
         "AdmissionPoliciesChanged": "if it was not intended, apply `manifests/admission` again",
     },

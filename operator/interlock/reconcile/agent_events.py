@@ -54,6 +54,8 @@ class EventReason(StrEnum):
     admission policy checks who set it."""
     EGRESS_CROWDED = "EgressCrowded"
     """So many ranges are left out of a cidr of a row of egress that more nodes will close it as a whole."""
+    OPENINGS_WITHDRAWN = "OpeningsWithdrawn"
+    """Pods were deleted, since they were started with a way out, a cloud identity or a network that is withdrawn."""
     LEDGER_REPAIRED = "LedgerRepaired"
     """A BudgetLedger could not be read. What was lost of it counts as spent."""
     ADMISSION_POLICIES_CHANGED = "AdmissionPoliciesChanged"

@@ -1,11 +1,13 @@
 """The pods that were started with a way past the guard or an identity at a cloud that is withdrawn."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from interlock.deployment.names import selector
 from interlock.deployment.observed.pod_reports import TEMPLATE_HASH_LABEL, AgentPods, PodReport
 from interlock.deployment.openings import is_withdrawn, openings_of
 from interlock.deployment.placement import Placement
+from interlock.reconcile.agent_events import EventNote, EventReason
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,35 @@ def withdrawn_pods(placement: Placement, pods: AgentPods) -> tuple[WithdrawnPod,
         placement: The placement, as it is now.
         pods: The pods of its agent.
     """
-    return tuple(
-        WithdrawnPod(one.name, one.uid, _replica_set(placement, one))
+    found = [
+        one
         for one in pods.of(placement.stage.name, placement.revision)
         if one.openings and one.group.isolation == placement.isolation
-        if is_withdrawn(one.openings, openings_of(placement, one.group.component))
+    ]
+    # Pods of one template say the same, and a long text takes long to compare.
+    today = {component: openings_of(placement, component) for component in {one.group.component for one in found}}
+    said = {(one.group.component, one.openings) for one in found}
+    withdrawn = {(component, text) for component, text in said if is_withdrawn(text, today[component])}
+    return tuple(
+        WithdrawnPod(one.name, one.uid, _replica_set(placement, one))
+        for one in found
+        if (one.group.component, one.openings) in withdrawn
     )
+
+
+def withdrawal_notes(pods: tuple[WithdrawnPod, ...]) -> tuple[EventNote, ...]:
+    """Return the Event that says why pods were deleted, once for the same pods."""
+    if not pods:
+        return ()
+    more = f" and {len(pods) - _MOST_NAMED} more" if len(pods) > _MOST_NAMED else ""
+    text = (
+        f"deleted pods {', '.join(one.name for one in pods[:_MOST_NAMED])}{more}, because they were started with a way "
+        "out, a cloud identity or a network of a stdio server that AgentPolicy or MCPBinding no longer give them"
+    )
+    return (EventNote("Warning", EventReason.OPENINGS_WITHDRAWN, text, key="/".join(sorted(one.uid for one in pods))),)
+
+
+_MOST_NAMED: Final = 3
 
 
 def _replica_set(placement: Placement, pod: PodReport) -> tuple[tuple[str, str], ...]:

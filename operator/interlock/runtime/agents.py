@@ -26,6 +26,7 @@ from interlock.reconcile.agent_events import EventNote, EventReason, transitions
 from interlock.reconcile.agent_status import enforcement_lost_message, with_failure
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Snapshot
+from interlock.reconcile.withdrawn_pods import withdrawal_notes
 from interlock.runtime.agent_decision import AgentDecider
 from interlock.runtime.denial_events import DenialEvents
 from interlock.telemetry import AGENTS, ENFORCEMENT_LOST, GATES_BREACHED, STAGE_TESTS
@@ -132,7 +133,7 @@ class AgentReconciler:
                 may_start_pods=functools.partial(self._decider.may_start_pods, key, agent.metadata.uid),
             )
             # Only now: what the pods were started with is closed, so those that follow get no connection.
-            await self._applier.end_pods(agent.metadata.namespace, result.withdrawn)
+            await self._end_withdrawn(key, agent, result)
         except ApplyFailed as failure:
             failure.written = failure.written or written
             await self._handle_failure(key, agent, snapshot, result, failure)
@@ -194,15 +195,21 @@ class AgentReconciler:
         sooner if the status has no room for the objects of one more revision.
         """
         now = self._clock()
+        reason, message = failure.reason, str(failure)
         failing = self._failing.setdefault(key, _Failing(since=now))
         lost = unrestored(result.plan, snapshot.applied, failure.written)
         if not lost:
             failing.lost_since = None
+            # NetworkPolicies and Deployments are as they must be. A user who can have another request refused, such as
+            # the deletion of a surplus object, must not keep pods that were started with more.
+            try:
+                await self._end_withdrawn(key, agent, result)
+            except ApplyFailed as refusal:
+                message = message if str(refusal) == message else f"{message}; {refusal}"
         elif failing.lost_since is None:
             failing.lost_since = now
             asyncio.get_running_loop().call_later(ENFORCEMENT_BOUND.total_seconds(), self._wake, key)
         others = (snapshot.children.keys() | snapshot.applied.keys()) - result.managed
-        reason, message = failure.reason, str(failure)
         is_recent = not _is_over(failing.since, now)
         ended: list[ChildKey] = []
         is_too_much = len(result.managed) + len(others) > MAX_MANAGED_OBJECTS
@@ -226,6 +233,10 @@ class AgentReconciler:
             "bundle_digests": result.announced if is_recent else result.status.bundle_digests,
         }
         await self._report(key, agent, status.model_copy(update=update))
+
+    async def _end_withdrawn(self, key: Key, agent: Agent, result: ReconcileResult) -> None:
+        await self._applier.end_pods(agent.metadata.namespace, result.withdrawn)
+        self._post(key, agent, withdrawal_notes(result.withdrawn))
 
     def _forget_failures(self, key: Key) -> None:
         if self._failing.pop(key, None) is not None:

@@ -1,5 +1,6 @@
 """A way out that is withdrawn, seen by a whole reconcile: closed first, then the pods that were started with it end."""
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -73,6 +74,8 @@ async def test_a_pod_with_a_withdrawn_way_ends_after_that_is_closed() -> None:
     replaced = [at for at, (method, path) in enumerate(requests) if method == "PATCH" and "/deployments/" in path]
     assert max(closed + replaced) < requests.index(("DELETE", f"{PODS}/agent"))
     assert any(method == "DELETE" and "replicasets?" in path and "5d8" in path for method, path in requests)
+    [event] = [one for one in operator.client.of_kind("Event").values() if one["reason"] == "OpeningsWithdrawn"]
+    assert event["note"].startswith("deleted pods agent, because they were started with a way out")
 
 
 @requirement("egress.withdrawn")
@@ -84,3 +87,21 @@ async def test_a_way_that_is_added_or_wider_ends_no_pod() -> None:
     await operator.converge()
 
     assert ended(operator) == []
+    assert all(one["reason"] != "OpeningsWithdrawn" for one in operator.client.of_kind("Event").values())
+
+
+@requirement("egress.withdrawn")
+async def test_a_refused_deletion_of_something_else_keeps_no_pod_with_a_withdrawn_way() -> None:
+    operator = await an_agent_with_ways_out()
+    path, known = next(iter(operator.client.of_kind("ConfigMap").items()))
+    stray = copy.deepcopy(known) | {"data": {"a": "b"}}
+    stray["metadata"] |= {"name": "stray", "uid": "stray"}
+    operator.client.put(f"{path.rpartition('/')[0]}/stray", stray)
+    operator.client.refuse("DELETE", "/configmaps/stray", status=403, times=100)
+    operator.watch()
+
+    operator.resources.put_policy(POLICY.opening({}).at_version(8).to_kubernetes())
+    assert not await operator.reconcile_agent()
+
+    assert ended(operator) == [f"{PODS}/agent"]
+    assert "stray" in operator.condition("Deployed").message
