@@ -163,13 +163,16 @@ def words_for_check(placement: Placement) -> str:
 def _exceptions(rows: Iterable[EgressRow], placement: Placement) -> tuple[EgressException, ...]:
     """Return what rows open, as far as one NetworkPolicy has room: a larger one would be refused as a whole."""
     found: list[EgressException] = []
+    blocks: dict[str, Peer | str] = {}  # many rows may name one range, and much may be left out of it
     room = MAX_POLICY_BYTES
     for row in rows:
         room -= len(json.dumps([_port(port) for port in row.ports]))
         opened: list[tuple[EgressPeer, Peer]] = []
         withheld: list[str] = []
         for peer in row.to:
-            block = _open_peer(peer, placement)
+            block = blocks[peer.cidr] if peer.cidr in blocks else _open_peer(peer, placement)
+            if peer.cidr is not None:
+                blocks[peer.cidr] = block
             size = len(json.dumps(block))
             if not isinstance(block, str) and size > room:
                 block = f"the NetworkPolicy would have more than {MAX_POLICY_BYTES // 1024} KiB: name narrower ranges"

@@ -6,13 +6,14 @@ A row is compared by what it opens and not by its name: a row that is renamed, o
     reviewed   10.20.0.0/24   TCP 5432          today   10.0.0.0/8     TCP 5432     holds   10.20.0.0/24   TCP 5432
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 from interlock.api.egress import EgressPeer, EgressPort, EgressRow, PeerSelector
 from interlock.api.shared_types import ObjectMeta
-from interlock_contract.addresses import parse_cidr
+from interlock_contract.addresses import parse_cidr, span_of
 
 T = TypeVar("T")
 
@@ -90,7 +91,8 @@ def _narrowed(row: EgressRow, reviewed: tuple[EgressRow, ...], uses: EgressUses)
 
 def _meet(before: EgressRow, row: EgressRow, uses: EgressUses) -> EgressRow | None:
     """Return what two rows open both; None if that is nothing."""
-    if bool(before.servers) != bool(row.servers):
+    ports = _meet_all(before.ports, row.ports, _meet_ports)
+    if bool(before.servers) != bool(row.servers) or not ports:
         return None
     servers = tuple(one for one in row.servers if one in before.servers or one not in uses.sources)
     environments = tuple(one for one in row.environments if one in before.environments or one not in uses.environments)
@@ -101,13 +103,13 @@ def _meet(before: EgressRow, row: EgressRow, uses: EgressUses) -> EgressRow | No
             "servers": servers,
             "environments": environments,
             "to": _meet_all(before.to, row.to, _meet_peers),
-            "ports": _meet_all(before.ports, row.ports, _meet_ports),
+            "ports": ports,
             "dns": row.dns if before.dns else None,
         }
     )
     # A row without servers is one for the agents themselves, and one without environments is one for all of them.
     is_without = (bool(row.servers) and not servers) or (bool(row.environments) and not environments)
-    is_empty = not met.to or not met.ports or not uses.concerns(met)
+    is_empty = not met.to or not uses.concerns(met)
     return None if is_without or is_empty else met
 
 
@@ -128,15 +130,23 @@ def _meet_peers(before: EgressPeer, today: EgressPeer) -> EgressPeer | None:
     return before if covers_peer(today, before) else None
 
 
+@functools.lru_cache(maxsize=8192)
+def span_of_cidr(text: str) -> tuple[int, int, int] | None:
+    """Return the version, the first and the last address of a range as numbers; None for text that is no range.
+
+    The peers of a policy are compared with all of a revision, again and again, which are 262 144 pairs at most.
+    """
+    found = parse_cidr(text)
+    return None if found is None else (found.version, *span_of(found))
+
+
 def covers_peer(general: EgressPeer, specific: EgressPeer) -> bool:
     """Return True if one peer has all that another one has."""
-    if general == specific:
-        return True
     if general.cidr is not None or specific.cidr is not None:
-        outer, inner = parse_cidr(general.cidr or ""), parse_cidr(specific.cidr or "")
+        outer, inner = span_of_cidr(general.cidr or ""), span_of_cidr(specific.cidr or "")
         if outer is None or inner is None:
             return False
-        return outer.version == inner.version and inner.subnet_of(outer)  # type: ignore[arg-type]
+        return outer[0] == inner[0] and outer[1] <= inner[1] and inner[2] <= outer[2]
     if (general.namespace_selector is None) != (specific.namespace_selector is None):
         return False  # no selector is the agents' own namespace
     return _selects_all(general.namespace_selector, specific.namespace_selector) and _selects_all(

@@ -12,6 +12,7 @@ from interlock.api.egress import EgressRow
 from interlock.api.policy import AgentPolicy
 from interlock.deployment.content import content_of
 from interlock.deployment.effective import effective, needs_revision
+from interlock.deployment.egress_narrowing import span_of_cidr
 from interlock_contract.addresses import parse_cidr
 from tests.requirements import requirement
 from tests.support.builders import AgentBuilder, a_binding, a_policy, a_stage, an_agent
@@ -57,6 +58,16 @@ def test_of_two_ranges_the_narrower_one_holds(reviewed: str, today: str, left: l
     found = holds(objects({"to": [{"cidr": reviewed}]}), objects({"to": [{"cidr": today}]}))
 
     assert [[peer.cidr for peer in row.to] for row in found] == ([] if left is None else [left])
+
+
+def test_each_range_is_parsed_once_however_many_rows_are_compared() -> None:
+    rows = [{"to": [{"cidr": f"10.{row}.{peer}.0/24"} for peer in range(16)]} for row in range(8)]
+    today = objects(*rows)
+    content = content_of(*today)
+    span_of_cidr.cache_clear()
+
+    assert effective(content, *today).policy.spec.egress == today[1].spec.egress
+    assert span_of_cidr.cache_info().misses == 8 * 16
 
 
 @requirement("revision.narrower")

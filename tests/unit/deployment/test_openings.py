@@ -146,6 +146,21 @@ def test_the_pods_that_were_started_with_more_end_with_their_replica_set_and_no_
     assert dict(found.replica_set)["app.kubernetes.io/component"] == AGENT_POD
 
 
+def test_what_many_pods_say_alike_is_compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    placement = a_placement(ROW)
+    pods = [replace(a_pod(placement, AGENT_POD, opened({"to": [PODS]})), name=str(number)) for number in range(100)]
+    compared: list[str] = []
+
+    def count(before: str, today: str) -> bool:
+        compared.append(before)
+        return is_withdrawn(before, today)
+
+    monkeypatch.setattr("interlock.reconcile.withdrawn_pods.is_withdrawn", count)
+
+    assert len(withdrawn_pods(placement, AgentPods(tuple(pods)))) == len(pods)
+    assert len(compared) == 1
+
+
 def test_a_report_has_what_its_pod_says() -> None:
     labels = {"pod-template-hash": "5d8"}
     pod = {"metadata": {"name": "a", "uid": "u", "labels": labels, "annotations": {OPENINGS: opened(ROW)}}}
