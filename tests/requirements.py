@@ -383,6 +383,7 @@ REQUIREMENTS: dict[str, Requirement] = {
         "a server over HTTP works in a cluster, its key in the guard and nowhere else", "kind"
     ),
     "http.trust": Requirement("a server authenticates its name by the image's authorities, or by the binding's alone"),
+    "agents.frameworks": Requirement("agents of common frameworks run unmodified next to a guard, and reach it alone"),
     "guard.sdk-clients": Requirement(
         "the official Python and TypeScript clients and the inspector's CLI work against the guard"
     ),

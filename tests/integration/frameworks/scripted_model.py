@@ -1,0 +1,82 @@
+"""A model that asks for tools in a fixed order, and then repeats the last result that it was shown.
+
+It speaks Chat Completions, whole and as a stream, and keeps no state between requests: the results in a request say
+which tool comes next. So an agent that sends a request twice changes nothing.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+USAGE = {"prompt_tokens": 30, "completion_tokens": 10, "total_tokens": 40}
+
+
+@dataclass(frozen=True)
+class ToolUse:
+    """A tool to ask for. Frameworks may offer it with the name of its server in front."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass
+class ScriptedModel:
+    """The model, and what agents have sent to it.
+
+    Attributes:
+        uses: The tools to ask for, in their order.
+        before: What to await before a tool is asked for the first time, by its position.
+        offered: The names of the tools in each request.
+        results: The results of tools in the last request.
+    """
+
+    uses: tuple[ToolUse, ...]
+    before: dict[int, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+    offered: list[list[str]] = field(default_factory=list)
+    results: list[str] = field(default_factory=list)
+
+    async def answer(self, http: web.Request) -> web.StreamResponse:
+        """Answer one request."""
+        asked: dict[str, Any] = json.loads(await http.read())
+        self.offered.append([tool["function"]["name"] for tool in asked.get("tools", ())])
+        self.results = [_text(one["content"]) for one in asked["messages"] if one["role"] == "tool"]
+        turn = len(self.results)
+        if (action := self.before.pop(turn, None)) is not None:
+            await action()
+        message = self._message(turn)
+        reason = "tool_calls" if "tool_calls" in message else "stop"
+        base = {"id": f"chatcmpl-{turn}", "created": 1, "model": asked["model"]}
+        if not asked.get("stream"):
+            choice = {"index": 0, "message": message, "finish_reason": reason}
+            return web.json_response({**base, "object": "chat.completion", "choices": [choice], "usage": USAGE})
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(http)
+        calls = [{"index": index, **call} for index, call in enumerate(message.get("tool_calls", ()))]
+        delta = {**message, **({"tool_calls": calls} if calls else {})}
+        chunks: list[dict[str, Any]] = [
+            {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]},
+            {"choices": [], "usage": USAGE},
+        ]
+        for chunk in chunks:
+            text = json.dumps({**base, "object": "chat.completion.chunk", **chunk})
+            await response.write(f"data: {text}\n\n".encode())
+        await response.write(b"data: [DONE]\n\n")
+        await response.write_eof()
+        return response
+
+    def _message(self, turn: int) -> dict[str, Any]:
+        if turn >= len(self.uses):
+            return {"role": "assistant", "content": f"The last tool said: {self.results[-1]}"}
+        use = self.uses[turn]
+        [name] = [name for name in self.offered[-1] if name.endswith(use.name)]
+        function = {"name": name, "arguments": json.dumps(use.arguments)}
+        call = {"id": f"call_{turn}", "type": "function", "function": function}
+        return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+
+def _text(content: str | list[dict[str, Any]]) -> str:
+    return content if isinstance(content, str) else "\n".join(part["text"] for part in content)
