@@ -1,7 +1,7 @@
 """A model that asks for tools in a fixed order, and then repeats the last result that it was shown.
 
-It speaks Chat Completions, whole and as a stream, and keeps no state between requests: the results in a request say
-which tool comes next. So an agent that sends a request twice changes nothing.
+It speaks Chat Completions, whole and as a stream, and Responses as a whole. It keeps no state between requests: the
+results in a request say which tool comes next. So an agent that sends a request twice changes nothing.
 """
 
 import json
@@ -41,11 +41,11 @@ class ScriptedModel:
     async def answer(self, http: web.Request) -> web.StreamResponse:
         """Answer one request."""
         asked: dict[str, Any] = json.loads(await http.read())
+        if http.path.endswith("/responses"):
+            return await self._respond(asked)
         self.offered.append([tool["function"]["name"] for tool in asked.get("tools", ())])
         self.results = [_text(one["content"]) for one in asked["messages"] if one["role"] == "tool"]
-        turn = len(self.results)
-        if (action := self.before.pop(turn, None)) is not None:
-            await action()
+        turn = await self._begin_turn()
         message = self._message(turn)
         reason = "tool_calls" if "tool_calls" in message else "stop"
         base = {"id": f"chatcmpl-{turn}", "created": 1, "model": asked["model"]}
@@ -67,6 +67,31 @@ class ScriptedModel:
         await response.write(b"data: [DONE]\n\n")
         await response.write_eof()
         return response
+
+    async def _respond(self, asked: dict[str, Any]) -> web.StreamResponse:
+        """Answer one request of the API Responses."""
+        self.offered.append([tool["name"] for tool in asked.get("tools", ())])
+        said = asked["input"] if isinstance(asked["input"], list) else []
+        self.results = [_text(one["output"]) for one in said if one.get("type") == "function_call_output"]
+        turn = await self._begin_turn()
+        message = self._message(turn)
+        if "tool_calls" in message:
+            [call] = message["tool_calls"]
+            item = {"type": "function_call", "id": f"fc_{turn}", "call_id": call["id"], **call["function"]}
+        else:
+            text = {"type": "output_text", "text": message["content"], "annotations": []}
+            item = {"type": "message", "id": f"msg_{turn}", "role": "assistant", "content": [text]}
+        details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
+        usage = {"input_tokens": 30, "output_tokens": 10, "total_tokens": 40, **details}
+        rest = {"parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "status": "completed", "usage": usage}
+        head = {"id": f"resp_{turn}", "object": "response", "created_at": 1, "model": asked["model"]}
+        return web.json_response({**head, "output": [{**item, "status": "completed"}], **rest})
+
+    async def _begin_turn(self) -> int:
+        turn = len(self.results)
+        if (action := self.before.pop(turn, None)) is not None:
+            await action()
+        return turn
 
     def _message(self, turn: int) -> dict[str, Any]:
         if turn >= len(self.uses):

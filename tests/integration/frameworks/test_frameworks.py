@@ -1,7 +1,8 @@
 """Agents of common frameworks, each unmodified, in an agent's container next to a real guard and a real MCP server.
 
-The model is scripted, so that the test decides which tools an agent calls. While the agent works, the right to create
-tasks is withdrawn: the call that follows is denied, and the agent must go on.
+The model is scripted, so that the test decides which tools an agent calls. One call breaks a rule on arguments and is
+denied. Then the right to create tasks is withdrawn while the agent works, and the model asks for the tool once more.
+The agent must go on after both.
 """
 
 import os
@@ -40,9 +41,15 @@ CRM = [sys.executable, str(ROOT / "examples" / "crm-server" / "crm_server.py")]
 AGENT_SECONDS = 100.0
 FIND = ToolUse("list_contacts", {"region": "eu-west"})
 CREATE = ToolUse("create_task", {"region": "eu-west", "title": "Call back", "contact": "eu-1"})
+ELSEWHERE = ToolUse("create_task", {"region": "us-east", "title": "Call back", "contact": "us-1"})
+RULE = {"pointer": "/region", "enum": ["eu-west"]}
+BROKEN_RULE = "The argument at '/region' must be one of eu-west"
+WITHDRAWN = "write on 'tasks' of 'crm' is not granted by the policy's data access"
+LISTS_AGAIN = {"autogen": "tool 'create_task' not found"}
+"""Frameworks that list the tools before each call, and what they say themselves of one that is no longer there."""
 TOOLS = (
     {"name": "list_contacts", "operation": "read", "resource": "contacts"},
-    {"name": "create_task", "operation": "write", "resource": "tasks"},
+    {"name": "create_task", "operation": "write", "resource": "tasks", "arguments": [RULE]},
     {"name": "delete_contact", "operation": "delete", "resource": "contacts"},
 )
 
@@ -109,7 +116,11 @@ async def working(name: str, folder: Path) -> AsyncIterator[Work]:
     """Start everything for an example but its agent."""
     pins = FRAMEWORKS / name / "requirements.txt"
     environment = installed_environment(pins) if pins.exists() else None  # blocks, so before anything listens
-    api, provider, model = FakeApiServer(free_port()), FakeProvider(free_port()), ScriptedModel((FIND, CREATE, CREATE))
+    api, provider, model = (
+        FakeApiServer(free_port()),
+        FakeProvider(free_port()),
+        ScriptedModel((FIND, CREATE, ELSEWHERE, CREATE)),
+    )
     provider.answer = model.answer
     binding = a_binding().with_tools(*TOOLS).permitting(read=["contacts"], write=["tasks"])
     placement = a_placement(agent(name), policy=policy(provider.port, "tasks"), bindings=(binding,))
@@ -142,26 +153,26 @@ async def working(name: str, folder: Path) -> AsyncIterator[Work]:
 @requirement("agents.frameworks")
 async def test_an_agent_works_unmodified_and_goes_on_after_a_denial(name: str, tmp_path: Path) -> None:
     async with working(name, tmp_path) as work:
-        work.model.before[2] = work.withdraw_writes
+        work.model.before[3] = work.withdraw_writes
         ended = await work.run(name)
-        denial = "write on 'tasks' of 'crm' is not granted by the policy's data access"
         assert ended.code == 0, ended.errors
-        assert denial in ended.output.splitlines()[-1], ended.errors
+        assert LISTS_AGAIN.get(name, WITHDRAWN) in ended.output.splitlines()[-1], ended.errors
         assert work.decisions("crm") == [
             ("list_contacts", "Allow", ""),
             ("create_task", "Allow", ""),
-            ("create_task", "Deny", "NotGrantedByMatrix"),
+            ("create_task", "Deny", "ArgumentNotAllowed"),
+            *([] if name in LISTS_AGAIN else [("create_task", "Deny", "NotGrantedByMatrix")]),
         ]
-        assert work.decisions("models") == [("openai/gpt-4o-mini", "Allow", "")] * 4
-        found, created, denied = work.model.results
+        assert work.decisions("models") == [("openai/gpt-4o-mini", "Allow", "")] * 5
+        found, created, denied, _ = work.model.results
         assert "Test Person One" in found
         assert "Call back" in created
-        assert denial in denied
+        assert BROKEN_RULE in denied
         assert [sorted(_without_server(offered)) for offered in work.model.offered[:2]] == [
             ["create_task", "list_contacts"]
         ] * 2
         assert {seen.headers["Authorization"] for seen in work.provider.seen} == {f"Bearer {REAL_KEYS['openai']}"}
-        await until_count(lambda: _outcomes(work.guard), 6, "each allowed call of a tool or a model has its outcome")
+        await until_count(lambda: _outcomes(work.guard), 7, "each allowed call of a tool or a model has its outcome")
         assert work.network.attempts() == set()
 
 

@@ -1,0 +1,31 @@
+"""An agent of AutoGen."""
+
+import asyncio
+import json
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from autogen_agentchat.agents import AssistantAgent
+from autogen_ext.models.openai import OpenAIChatCompletionClient
+from autogen_ext.tools.mcp import McpWorkbench, StreamableHttpServerParams
+
+TASK = "Call back the first contact of eu-west: find it, and create a task for it."
+SERVERS = json.loads(Path(os.environ["INTERLOCK_MCP_CONFIG"]).read_text())["mcpServers"]
+
+
+async def main() -> None:
+    """Do the task, and print the model's last words."""
+    async with AsyncExitStack() as stack:
+        benches = [
+            await stack.enter_async_context(McpWorkbench(StreamableHttpServerParams(url=server["url"])))
+            for server in SERVERS.values()
+        ]
+        model = OpenAIChatCompletionClient(model="gpt-4o-mini")
+        agent = AssistantAgent("caller", model_client=model, workbench=benches, max_tool_iterations=10)
+        result = await agent.run(task=TASK)
+        print(result.messages[-1].to_text())
+        await model.close()
+
+
+asyncio.run(main())
