@@ -41,8 +41,9 @@ def images_in(text: str) -> set[str]:
 def test_every_image_that_a_file_names_has_a_host_that_no_registry_can_have() -> None:
     ours = {image.name for image in IMAGES}
     found = {image for path in FILES for image in images_in(path.read_text(encoding="utf-8"))}
-    servers = f"{NAMES.partition('/')[0]}/mcp/"  # of others, which users build or mirror: examples/mcp-servers
-    assert {image for image in found if not image.startswith(servers)} <= ours
+    host = NAMES.partition("/")[0]
+    of_users = (f"{host}/mcp/", f"{host}/agents/")  # which users build: examples/mcp-servers, examples/frameworks
+    assert {image for image in found if not image.startswith(of_users)} <= ours
     assert {f"{NAMES}/{name}:dev" for name in ("operator", "guard", "audit", "example-agent", "example-crm")} <= found
     assert NAMES.partition("/")[0].endswith(".invalid")
 
