@@ -43,6 +43,30 @@ def worker(namespace: str, isolation: str) -> list[dict[str, Any]]:
     return objects
 
 
+def stubborn(namespace: str) -> list[dict[str, Any]]:
+    """Return an agent that ignores SIGTERM, and fails its own liveness probe ten seconds after each start."""
+    objects = worker(namespace, "Shared")
+    agent = find(objects, "Agent")
+    del agent["spec"]["tasks"], agent["spec"]["files"]
+    agent["spec"] |= {"replicas": 1}
+    agent["spec"]["template"] |= {
+        "command": ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"],
+        "livenessProbe": {
+            "exec": {"command": ["false"]},
+            "initialDelaySeconds": 10,
+            "periodSeconds": 1,
+            "failureThreshold": 1,
+        },
+    }
+    return objects
+
+
+def is_failing(live: Live) -> bool:
+    """Whether the kubelet has begun to end a container for its probe."""
+    ends = [json.dumps(one) for one in live.items("events") if one.get("reason") == "Killing"]
+    return any("failed liveness probe" in one for one in ends)
+
+
 def on_second_node(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Let the agent's pods prefer the second node, which they may leave."""
     ((label, value),) = POOL.items()
@@ -125,3 +149,14 @@ def test_a_kill_during_an_eviction_cuts_traffic_immediately(live: Live) -> None:
     check_promise(
         time.monotonic() - began, KILL_SECONDS, "no container of an agent that is killed during an eviction runs"
     )
+
+
+def test_a_kill_ends_an_agent_that_a_kubelet_is_restarting_for_its_probe(live: Live) -> None:
+    """A kubelet turns to the deletion of a pod only once the end of a container that has failed a probe is over."""
+    live.apply(*stubborn(live.namespace))
+    live.running_containers()  # the first time it may build the program that it asks
+    eventually(lambda: is_failing(live), 90, lambda: describe(live))
+    began = time.monotonic()
+    live.annotate(AGENT, "INC-42 wrong mails")
+    eventually(lambda: not live.running_containers(), 2 * GRACE, lambda: str(live.running_containers()))
+    check_promise(time.monotonic() - began, KILL_SECONDS, "a kill ends an agent that fails its own probe")
