@@ -47,6 +47,17 @@ def ready(simulation: Simulation) -> tuple[str, str]:
     return found.status, found.reason
 
 
+def with_another_image_in_the_second_stage() -> Simulation:
+    simulation = a_rollout()
+    simulation.image = OLD
+    simulation.run()
+    simulation.image = NEW
+    simulation.wait(hours(168))
+    simulation.run()
+    assert simulation.stage == "one-region"
+    return simulation
+
+
 @pytest.mark.parametrize("isolation", ["Shared", "Separate"])
 def test_a_pod_that_starts_with_another_image_is_cut_off_and_the_other_one_goes_on(isolation: str) -> None:
     simulation = running(isolation)
@@ -124,13 +135,7 @@ def test_once_a_tag_has_moved_pods_are_cut_off_until_their_image_is_known(isolat
 
 
 def test_a_tag_that_has_moved_in_one_stage_cuts_off_pods_of_other_stages_until_their_image_is_known() -> None:
-    simulation = a_rollout()
-    simulation.image = OLD
-    simulation.run()
-    simulation.image = NEW
-    simulation.wait(hours(168))
-    simulation.run()
-    assert simulation.stage == "one-region"
+    simulation = with_another_image_in_the_second_stage()
     [name] = [
         pod.name for pod in simulation.pods.reports if (pod.group.stage, pod.group.component) == ("staging", "agent")
     ]
@@ -209,13 +214,7 @@ def test_the_good_revision_is_not_ready_either_while_another_one_soaks() -> None
 
 
 def test_a_later_stage_is_not_ready_with_another_image_than_the_first_one() -> None:
-    simulation = a_rollout()
-    simulation.image = OLD
-    simulation.run()
-    simulation.image = NEW
-    simulation.wait(hours(168))
-    simulation.run()
-    assert simulation.stage == "one-region"
+    simulation = with_another_image_in_the_second_stage()
     progressing = simulation.condition(ConditionType.PROGRESSING)
     assert progressing.reason == "ImageChanged"
     assert f"container agent runs {NEW}, and its revision was Ready with {OLD}" in progressing.message

@@ -33,3 +33,11 @@ def parse_quantity(text: object) -> Decimal:
     if suffix in _SUFFIXES:
         return Decimal(number) * _SUFFIXES[suffix]
     return Decimal(f"{number}{suffix}")
+
+
+def exceeds(amount: str, limit: str) -> bool | None:
+    """Return True if an amount is above a limit, and None if one of them is no quantity."""
+    try:
+        return parse_quantity(amount) > parse_quantity(limit)
+    except ValueError:
+        return None

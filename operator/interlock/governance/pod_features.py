@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from interlock.api.pod_policy import PodFeature, PodMaximums, PodTemplatePolicy
 from interlock.api.pod_template import SAFE_TO_EVICT, USER_KEYS, ContainerUser, Template
-from interlock.api.quantities import parse_quantity
+from interlock.api.quantities import exceeds
 from interlock.api.shared_types import ApiModel, Resources
 from interlock.api.stdio_server import ServerUser, StdioServer
 from interlock.api.template_messages import (
@@ -174,7 +174,7 @@ def amount_refusals(place: str, template: Template | StdioServer, policy: str, r
     return [
         AMOUNT_NOT_ALLOWED.format(field=f"{place}.{field}", amount=amount, limit=limit, policy=policy, kind=kind)
         for field, kind, amount, limit in _amounts(template, rules.maximum)
-        if _exceeds(amount, limit)
+        if exceeds(amount, limit) is not False  # what is no quantity is refused, too
     ]
 
 
@@ -190,14 +190,6 @@ def _amounts(template: Template | StdioServer, most: PodMaximums) -> Iterator[tu
         size = volume.empty_dir.size_limit if volume.empty_dir is not None else None
         if size is not None and most.empty_dir is not None:
             yield f"volumes[{volume.name}].emptyDir.sizeLimit", "emptyDir", size, most.empty_dir
-
-
-def _exceeds(amount: str, limit: str) -> bool:
-    """Return True unless an amount is known to be within its limit."""
-    try:
-        return parse_quantity(amount) > parse_quantity(limit)
-    except ValueError:
-        return True
 
 
 def id_refusals(place: str, user: ContainerUser | ServerUser | None, reserved: frozenset[int]) -> list[str]:

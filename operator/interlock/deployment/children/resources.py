@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from interlock.api.pod_policy import PodMaximums
 from interlock.api.policy import ContainerDefaults, DefaultLimits, DefaultRequests
-from interlock.api.quantities import parse_quantity
+from interlock.api.quantities import exceeds
 from interlock.api.shared_types import ResourceAmounts, ResourceLimits, Resources
 from interlock.deployment.placement import Placement
 
@@ -58,7 +58,7 @@ def build_own_resources(needs: ContainerNeeds, *stated: Resources | None) -> dic
         default_request=DefaultRequests(cpu=needs.cpu, memory=f"{needs.memory}Mi"),
     )
     found = build_resources(own, defaults)
-    if _exceeds(least, found["limits"]["memory"]):
+    if exceeds(least, found["limits"]["memory"]):
         found["limits"]["memory"] = least
     return found
 
@@ -98,7 +98,7 @@ def bounded_defaults(defaults: ContainerDefaults, most: PodMaximums) -> Containe
 def _least(default: str | None, most: str | None) -> str | None:
     if default is None or most is None:
         return default or most
-    return most if _exceeds(default, most) else default
+    return most if exceeds(default, most) else default
 
 
 def build_resources(stated: Resources | None, defaults: ContainerDefaults) -> dict[str, Any]:
@@ -108,13 +108,15 @@ def build_resources(stated: Resources | None, defaults: ContainerDefaults) -> di
 
         stated: requests.memory 2Gi     default limit: 1Gi      -> limits.memory 2Gi
         stated: limits.memory 16Mi      default request: 32Mi   -> requests.memory 16Mi
+
+    A text that is no quantity is left to the API server.
     """
     own = Resources() if stated is None else stated
     own_requests = own.requests or ResourceAmounts()
     requests = _amounts(defaults.default_request) | _amounts(own_requests)
     limits = _amounts(defaults.default) | _amounts(own.limits or ResourceLimits())
     for kind in requests.keys() & limits.keys():
-        if _exceeds(requests[kind], limits[kind]):
+        if exceeds(requests[kind], limits[kind]):
             if kind in _amounts(own_requests):
                 limits[kind] = requests[kind]
             else:
@@ -124,11 +126,3 @@ def build_resources(stated: Resources | None, defaults: ContainerDefaults) -> di
 
 def _amounts(amounts: ResourceAmounts | ResourceLimits) -> dict[str, str]:
     return amounts.model_dump(exclude_none=True)
-
-
-def _exceeds(request: str, limit: str) -> bool:
-    """Return True if a request is above its limit. A text that is no quantity is left to the API server."""
-    try:
-        return parse_quantity(request) > parse_quantity(limit)
-    except ValueError:
-        return False
