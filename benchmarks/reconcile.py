@@ -45,6 +45,7 @@ NAMESPACE = "bench"
 CLUSTER = "interlock-bench"
 CREATORS = 8
 SERVICE_RANGE = "service-cluster-ip-range=10.96.0.0/16"  # kwokctl's own has room for 253 Services
+MEMORY = "6GiB"  # the API server has 1.5 GB of 1 000 agents, and would collect garbage all the time
 NODES = 20
 ROW_LENGTH = 60
 SECONDS_PER_AGENT = 1.0
@@ -260,7 +261,11 @@ def is_told(agent: Json) -> bool:
 def cluster(agents: int) -> Iterator[Cluster]:
     """Make a cluster for one run."""
     options = kwok.KwokOptions(
-        nodes=NODES, audit_policy=AUDIT_POLICY, unlimited_qps=True, extra_args=(f"kube-apiserver={SERVICE_RANGE}",)
+        nodes=NODES,
+        audit_policy=AUDIT_POLICY,
+        unlimited_qps=True,
+        memory=MEMORY,
+        extra_args=(f"kube-apiserver={SERVICE_RANGE}",),
     )
     made = kwok.create(CLUSTER, options)
     try:

@@ -143,7 +143,7 @@ def idle(prepared: Cluster, process: OperatorProcess) -> tuple[float, float]:
     seconds = time.monotonic() - began
     percent = 100 * (process.cpu_seconds() - cpu) / seconds
     written = writes_by_resource(prepared)
-    print(f"idle: {dict(written)}", flush=True)
+    print(f"idle: {percent:.2f} % of a core, writes: {dict(written)}", flush=True)
     return 60 * sum(written.values()) / seconds, percent
 
 

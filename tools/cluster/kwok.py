@@ -16,8 +16,9 @@ READY_SECONDS = 60
 COMMAND_SECONDS = 75
 ATTEMPTS = 2
 """Ports are looked for by kwokctl before they are used: another program may be quicker."""
-GARBAGE = {"GOGC": "400", "GOMEMLIMIT": "1500MiB"}
-"""Settings of Go that a cluster's programs inherit: a quarter less processor time, for more memory up to a bound."""
+GARBAGE = {"GOGC": "400"}
+"""Settings of Go that a cluster's programs inherit: a quarter less processor time, for more memory."""
+AUDIT_LOG_MEGABYTES = 10_000
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class KwokOptions:
         runtime_config: "api/all=true" and the like for the API server.
         unlimited_qps: lift the client rate limits of the components, for benchmarks.
         extra_args: "component=key=value" each, as `kwokctl --extra-args` takes them.
+        memory: above which each program collects garbage at every opportunity (`GOMEMLIMIT`). A program that needs more
+            takes all of a core for it.
         oldest: run the oldest API server that Interlock supports, alone: controllers may not be newer than it.
         owned: delete the cluster when this process has died and another one starts a kwok cluster.
     """
@@ -41,6 +44,7 @@ class KwokOptions:
     runtime_config: str = ""
     unlimited_qps: bool = False
     extra_args: Sequence[str] = ()
+    memory: str = "1500MiB"
     oldest: bool = False
     owned: bool = True
 
@@ -161,7 +165,7 @@ def _create(name: str, options: KwokOptions, settings: Settings) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         kubeconfig.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _kwokctl(settings, name, _create_arguments(options, settings, kubeconfig))
+            _kwokctl(settings, name, _create_arguments(options, settings, kubeconfig), GOMEMLIMIT=options.memory)
             if options.nodes:
                 _kwokctl(settings, name, ["scale", "node", "--replicas", str(options.nodes)])
         except CommandFailedError as error:
@@ -204,6 +208,8 @@ def _create_arguments(options: KwokOptions, settings: Settings, kubeconfig: Path
         arguments += ["--disable", "kube-controller-manager", "--disable", "kube-scheduler"]
     if options.audit_policy:
         arguments += ["--kube-audit-policy", str(options.audit_policy.absolute())]
+        # By default the log is renamed at 100 MB, and who reads on in it would miss what came before.
+        arguments += ["--extra-args", f"kube-apiserver=audit-log-maxsize={AUDIT_LOG_MEGABYTES}"]
     if options.feature_gates:
         arguments += ["--kube-feature-gates", options.feature_gates]
     if options.runtime_config:
@@ -215,9 +221,9 @@ def _create_arguments(options: KwokOptions, settings: Settings, kubeconfig: Path
     return arguments
 
 
-def _kwokctl(settings: Settings, name: str, arguments: Sequence[str]) -> str:
+def _kwokctl(settings: Settings, name: str, arguments: Sequence[str], **env: str) -> str:
     kwokctl = programs.ensure(settings, ["kwokctl"])["kwokctl"]
-    env = {"KWOK_WORKDIR": str(_workdir(settings)), **GARBAGE}
+    env |= {"KWOK_WORKDIR": str(_workdir(settings)), **GARBAGE}
     return run([kwokctl, "--name", name, *arguments], env=env, timeout=COMMAND_SECONDS)
 
 
