@@ -79,7 +79,7 @@ class SmallOperator:
         writer = StatusWriter(client)
         applier = {kind: Applier(client, kept, self.ledgers) for kind, kept in self.children.items()}
         wake_agent = functools.partial(self.router.wake, Event.AGENT_CHANGED)
-        failures = FailureReporter(self.cache, writer, lambda: self.now, wake_agent)
+        failures = FailureReporter(self.cache, writer, lambda: self.now, wake_agent, self.router.handle_answer)
         drifts = self.drifts = DriftReports(bindings.add, lambda: self.now)
         reader = SnapshotReader(
             self.cache,
@@ -108,7 +108,7 @@ class SmallOperator:
                 report_drift=drifts.report,
             ).reconcile,
             AGENT_POLICY: PolicyReconciler(
-                self.cache, notifiers, writer, wake_agent, compute, lambda: self.now
+                self.cache, notifiers, writer, self.router.handle_answer, compute, lambda: self.now
             ).reconcile,
             MCP_BINDING: BindingReconciler(
                 cache=self.cache,
@@ -126,8 +126,7 @@ class SmallOperator:
                 writer=writer,
                 events=self.events,
                 clock=lambda: self.now,
-                enqueue=bindings.add,
-                enqueue_agent=agents.add,
+                handle_answer=self.router.handle_answer,
             ).reconcile,
             BUDGET_LEDGER: LedgerReconciler(
                 cache=self.cache,

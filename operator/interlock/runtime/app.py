@@ -212,7 +212,7 @@ class App:
         self._spawn("admission policies", AdmissionPolicies(client, events.post, self.settings.namespace).run())
         writer = StatusWriter(client)
         drifts = DriftReports(functools.partial(self._router.wake, Event.DRIFT_REPORTED), self._clock.now)
-        failures = FailureReporter(self._cache, writer, self._clock.now, self._wake_agent)
+        failures = FailureReporter(self._cache, writer, self._clock.now, self._wake_agent, self._router.handle_answer)
         reader = SnapshotReader(
             self._cache,
             agent_children,
@@ -248,8 +248,7 @@ class App:
             writer=writer,
             events=events,
             clock=self._clock.now,
-            enqueue=self._bindings.add,
-            enqueue_agent=self._agents.add,
+            handle_answer=self._router.handle_answer,
         )
         policies = self._build_policies(client, writer, worker.run, lambda: api_server.found)
         ledgers = self._ledger_reconciler(client, ledger_store, agent_pods, events)
@@ -366,7 +365,7 @@ class App:
         applier = Applier(client, self._policy_children)
         notifiers = NotifierApplier(self._policy_children, applier, settings=self.settings, api_server=api_server)
         notifiers.users_in = self._users_in
-        return PolicyReconciler(self._cache, notifiers, writer, self._wake_agent, compute, self._clock.now)
+        return PolicyReconciler(self._cache, notifiers, writer, self._router.handle_answer, compute, self._clock.now)
 
     async def stop(self) -> None:
         """End all tasks, then close what was opened, the last one first."""

@@ -11,7 +11,6 @@ from interlock.api.verification import BindingReason, MCPBindingStatus
 from interlock.cluster.applier import Applier, ApplyFailed
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
-from interlock.cluster.kept_metadata import has_changed
 from interlock.cluster.pod_warnings import read_warnings
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
@@ -40,7 +39,7 @@ from interlock.telemetry import VERIFICATIONS
 from interlock_contract.selftest_report import DROPPED_SUFFIX
 from interlock_kube.client import UNREACHABLE, AnswerTooLarge, ApiError, Json, KubeClient
 from interlock_kube.reconcile_loop import TooCostly
-from interlock_kube.resource_types import MCP_BINDING, POD, Key
+from interlock_kube.resource_types import MCP_BINDING, POD, Key, ResourceType
 
 _log = logging.getLogger(__name__)
 
@@ -177,8 +176,7 @@ class BindingReconciler:
         writer: Writes the status.
         events: Posts Events.
         clock: Returns the time.
-        enqueue: Enqueues an MCPBinding.
-        enqueue_agent: Enqueues an Agent.
+        handle_answer: Handles the answer to a write of the status, see `Router.handle_answer`.
     """
 
     def __init__(
@@ -190,8 +188,7 @@ class BindingReconciler:
         writer: StatusWriter,
         events: EventPoster,
         clock: Callable[[], datetime],
-        enqueue: Callable[[Key], None],
-        enqueue_agent: Callable[[Key], None],
+        handle_answer: Callable[[ResourceType, Json], bool],
     ) -> None:
         self._cache = cache
         self._reader = reader
@@ -199,8 +196,7 @@ class BindingReconciler:
         self._writer = writer
         self._events = events
         self._clock = clock
-        self._enqueue = enqueue
-        self._enqueue_agent = enqueue_agent
+        self._handle_answer = handle_answer
         self._troubles: dict[Key, tuple[str, str]] = {}
         """The trouble of the last slow run of each MCPBinding, with the name of its Job."""
 
@@ -243,15 +239,11 @@ class BindingReconciler:
         problem = self._cache.binding(key)
         if isinstance(problem, Unreadable):
             reason = BindingReason.SPEC_INVALID
-            self._keep(key, await self._writer.write_unreadable(MCP_BINDING, key, problem, reason, self._clock()))
+            self._keep(await self._writer.write_unreadable(MCP_BINDING, key, problem, reason, self._clock()))
 
-    def _keep(self, key: Key, written: Json | None) -> bool:
-        """Cache the answer to a write, unless the MCPBinding was deleted meanwhile; return True if it is cached."""
-        if written is None or self._cache.binding(key) is None:
-            return False
-        for agent in self._cache.put_binding(written):
-            self._enqueue_agent(agent)
-        return True
+    def _keep(self, written: Json | None) -> bool:
+        """Handle the answer to a write; return False for no write, and where the MCPBinding was deleted meanwhile."""
+        return written is not None and self._handle_answer(MCP_BINDING, written)
 
     async def _find_trouble(self, key: Key, snapshot: BindingSnapshot, now: datetime) -> str:
         """Return what is known of the current run's trouble: as read now if the run is slow, else as read last."""
@@ -276,14 +268,8 @@ class BindingReconciler:
         await self._write_status(snapshot.binding.model_copy(update={"status": result.status}), status)
 
     async def _write_status(self, binding: MCPBinding, status: MCPBindingStatus) -> bool:
-        """Write the status where it differs from the binding's, and cache the answer; return True if it was written."""
-        key = binding.metadata.namespace, binding.metadata.name
-        written = await self._writer.write_binding(binding, status)
-        if written is None or not self._keep(key, written):
-            return False
-        if has_changed(binding.metadata, written):
-            self._enqueue(key)  # the watch event will have the version that is cached now, so it enqueues nothing
-        return True
+        """Write the status where it differs from the binding's; return True if it was written."""
+        return self._keep(await self._writer.write_binding(binding, status))
 
     def _report_changes(self, binding: MCPBinding, status: MCPBindingStatus) -> None:
         """Count a verification that has ended, and post the Events of what has changed."""

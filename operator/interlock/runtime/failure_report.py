@@ -35,6 +35,7 @@ class FailureReporter:
         writer: Writes the conditions.
         clock: Returns the time.
         wake_agent: Enqueues an Agent and its ledgers.
+        handle_answer: Handles the answer to a write of another status, see `Router.handle_answer`.
     """
 
     def __init__(
@@ -43,11 +44,13 @@ class FailureReporter:
         writer: StatusWriter,
         clock: Callable[[], datetime],
         wake_agent: Callable[[Key], None],
+        handle_answer: Callable[[ResourceType, Json], object],
     ) -> None:
         self._cache = cache
         self._writer = writer
         self._clock = clock
         self._wake_agent = wake_agent
+        self._handle_answer = handle_answer
 
     async def show_on_agent(self, key: Key, error: Exception) -> None:
         """Show a failure on an Agent; a refused child is shown already, by the reconcile itself."""
@@ -73,9 +76,8 @@ class FailureReporter:
             return
         known = status.conditions if status else ()
         written = await self._show(AGENT_POLICY, key, policy.metadata.generation, known, error)
-        if written is not None and self._cache.policy(key) is not None:
-            for agent in self._cache.put_policy(written):
-                self._wake_agent(agent)
+        if written is not None:
+            self._handle_answer(AGENT_POLICY, written)
 
     async def show_on_binding(self, key: Key, error: Exception) -> None:
         """Show a failure on an MCPBinding."""
@@ -84,9 +86,8 @@ class FailureReporter:
             return
         known = binding.status.conditions if binding.status else ()
         written = await self._show(MCP_BINDING, key, binding.metadata.generation, known, error)
-        if written is not None and self._cache.binding(key) is not None:
-            for agent in self._cache.put_binding(written):
-                self._wake_agent(agent)
+        if written is not None:
+            self._handle_answer(MCP_BINDING, written)
 
     async def _show(
         self, kind: ResourceType, key: Key, generation: int, known: tuple[Condition, ...], error: Exception

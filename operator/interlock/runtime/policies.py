@@ -22,7 +22,7 @@ from interlock.reconcile.snapshot import Unreadable
 from interlock.runtime.worker_process import Compute
 from interlock.settings import OperatorSettings
 from interlock_kube.client import Json
-from interlock_kube.resource_types import AGENT_POLICY, Key
+from interlock_kube.resource_types import AGENT_POLICY, Key, ResourceType
 
 PODS_SECONDS: Final = 5.0
 """Seconds until a NetworkPolicy is tried again that stays while it selects a pod."""
@@ -98,7 +98,7 @@ class PolicyReconciler:
         cache: The objects that users apply.
         notifiers: Keeps the objects of notifiers.
         writer: Writes the status.
-        wake_agent: Enqueues an Agent and its ledgers.
+        handle_answer: Handles the answer to a write of the status, see `Router.handle_answer`.
         compute: Runs a computation in the worker process.
         clock: Returns the time.
     """
@@ -108,7 +108,7 @@ class PolicyReconciler:
         cache: ResourceCache,
         notifiers: NotifierApplier,
         writer: StatusWriter,
-        wake_agent: Callable[[Key], None],
+        handle_answer: Callable[[ResourceType, Json], object],
         compute: Compute,
         clock: Callable[[], datetime],
     ) -> None:
@@ -116,7 +116,7 @@ class PolicyReconciler:
         self._compute = compute
         self._cache, self._notifiers = cache, notifiers
         self._writer = writer
-        self._wake_agent = wake_agent
+        self._handle_answer = handle_answer
 
     async def reconcile(self, key: Key) -> float | None:
         """Write the status of one AgentPolicy where it has changed, then the objects of its notifier.
@@ -134,7 +134,7 @@ class PolicyReconciler:
             return None
         if isinstance(policy, Unreadable):
             reason = PolicyReason.SPEC_INVALID  # the status of its Agents says so, too
-            self._keep(key, await self._writer.write_unreadable(AGENT_POLICY, key, policy, reason, self._clock()))
+            self._keep(await self._writer.write_unreadable(AGENT_POLICY, key, policy, reason, self._clock()))
             return None
         bindings = (binding for binding in self._cache.bindings(key[0]) if isinstance(binding, MCPBinding))
         names = sorted(self._cache.agents_under(key))
@@ -153,18 +153,16 @@ class PolicyReconciler:
                 "managed_objects": before.managed_objects if before else (),
             }
         )
-        self._keep(key, await self._writer.write_policy(policy, before, status))
+        self._keep(await self._writer.write_policy(policy, before, status))
 
         async def record(managed: tuple[ManagedObject, ...]) -> None:
             after = status.model_copy(update={"managed_objects": managed})
-            self._keep(key, await self._writer.write_policy(policy, status, after))
+            self._keep(await self._writer.write_policy(policy, status, after))
 
         if policy.metadata.deletion_timestamp is not None:  # the policy takes its objects with it
             return None
         return await self._notifiers.apply(key, notifier, record)
 
-    def _keep(self, key: Key, written: Json | None) -> None:
-        """Cache the answer to a write, unless the AgentPolicy was deleted meanwhile."""
-        if written is not None and self._cache.policy(key) is not None:
-            for agent in self._cache.put_policy(written):
-                self._wake_agent(agent)  # a user changed the policy meanwhile; its watch event wakes nothing now
+    def _keep(self, written: Json | None) -> None:
+        if written is not None:
+            self._handle_answer(AGENT_POLICY, written)

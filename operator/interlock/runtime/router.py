@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
+from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
 from interlock.cluster.agent_facts import AgentFacts
+from interlock.cluster.kept_metadata import has_changed
 from interlock.cluster.resource_cache import ResourceCache
+from interlock.reconcile.snapshot import Unreadable
 from interlock_kube.client import Json
 from interlock_kube.reconcile_loop import WorkQueue
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, Key, ResourceType, key_of
@@ -143,6 +146,28 @@ class Router:
             self.wake(Event.BINDING_CHANGED, key)
             self.wake(Event.BINDING_GRANTS_CHANGED, key, self._cache.put_binding(raw))
 
+    def handle_answer(self, kind: ResourceType, raw: Json) -> bool:
+        """Handle the answer to a write of the status of an AgentPolicy or MCPBinding.
+
+        A user may have changed the object since it was read. The watch event of that change has a version that is known
+        by then, so the object is not read again. The answer wakes what reading it would have woken. A status alone
+        wakes what depends on it, and not the object itself.
+
+        Returns:
+            Whether it is kept; False where the object was deleted meanwhile.
+        """
+        key, is_policy = key_of(raw), kind is AGENT_POLICY
+        known = self._cache.policy(key) if is_policy else self._cache.binding(key)
+        if known is None:
+            return False
+        was_edited = _was_edited(known, raw)
+        agents = self._cache.put_policy(raw) if is_policy else self._cache.put_binding(raw)
+        if was_edited:
+            self.wake(Event.POLICY_CHANGED if is_policy else Event.BINDING_CHANGED, key)
+        if was_edited or agents:
+            self.wake(Event.POLICY_SPEC_CHANGED if is_policy else Event.BINDING_GRANTS_CHANGED, key, agents)
+        return True
+
     def handle_deletion(self, kind: ResourceType, key: Key, version: int | None) -> None:
         """Handle that an object was deleted at this version; one that was recreated since stays known.
 
@@ -212,6 +237,13 @@ class Router:
             claims = {one for facts in (before, after) if facts for one in facts.claims.named | facts.claims.held}
             others = self._cache.agents_with_claims(key[0], claims) - {key} if claims else set[Key]()
             self.wake(Event.AGENT_CLAIMS_CHANGED, key, others)
+
+
+def _was_edited(known: AgentPolicy | MCPBinding | Unreadable, raw: Json) -> bool:
+    """Return True if a user changed an object since the version that is known."""
+    if isinstance(known, Unreadable):
+        return bool(known.generation != raw["metadata"].get("generation", 0))
+    return has_changed(known.metadata, raw)
 
 
 def _used_by(facts: AgentFacts | None) -> object:

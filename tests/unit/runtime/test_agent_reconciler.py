@@ -81,7 +81,7 @@ class Operator:
             clock=lambda: self.now,
             wake=self.queue.add,
         )
-        failures = FailureReporter(self.resources, writer, lambda: self.now, self.queue.add)
+        failures = FailureReporter(self.resources, writer, lambda: self.now, self.queue.add, lambda *_: None)
         self.loop = ReconcileLoop(
             "Agent",
             self.queue,

@@ -22,6 +22,7 @@ from interlock.runtime.agents import AgentReconciler
 from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader
 from interlock.runtime.failure_report import FailureReporter
 from interlock.runtime.policies import NotifierApplier, PolicyReconciler
+from interlock.runtime.router import Router
 from interlock.runtime.snapshot_reader import SnapshotReader
 from interlock.settings import OperatorSettings
 from interlock_kube.client import ApiError
@@ -32,6 +33,7 @@ from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, NOW, a_binding, a_policy, an_agent
 from tests.support.computing import compute
 from tests.support.deciders import a_decider
+from tests.support.enqueued import Enqueued
 from tests.support.fake_client import FakeClient
 from tests.support.keys import OPERATOR_KEY
 
@@ -91,7 +93,8 @@ class Operator:
         writer = StatusWriter(client)
         self.events = EventPoster(client, "operator-1", lambda: NOW)
         children = ChildCache(kind.kind)
-        failures = FailureReporter(self.cache, writer, lambda: NOW, lambda _: None)
+        router = Router(self.cache, *(Enqueued() for _ in range(4)))
+        failures = FailureReporter(self.cache, writer, lambda: NOW, lambda _: None, router.handle_answer)
         reconciler: AgentReconciler | PolicyReconciler | BindingReconciler
         settings = OperatorSettings(guard_image=GUARD_IMAGE)
         if kind.kind == "Agent":
@@ -112,7 +115,7 @@ class Operator:
                 children, Applier(client, children), settings=settings, api_server=ApiServerAddress
             )
             reconciler, show = (
-                PolicyReconciler(self.cache, notifiers, writer, lambda _: None, compute, lambda: NOW),
+                PolicyReconciler(self.cache, notifiers, writer, router.handle_answer, compute, lambda: NOW),
                 failures.show_on_policy,
             )
         else:
@@ -131,8 +134,7 @@ class Operator:
                 writer=writer,
                 events=self.events,
                 clock=lambda: NOW,
-                enqueue=self.queue.add,
-                enqueue_agent=lambda _: None,
+                handle_answer=router.handle_answer,
             )
             show = failures.show_on_binding
         self.loop = ReconcileLoop(

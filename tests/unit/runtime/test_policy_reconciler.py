@@ -10,9 +10,10 @@ from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.runtime.policies import NotifierApplier, PolicyReconciler
+from interlock.runtime.router import Router
 from interlock.settings import OperatorSettings
 from interlock_kube.client import ApiError
-from interlock_kube.resource_types import AGENT_POLICY, Key
+from interlock_kube.resource_types import AGENT_POLICY
 from tests.requirements import requirement
 from tests.support.builders import (
     API_SERVER,
@@ -25,6 +26,7 @@ from tests.support.builders import (
     an_agent,
 )
 from tests.support.computing import compute
+from tests.support.enqueued import Enqueued
 from tests.support.fake_client import FakeClient
 
 KEY = ("agents", "support")
@@ -38,7 +40,8 @@ class Tables:
         self.client = client or FakeClient()
         self.resources = ResourceCache()
         self.resources.put_binding(a_binding().to_kubernetes())
-        self.asked: list[Key] = []
+        self.woken, self.tables_woken = Enqueued(), Enqueued()
+        router = Router(self.resources, self.woken, self.tables_woken, Enqueued(), Enqueued())
         writer = StatusWriter(self.client)  # type: ignore[arg-type]
         self.children = ChildCache(AGENT_POLICY.kind)
         notifiers = NotifierApplier(
@@ -47,7 +50,7 @@ class Tables:
             settings=OperatorSettings(guard_image=GUARD_IMAGE),
             api_server=lambda: API_SERVER,
         )
-        self.tables = PolicyReconciler(self.resources, notifiers, writer, self.asked.append, compute, lambda: NOW)
+        self.tables = PolicyReconciler(self.resources, notifiers, writer, router.handle_answer, compute, lambda: NOW)
 
     def apply(self, policy: PolicyBuilder) -> None:
         raw = policy.to_kubernetes()
@@ -71,6 +74,7 @@ def tables() -> Tables:
     tables = Tables()
     tables.apply(a_policy())
     tables.put(an_agent())
+    tables.tables_woken.taken()
     return tables
 
 
@@ -163,7 +167,8 @@ async def test_a_policy_that_was_deleted_during_its_reconcile_is_no_failure(tabl
     await tables.reconcile_policy()
 
 
-async def test_a_later_spec_under_the_written_status_enqueues_its_agents(tables: Tables) -> None:
+@requirement("operator.woken")
+async def test_a_later_spec_under_the_written_status_enqueues_the_policy_and_its_agents(tables: Tables) -> None:
     """The answer to the write updates the cache, so that its own event is no change any more."""
     write = tables.client.patch
 
@@ -177,15 +182,16 @@ async def test_a_later_spec_under_the_written_status_enqueues_its_agents(tables:
 
     await tables.reconcile_policy()
 
-    assert tables.asked == [("agents", "triage")]
+    assert tables.woken.taken() == [("agents", "triage")]
+    assert set(tables.tables_woken.taken()) == {KEY}, "its conditions are still those of the earlier spec"
     known = tables.resources.policy(KEY)
     assert isinstance(known, AgentPolicy)
     assert known.spec.data_access == ()
 
 
-async def test_a_status_that_was_written_onto_what_was_known_enqueues_no_agent(tables: Tables) -> None:
+async def test_a_status_that_was_written_onto_what_was_known_enqueues_nothing(tables: Tables) -> None:
     await tables.reconcile_policy()
-    assert tables.asked == []
+    assert (tables.woken.taken(), tables.tables_woken.taken()) == ([], [])
 
 
 async def test_a_refused_write_is_retried(tables: Tables) -> None:

@@ -153,6 +153,66 @@ def test_events_of_an_agent_its_policy_and_its_binding_enqueue_the_agent(runtime
     assert asked(runtime) == [TRIAGE] * 4
 
 
+def edited(raw: dict[str, Any], generation: int = 2) -> dict[str, Any]:
+    """Return an object as a user has changed its spec."""
+    return {**raw, "metadata": {**raw["metadata"], "generation": generation}}
+
+
+POLICY_EDIT = edited(a_policy().giving_nothing().at_version(20).to_kubernetes())
+BINDING_EDIT = edited(a_binding().permitting(read=["contacts"]).at_version(20).to_kubernetes())
+
+
+@requirement("operator.woken")
+@pytest.mark.parametrize(
+    ("kind", "raw"), [(AGENT_POLICY, POLICY_EDIT), (MCP_BINDING, BINDING_EDIT)], ids=["policy", "binding"]
+)
+def test_an_edit_that_comes_with_the_answer_to_a_write_wakes_what_its_event_would(
+    runtime: Routed, kind: ResourceType, raw: dict[str, Any]
+) -> None:
+    """The event of such an edit has a version that is known by then, so that its object is not read again."""
+    other = Routed()
+    for one, build in ((AGENT, an_agent), (AGENT_POLICY, a_policy), (MCP_BINDING, a_binding)):
+        other.handle(one, build().at_version(10).to_kubernetes(), is_deleted=False)
+    other.woken()
+    other.handle(kind, raw, is_deleted=False)
+
+    assert runtime.router.handle_answer(kind, raw)
+
+    assert runtime.woken() == other.woken()
+    assert not runtime.cache.is_newer(kind.kind, (raw["metadata"]["namespace"], raw["metadata"]["name"]), 20)
+
+
+@requirement("operator.woken")
+@pytest.mark.parametrize("kind", [AGENT_POLICY, MCP_BINDING])
+def test_an_object_that_cannot_be_read_is_woken_by_the_edit_that_comes_with_the_answer_to_a_write(
+    runtime: Routed, kind: ResourceType
+) -> None:
+    raw = POLICY_EDIT if kind is AGENT_POLICY else BINDING_EDIT
+    runtime.handle(kind, {**edited(raw, 1), "spec": {}}, is_deleted=False)
+    runtime.woken()
+    later = {**edited(raw), "metadata": {**edited(raw)["metadata"], "resourceVersion": "21"}}
+
+    runtime.router.handle_answer(kind, later)
+
+    assert runtime.woken()["policies" if kind is AGENT_POLICY else "bindings"]
+
+
+def test_the_answer_to_a_write_of_a_status_alone_wakes_nothing(runtime: Routed) -> None:
+    assert runtime.router.handle_answer(AGENT_POLICY, a_policy().at_version(20).to_kubernetes())
+    assert runtime.router.handle_answer(MCP_BINDING, a_binding().at_version(20).to_kubernetes())
+    assert runtime.woken() == {}
+
+
+@pytest.mark.parametrize("kind", [AGENT_POLICY, MCP_BINDING])
+def test_the_answer_to_a_write_is_not_kept_where_the_object_was_deleted_meanwhile(kind: ResourceType) -> None:
+    router = Routed()
+
+    assert not router.router.handle_answer(kind, POLICY_EDIT if kind is AGENT_POLICY else BINDING_EDIT)
+
+    assert router.woken() == {}
+    assert (router.cache.policy_keys(), router.cache.binding_keys()) == (set(), set())
+
+
 @requirement("pods.users")
 def test_other_users_of_a_namespace_wake_all_of_it_and_nothing_else(runtime: Routed) -> None:
     elsewhere = an_agent().in_namespace("elsewhere").at_version(30).to_kubernetes()
