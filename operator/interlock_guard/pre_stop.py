@@ -1,7 +1,7 @@
 """The preStop hook of the guard's pod: an answer that waits until the pod has nothing left to do.
 
 A kubelet that deletes a pod, such as for an eviction, first calls the hook of each container and waits for the answer.
-Only then it sends SIGTERM. The agent of a shared pod has the hook, and in the pod of a separate guard the guard or its
+Only then it sends SIGTERM. The agent of a shared pod has the hook, and in the pod of a separate guard the guard and its
 MCP servers have it. An example with a grace period of 30 s:
 
      0 s   Services no longer lead to the pod, and the kubelet calls the hook: one task is under way
@@ -11,7 +11,9 @@ MCP servers have it. An example with a grace period of 30 s:
 A kill ends the wait immediately. So does the end of the grace period, less the time that processes have for their end.
 
 Anyone who reaches the port for probes can call the hook. Such a call waits as the kubelet's does, and has no effect but
-that answers of the guard end their connections meanwhile. The number of calls that wait is bounded.
+that answers of the guard end their connections meanwhile. The number of calls that wait is bounded. The kubelet's calls
+stay, however many addresses call: it has the address from which the first start-up probe came, before anyone knew the
+pod's address.
 """
 
 import asyncio
@@ -30,7 +32,9 @@ from interlock_http.listener import extend
 from interlock_http.probes import respond_to_probe
 
 MAX_WAITING: Final = 32
-"""Calls that wait at the same time: a kubelet calls once for each of up to 16 MCP servers."""
+"""Calls that wait at the same time."""
+OF_KUBELET: Final = 17
+"""How many of the kubelet's calls stay in any case: one for each of up to 16 MCP servers, and one for the guard."""
 PAUSE_SECONDS: Final = 0.1
 """How often the guard counts what is under way."""
 
@@ -65,11 +69,16 @@ class PreStop:
         self._seconds, self._monotonic = seconds, monotonic
         self._calls: list[_Call] = []
         self._drains_since: float | None = None
+        self._kubelet: str | None = None
 
     @property
     def is_waiting(self) -> bool:
         """Whether a call waits, so that the pod is probably about to end."""
         return bool(self._calls)
+
+    def note_start_probe(self, peer: str | None) -> None:
+        """Take the address from which the first start-up probe comes for the kubelet's."""
+        self._kubelet = self._kubelet or peer
 
     def follow(self) -> None:
         """Answer all calls as soon as nothing may go on, and note since when the bundle says that the guard drains."""
@@ -117,9 +126,14 @@ class PreStop:
         return has_drained and self._count() == 0
 
     def _make_room(self) -> None:
-        """Answer the longest call of the peer with the most of them, where there are too many."""
+        """Answer one call, where there are too many: of the peer with the most of them, and of equal ones the newest.
+
+        So a flood ends itself, and none that comes late ends what waits. Calls that stay in any case do not count.
+        """
         waiting = [call for call in self._calls if not call.ended.is_set()]
         if len(waiting) <= MAX_WAITING:
             return
-        ((peer, _),) = Counter(call.peer for call in waiting).most_common(1)
-        next(call for call in waiting if call.peer == peer).ended.set()
+        kept = [call for call in waiting if call.peer == self._kubelet][:OF_KUBELET]
+        others = [call for call in waiting if call not in kept]
+        count = Counter(call.peer for call in others)
+        max(reversed(others), key=lambda call: count[call.peer]).ended.set()

@@ -83,8 +83,9 @@ class ProbeServer:
         app.router.add_get(PRE_STOP_PATH, self._pre_stop.answer, allow_head=False)
         return app
 
-    async def _startupz(self, _: web.Request) -> web.Response:
+    async def _startupz(self, http: web.Request) -> web.Response:
         """Started: the Agent was seen, dead or alive, and the bundle, whose pipes are made as it comes in."""
+        self._pre_stop.note_start_probe(http.remote)
         seen = self._live.state.agent_uid is not None and self._live.bundle is not None
         return respond_to_probe(None if seen else "the agent or its bundle has not been seen yet")
 

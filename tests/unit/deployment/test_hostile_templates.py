@@ -291,6 +291,9 @@ CHOSEN = frozenset(
 )
 
 
+HOOK = {"preStop": {"httpGet": {"path": "/pre-stop", "port": 7411}}}
+
+
 def check_pod(pod: dict[str, Any], plain: dict[str, Any]) -> None:
     containers = ("initContainers", "containers")
     assert restricted_violations(pod) == []
@@ -313,8 +316,10 @@ def check_pod(pod: dict[str, Any], plain: dict[str, Any]) -> None:
     before = {one["name"]: one for name in containers for one in plain.get(name, ())}
     assert list(found) == list(before)
     for name, container in found.items():
-        # What follows the grace period, which the policy allows: one variable of the guard, and all probes that end.
+        # What follows the grace period, which the policy allows: one variable and the hook of the guard, and all probes
+        # that end.
         if name == "guard":
+            assert container.pop("lifecycle", HOOK) == HOOK
             container["env"] = [one for one in container["env"] if one["name"] != "INTERLOCK_GRACE_SECONDS"]
         for probe in ("livenessProbe", "startupProbe"):
             assert container.get(probe, {}).pop("terminationGracePeriodSeconds", 1) == 1

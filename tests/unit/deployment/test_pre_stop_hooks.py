@@ -55,10 +55,10 @@ def test_a_short_grace_period_has_no_hook(grace: int | None, build: Any) -> None
 
 
 @pytest.mark.parametrize("takes_tasks", [True, False])
-def test_the_pod_of_a_separate_guard_has_the_hook_where_kubelets_end_first(*, takes_tasks: bool) -> None:
-    """MCP servers on pipes make the guard a sidecar, which ends after them."""
+def test_all_that_the_pod_of_a_separate_guard_works_with_has_the_hook(*, takes_tasks: bool) -> None:
+    """MCP servers on pipes make the guard a sidecar, which ends after them: at once where they have all crashed."""
     with_servers = pods(a_separate_placement(agent(takes_tasks=takes_tasks)))
-    assert hooks(with_servers[0]) == {"mcp-crm": HOOK}
+    assert hooks(with_servers[0]) == {"guard": HOOK, "mcp-crm": HOOK}
     without = pods(a_separate_placement(agent(takes_tasks=takes_tasks), bindings=OVER_HTTP))
     assert hooks(without[0]) == {"guard": HOOK}
     for guard, own in (with_servers, without):

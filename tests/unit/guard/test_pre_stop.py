@@ -8,7 +8,7 @@ import pytest
 
 from interlock_contract.bundle import AgentIdentity, Bundle, digest, dump_bundle
 from interlock_guard import pre_stop
-from interlock_guard.pre_stop import MAX_WAITING, PreStop
+from interlock_guard.pre_stop import MAX_WAITING, OF_KUBELET, PreStop
 from interlock_guard.state import LiveState
 from tests.support.bounds import until
 from tests.support.placements import Placement, placements
@@ -132,10 +132,47 @@ async def test_a_flood_of_one_peer_ends_its_own_calls(pod: Pod) -> None:
     kubelet = await pod.call()
     flood = [await pod.call("10.0.0.9") for _ in range(MAX_WAITING + 4)]
     await until(lambda: sum(one.done() for one in flood) == 5, "what is too much was answered")
-    assert [one.done() for one in flood[:5]] == [True] * 5
     assert await waits(kubelet)
     pod.under_way, pod.now = 0, LEAST
     await ends(kubelet, *flood)
+
+
+async def test_of_many_peers_with_one_call_each_the_last_one_is_answered(pod: Pod) -> None:
+    pod.under_way = 1
+    calls = [await pod.call(f"10.0.0.{number}") for number in range(MAX_WAITING + 1)]
+    await ends(calls.pop())
+    assert await waits(calls[0])
+    assert not any(one.done() for one in calls)
+    pod.under_way, pod.now = 0, LEAST
+    await ends(*calls)
+
+
+@pytest.mark.parametrize("first", ["the kubelet", "the others"])
+async def test_no_number_of_peers_ends_the_kubelets_calls(first: str, pod: Pod) -> None:
+    """It calls once for each container, so that it may be the peer with the most calls."""
+    pod.under_way = 1
+    pod.hook.note_start_probe("10.0.0.1")
+    pod.hook.note_start_probe("10.0.1.1")  # a later one, of someone who has learned the pod's address
+    peers = [*["10.0.0.1"] * OF_KUBELET, *(f"10.0.1.{number}" for number in range(MAX_WAITING + 4))]
+    calls = [(peer, await pod.call(peer)) for peer in (peers if first == "the kubelet" else reversed(peers))]
+    await until(lambda: sum(call.done() for _, call in calls) == len(peers) - MAX_WAITING, "room was made")
+    assert {peer for peer, call in calls if call.done()} <= set(peers[OF_KUBELET:])
+    pod.under_way, pod.now = 0, LEAST
+    await ends(*(call for _, call in calls))
+
+
+async def test_a_flood_from_the_kubelets_address_ends_its_own_calls(pod: Pod) -> None:
+    """Pods in the network of the node have it, too."""
+    pod.under_way = 1
+    pod.hook.note_start_probe("10.0.0.1")
+    kubelet = await pod.call()
+    other = await pod.call("10.0.0.9")
+    flood = [await pod.call() for _ in range(MAX_WAITING + 4)]
+    await until(lambda: sum(one.done() for one in flood) == 6, "what is too much was answered")
+    assert await waits(kubelet)
+    assert not other.done()
+    pod.under_way, pod.now = 0, LEAST
+    await ends(kubelet, other, *flood)
 
 
 @pytest.fixture

@@ -150,14 +150,15 @@ def _guard_pod(placement: Placement) -> dict[str, Any]:
     """Return the guard's own pod (`isolation: Separate`).
 
     MCP servers need the guard's pipes before they start. So the guard is a sidecar if there are any servers. Kubelets
-    end the containers that are no sidecars first, so that these have the hook.
+    call all hooks at the same time, and end sidecars last. A server that has crashed has no hook that they could call,
+    so the guard has one in any case.
     """
     hook = build_pre_stop(placement.grace_seconds)
 
     def as_container(sidecar: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in sidecar.items() if name != "restartPolicy"} | hook
+        return {name: value for name, value in sidecar.items() if name != "restartPolicy"}
 
-    guard, servers = build_guard(placement), build_servers(placement)
+    guard, *servers = (one | hook for one in (build_guard(placement), *build_servers(placement)))
     if servers:
         containers = {
             "initContainers": [guard, _launcher(placement)],
