@@ -23,7 +23,10 @@ CUT_SECONDS, KILL_SECONDS = 1.0, 5.0
 
 
 def worker(namespace: str, isolation: str) -> list[dict[str, Any]]:
-    """Return examples/08-tasks with two pods and a grace period."""
+    """Return examples/08-tasks with two pods and a grace period.
+
+    In a shared pod the agent ends immediately on SIGTERM, so that its guard alone saves its tasks.
+    """
     objects = example_objects("08-tasks", namespace)
     policy, agent = find(objects, "AgentPolicy"), find(objects, "Agent")
     policy["spec"] |= {
@@ -37,7 +40,10 @@ def worker(namespace: str, isolation: str) -> list[dict[str, Any]]:
     }
     agent["spec"]["template"] |= {
         "command": ["sh", "-c", 'exec python "$INTERLOCK_FILES/worker.py"'],
-        "env": [{"name": "VERSION", "value": "one"}],
+        "env": [
+            {"name": "VERSION", "value": "one"},
+            {"name": "ON_SIGTERM", "value": "end" if isolation == "Shared" else "finish"},
+        ],
         "terminationGracePeriodSeconds": GRACE,
     }
     return objects
