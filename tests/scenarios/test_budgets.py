@@ -275,6 +275,7 @@ def test_a_budget_with_room_is_not_exhausted(ledger: Ledger, why: str) -> None:
 def test_scale_to_zero_ends_the_pods_until_the_next_window_and_never_writes_spec_replicas() -> None:
     simulation = a_run(stopping())
     find(simulation, spent(199.9, refused=0.2))
+    assert {key.kind for key in simulation.peek().plan.ending} == {"Deployment"}, "no pod has its grace period"
     simulation.settle()
 
     assert replicas(simulation) == 0

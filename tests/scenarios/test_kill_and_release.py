@@ -8,7 +8,7 @@ from interlock.api.status import ConditionType
 from interlock.deployment.names import key_of
 from interlock.deployment.plan import LiveChild
 from tests.requirements import requirement
-from tests.support.builders import a_policy, a_snapshot, an_agent, seconds
+from tests.support.builders import a_binding, a_policy, a_snapshot, an_agent, seconds
 from tests.support.simulation import Simulation, written_by
 
 
@@ -42,6 +42,21 @@ def test_a_killed_agent_goes_to_zero_and_is_not_ready(value: str) -> None:
     assert replicas(simulation) == 0
     assert simulation.condition(ConditionType.READY).reason == "KillSwitch"
     assert simulation.condition(ConditionType.KILLED).status == "True"
+
+
+@requirement("kill.order")
+@pytest.mark.parametrize("isolation", ["Shared", "Separate"])
+def test_the_pods_of_a_killed_agent_end_before_its_deployments_are_scaled(isolation: str) -> None:
+    policy = a_policy().isolating(development=isolation)
+    agent = an_agent().in_environment("development")
+    simulation = Simulation(a_snapshot().of(agent).with_policy(policy).with_bindings(a_binding()))
+    simulation.run()
+
+    simulation.kill()
+
+    deployments = {key for key in simulation.snapshot.children if key.kind == "Deployment"}
+    assert len(deployments) == (2 if isolation == "Separate" else 1)
+    assert simulation.peek().plan.ending == deployments
 
 
 @requirement("kill.zero")

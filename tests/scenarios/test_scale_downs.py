@@ -1,11 +1,13 @@
 """Scale-downs: pods that go take no new tasks, and end once nothing is under way, but not longer than drainTimeout."""
 
 import copy
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from interlock.deployment.plan import LiveChild
+from interlock.reconcile.agent import reconcile
 from interlock_contract.bundle import BUNDLE_KEY, Bundle, digest, parse_bundle
 from interlock_contract.drain_report import DrainReport, dump_drain
 from interlock_contract.names import DRAIN_PREFIX
@@ -172,6 +174,40 @@ def test_a_task_that_does_not_end_keeps_a_pod_for_the_timeout_and_no_longer() ->
     simulation.wait(seconds(1))
     simulation.run()
     assert deployed(simulation) == {2}
+
+
+def overdue(simulation: Simulation) -> set[str]:
+    found = simulation.peek().overdue
+    assert {one.uid for one in found} <= {pod.uid for pod in simulation.pods.reports}
+    return {one.name for one in found}
+
+
+@pytest.mark.parametrize("isolation", ["Shared", "Separate"])
+def test_pods_with_a_task_when_their_time_is_over_end_before_the_number_is_lowered(isolation: str) -> None:
+    """The ReplicaSet's controller would give them the grace period of their template, and the task as much time."""
+    simulation = scale(running(isolation=isolation), 1)
+    going = set(bundle(simulation).draining_pods)
+    addresses = bundle(simulation).draining_addresses
+    simulation.wait(seconds(29))
+    assert overdue(simulation) == set()
+    simulation.wait(seconds(1))
+
+    assert overdue(simulation) == going | {agents(simulation)[one] for one in addresses}
+
+    held = replace(simulation.snapshot.build(), starts_pods=False)
+    assert reconcile(held, simulation.now).overdue == (), "until it is lowered, their controller makes others"
+
+
+def test_a_pod_that_is_drained_has_its_grace_period() -> None:
+    simulation = scale(running(), 1)
+    first, second = bundle(simulation).draining_pods
+    simulation.wait(seconds(30))
+
+    report_drained(simulation, first)
+    assert overdue(simulation) == {second}
+
+    report_drained(simulation, second)
+    assert overdue(simulation) == set()
 
 
 @pytest.mark.parametrize("replicas", [0, 1])

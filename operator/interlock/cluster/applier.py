@@ -6,7 +6,7 @@ and deleted, and never read: even the answers of the API server come without the
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Final
 
 from interlock.api.status import AgentReason
@@ -14,7 +14,15 @@ from interlock.cluster.apply_failure import ApplyFailed, because, has_status
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.ledger_store import LedgerStore
 from interlock.cluster.obstacles import find_obstacle
-from interlock.cluster.withdrawn_pods import end_pods
+from interlock.cluster.pod_ends import (
+    BACKGROUND,
+    delete_replica_sets,
+    delete_workload,
+    end_all_pods,
+    end_first,
+    end_pods,
+    join_labels,
+)
 from interlock.deployment.names import DELETED_FIRST, POD_DELETION_COST, ChildKey, Manifest, bundle_text, key_of
 from interlock.deployment.observed.pod_reports import mounted_claims
 from interlock.deployment.ownership import (
@@ -27,9 +35,8 @@ from interlock.deployment.ownership import (
 )
 from interlock.deployment.plan import ACCOUNT, JOB, NETWORK, OUTLIVES_PODS, SECRET, WORKLOAD, WritePlan, drifted_member
 from interlock.governance.budgets import LedgerIdentity
+from interlock.reconcile.ended_pods import EndedPod
 from interlock.reconcile.scale_downs import PodMark
-from interlock.reconcile.withdrawn_pods import WithdrawnPod
-from interlock_contract.kill import GRACE_SECONDS
 from interlock_contract.names import (
     AGENT_LABEL,
     APP_MANAGED_BY_LABEL,
@@ -55,10 +62,9 @@ from interlock_kube.client import (
     KubeClient,
     says_exists,
 )
-from interlock_kube.resource_types import BUDGET_LEDGER, BY_KIND, POD, REPLICA_SET, is_object_name
+from interlock_kube.resource_types import BUDGET_LEDGER, BY_KIND, POD, is_object_name
 from interlock_kube.watch import read_pages
 
-BACKGROUND = {"propagationPolicy": "Background"}
 __all__ = ["IN_FLIGHT", "Applier", "ApplyFailed", "because"]
 
 IN_FLIGHT: Final = 8
@@ -112,15 +118,20 @@ class Applier:
         owner: str,
         applied: AppliedObjects,
         *,
+        ends: Collection[EndedPod] = (),
         may_start_pods: Callable[[], bool] = lambda: True,
     ) -> AppliedObjects:
-        """Write what workloads need, the grants, and the workloads, in the plan's order, then prune (see `prune`).
+        """Write what workloads need and the grants, end pods, write the workloads, then prune (see `prune`).
+
+        Pods end only once what they need is written: what they were started with is closed by then, so those that
+        follow get no connection. They end before their workload changes, see `pod_ends`.
 
         Args:
             plan: The writes.
             namespace: The namespace of the owner.
             owner: The name of the owner.
             applied: What earlier writes left. An object whose uid is in there is ours.
+            ends: Pods to delete besides those of the plan's workloads that end (`plan.ending`).
             may_start_pods: Asked right before each write of a workload that wants pods. Where it says no, this write
                 and all after it are left out: the owner was killed since its plan was made, or deleted.
 
@@ -128,7 +139,8 @@ class Applier:
             What the writes of this plan left.
 
         Raises:
-            ApplyFailed: A child could not be written. The groups after its group were not tried.
+            ApplyFailed: A child could not be written, and the groups after its group were not tried. Or the end of a
+                pod was refused, and all else was done, since a workload that is scaled down ends it as well.
         """
         written: dict[ChildKey, AppliedObject] = {}
 
@@ -159,10 +171,12 @@ class Applier:
         try:
             for group in (plan.prepare, plan.shrink, plan.grants):
                 await self._together(write(manifest) for manifest in group)
-            for manifest in plan.workloads:
-                if not await write(manifest):
-                    return written
-            await self.prune(plan.prune, namespace, owner, applied)
+            refusal = await end_first(self._client, self._slots[namespace], namespace, plan, ends)
+            if await _in_order(write(manifest) for manifest in plan.workloads):
+                await delete_replica_sets(self._client, self._slots[namespace], namespace, ends)
+                await self.prune(plan.prune, namespace, owner, applied)
+            if refusal is not None:
+                raise refusal
         except ApplyFailed as failure:
             failure.written = written
             raise
@@ -192,9 +206,14 @@ class Applier:
 
         await self._together(mark(one) for one in marks)
 
-    async def end_pods(self, namespace: str, pods: Iterable[WithdrawnPod]) -> None:
-        """Delete pods, see `end_pods`."""
+    async def end_pods(self, namespace: str, pods: Collection[EndedPod]) -> None:
+        """Delete pods, and the ReplicaSets that would replace them by their like.
+
+        Raises:
+            ApplyFailed: The API server refused.
+        """
         await end_pods(self._client, self._slots[namespace], namespace, pods)
+        await delete_replica_sets(self._client, self._slots[namespace], namespace, pods)
 
     async def prune(self, keys: Iterable[ChildKey], namespace: str, owner: str, applied: AppliedObjects) -> None:
         """Delete children, also those that are not cached because they lost their owner or labels.
@@ -381,10 +400,11 @@ class Applier:
     async def _delete(self, path: str, found: Json) -> None:
         """Delete exactly this object, and the pods of a Deployment."""
         uid = {"uid": found["metadata"]["uid"]}
-        await self._client.delete(path, {**BACKGROUND, "preconditions": uid})
         if found["kind"] == WORKLOAD:
-            selected = found["spec"]["selector"].get("matchLabels", {})
-            await self._delete_pods(found["metadata"]["namespace"], _selector(selected))
+            selected = join_labels(found["spec"]["selector"].get("matchLabels", {}))
+            await delete_workload(self._client, path, found["metadata"]["namespace"], selected, uid)
+        else:
+            await self._client.delete(path, {**BACKGROUND, "preconditions": uid})
 
     async def _replace_pods(self, manifest: Manifest) -> None:
         """Delete the pods that mount a recreated ConfigMap: the kubelet does not follow an immutable one."""
@@ -392,8 +412,7 @@ class Applier:
         owner = {name: labels[name] for name in (AGENT_LABEL, BINDING_LABEL) if name in labels}
         if not owner:  # no pod is known by less
             return
-        pods = POD.within(manifest["metadata"]["namespace"])
-        await self._client.delete_all(pods, _selector(owner), {"gracePeriodSeconds": GRACE_SECONDS})
+        await end_all_pods(self._client, manifest["metadata"]["namespace"], join_labels(owner))
 
     async def _prune(self, key: ChildKey, namespace: str, owner: str) -> None:
         try:
@@ -402,9 +421,11 @@ class Applier:
                     return
                 path = BY_KIND[key.kind].path(namespace, key.name)
                 only = {"uid": self._store.uid_of((namespace, owner), key)}
-                await self._client.delete(path, {**BACKGROUND, "preconditions": only})
                 if key.kind == WORKLOAD:
-                    await self._delete_pods(namespace, self._store.selector_of((namespace, owner), key))
+                    selector = self._store.selector_of((namespace, owner), key)
+                    await delete_workload(self._client, path, namespace, selector, only)
+                else:
+                    await self._client.delete(path, {**BACKGROUND, "preconditions": only})
         except (ApiError, *UNREACHABLE) as error:
             if not has_status(error, CONFLICT):  # a conflict: another object has the name now
                 raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {because(error)}") from error
@@ -436,12 +457,6 @@ class Applier:
             if not has_status(error, NOT_FOUND, CONFLICT):
                 raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {because(error)}") from error
 
-    async def _delete_pods(self, namespace: str, selector: str) -> None:
-        """Delete the ReplicaSets and pods of a deleted workload: the garbage collector may be busy with many others."""
-        if selector:
-            await self._client.delete_all(REPLICA_SET.within(namespace), selector, BACKGROUND)
-            await self._client.delete_all(POD.within(namespace), selector, {"gracePeriodSeconds": GRACE_SECONDS})
-
 
 def _account_selector(key: ChildKey) -> str:
     """Return the field selector of the pods that an object is for, by their account.
@@ -471,8 +486,12 @@ def _collection(manifest: Manifest) -> str:
     return BY_KIND[manifest["kind"]].within(manifest["metadata"]["namespace"])
 
 
-def _selector(labels: Mapping[str, str]) -> str:
-    return ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
+async def _in_order(writes: Iterable[Awaitable[bool]]) -> bool:
+    """Make one write after the other, until one of them may not be made; return True if all were made."""
+    for write in writes:
+        if not await write:
+            return False
+    return True
 
 
 def _always() -> bool:

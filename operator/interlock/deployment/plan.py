@@ -5,7 +5,7 @@ the pending writes in the order in which they must happen. A live object is also
 (`ownership.content_digest`): that finds additions, which no manifest names.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -146,6 +146,9 @@ class WritePlan:
             only their metadata is repaired.
         prune: Children to delete, Deployments first. Those of `OUTLIVES_PODS` are deleted after their pods.
         held: Deployments whose write would start pods, which nothing may do at the moment.
+        ending: Those of `workloads` whose pods are deleted before they are written, with the grace period of a kill:
+            their controller would give them that of their template. They are scaled to zero, or others gave their pods
+            a longer period.
     """
 
     prepare: tuple[Manifest, ...] = ()
@@ -156,6 +159,7 @@ class WritePlan:
     others_content: frozenset[ChildKey] = frozenset()
     prune: tuple[ChildKey, ...] = ()
     held: tuple[ChildKey, ...] = ()
+    ending: frozenset[ChildKey] = frozenset()
 
     @property
     def is_empty(self) -> bool:
@@ -222,6 +226,7 @@ def plan_children(
     *,
     starts_pods: bool = True,
     creates_secrets: bool = False,
+    stopped: Container[ChildKey] = (),
 ) -> WritePlan:
     """Return the writes after which exactly the desired children exist, as they are desired.
 
@@ -232,6 +237,7 @@ def plan_children(
             stay like.
         starts_pods: Whether new pods may start.
         creates_secrets: Whether to create Secrets that were created before: others may have deleted them.
+        stopped: The Deployments without pods because of a kill or an exhausted budget.
     """
 
     def needs_write(manifest: Manifest) -> bool:
@@ -251,14 +257,22 @@ def plan_children(
         found = live.get(key_of(manifest))
         return found is not None and serves_less(manifest, found.manifest)
 
+    def must_end(workload: Manifest) -> bool:
+        key, found = key_of(workload), live.get(key_of(workload))
+        if found is None or _replicas(found) == 0:
+            return False
+        is_others = key in applied and was_changed(found, applied[key])
+        return key in stopped or (is_others and _grace_of(found.manifest) > _grace_of(workload))
+
     pending = [manifest for manifest in desired if needs_write(manifest)]
     wanted = {key_of(manifest) for manifest in desired}
     # A child that lost its owner or labels is not among the live ones, but its pods may run.
     surplus = (live.keys() | applied.keys()) - wanted
     workloads = [one for one in pending if one["kind"] == WORKLOAD]
     held: list[ChildKey] = []
+    ended: list[ChildKey] = []
     if not starts_pods:
-        workloads, held = _without_new_pods(workloads, live, applied)
+        workloads, held, ended = _without_new_pods(workloads, live, applied)
     jobs = [one for one in pending if one["kind"] == JOB and starts_pods]
     return WritePlan(
         prepare=tuple(one for one in pending if one["kind"] not in (GRANT, WORKLOAD, JOB) and not is_shrinking(one)),
@@ -269,7 +283,19 @@ def plan_children(
         others_content=frozenset(map(key_of, jobs)),  # a Job of this name that is not known yet stays as it is
         prune=tuple(sorted(surplus, key=lambda key: (key.kind != WORKLOAD, key))),
         held=tuple(held),
+        ending=frozenset((*ended, *(key_of(one) for one in workloads if must_end(one)))),
     )
+
+
+def _grace_of(workload: Manifest) -> int:
+    """Return the grace period of a Deployment's pods; Kubernetes has 30 s for those that state none."""
+    pod: dict[str, Any] = workload["spec"].get("template", {}).get("spec", {})
+    return int(pod.get("terminationGracePeriodSeconds", 30))
+
+
+def _replicas(workload: LiveChild) -> int:
+    replicas: int = workload.manifest["spec"].get("replicas", 1)
+    return replicas
 
 
 def unrestored(plan: WritePlan, applied: AppliedObjects, written: AppliedObjects) -> tuple[ChildKey, ...]:
@@ -303,28 +329,29 @@ def was_changed(live: LiveChild, applied: AppliedObject) -> bool:
 
 def _without_new_pods(
     workloads: list[Manifest], live: Mapping[ChildKey, LiveChild], applied: AppliedObjects
-) -> tuple[list[Manifest], list[ChildKey]]:
-    """Return what may be written of Deployments while no pod may start, and the keys of those that are held.
+) -> tuple[list[Manifest], list[ChildKey], list[ChildKey]]:
+    """Return what may be written of Deployments while no pod may start, and the keys of those that are held or end.
 
-    A Deployment that others changed is written without replicas: its pods may be theirs, and new ones may not replace
-    them. So is one whose pods were started with more than is open now.
+    A Deployment that others changed ends, so that it is written without replicas: its pods may be theirs, and new ones
+    may not replace them. So does one whose pods were started with more than is open now.
     """
-    written, held = [], []
+    written, held, ended = [], [], []
     for workload in workloads:
         key, spec = key_of(workload), workload["spec"]
         found = live.get(key)
-        replicas = found.manifest["spec"].get("replicas", 1) if found is not None else 0
+        replicas = _replicas(found) if found is not None else 0
         if spec["replicas"] == 0:
             written.append(workload)
         elif found is not None and (
             (key in applied and was_changed(found, applied[key])) or withdraws(workload, found.manifest)
         ):
             written.append(workload | {"spec": spec | {"replicas": 0}})
+            ended.append(key)
         elif found is not None and spec["replicas"] < replicas and not _differs_otherwise(workload, found.manifest):
             written.append(workload)
         elif found is None or has_drifted(workload, found.manifest):
             held.append(key)
-    return written, held
+    return written, held, ended
 
 
 def _differs_otherwise(workload: Manifest, live: Manifest) -> bool:

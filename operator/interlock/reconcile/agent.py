@@ -23,6 +23,7 @@ from interlock.reconcile import rollout_history
 from interlock.reconcile.agent_events import EventNote
 from interlock.reconcile.agent_report import AgentReport
 from interlock.reconcile.agent_status import build_status, grace_ends_at
+from interlock.reconcile.ended_pods import EndedPod
 from interlock.reconcile.image_digests import compare_images, kept_images
 from interlock.reconcile.layers import killed_by
 from interlock.reconcile.managed_objects import record_applied
@@ -35,7 +36,7 @@ from interlock.reconcile.scale_downs import PodMark
 from interlock.reconcile.snapshot import Snapshot
 from interlock.reconcile.stage_gates import on_breach
 from interlock.reconcile.stage_tests import objects_of_tests, see_tests
-from interlock.reconcile.withdrawn_pods import WithdrawnPod, withdrawn_pods
+from interlock.reconcile.withdrawn_pods import withdrawn_pods
 from interlock_contract.bundle import MAX_BUNDLE_DIGESTS, digest
 from interlock_contract.drain_report import LEAST_DRAIN_SECONDS
 
@@ -60,7 +61,8 @@ class ReconcileResult:
         events: What has happened to the rollout, which the status alone does not tell.
         ended_tests: The Jobs of tests whose pods must be read first. Then the result has nothing else.
         marks: The pods that must be marked as ones that go before a Deployment asks for fewer, or as ones that stay.
-        withdrawn: The pods to delete after the plan, since they were started with more than is open now.
+        withdrawn: The pods to delete before workloads change, since they were started with more than is open now.
+        overdue: The same of pods that a scale-down ends, since they had something under way until their time was over.
     """
 
     plan: WritePlan
@@ -74,7 +76,8 @@ class ReconcileResult:
     events: tuple[EventNote, ...] = ()
     ended_tests: tuple[str, ...] = ()
     marks: tuple[PodMark, ...] = ()
-    withdrawn: tuple[WithdrawnPod, ...] = ()
+    withdrawn: tuple[EndedPod, ...] = ()
+    overdue: tuple[EndedPod, ...] = ()
 
 
 def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
@@ -176,6 +179,7 @@ def _result(report: AgentReport, new_revisions: tuple[Manifest, ...], now: datet
         snapshot.applied,
         starts_pods=snapshot.starts_pods and not missing,
         creates_secrets=is_secret_due,
+        stopped=frozenset(key for one in report.placements for key in one.stopped_workloads),
     )
     report = replace(report, plan=plan, placements=with_enforcement(report.placements, desired, snapshot))
     status = build_status(report, now)
@@ -202,6 +206,7 @@ def _result(report: AgentReport, new_revisions: tuple[Manifest, ...], now: datet
         new_revisions=new_revisions,
         marks=tuple(mark for one in report.placements for mark in one.marks),
         withdrawn=tuple(pod for one in report.placements for pod in withdrawn_pods(one.placement, snapshot.pods)),
+        overdue=tuple(pod for one in report.placements for pod in one.overdue) if snapshot.starts_pods else (),
     )
 
 

@@ -5,21 +5,31 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from interlock.deployment.children.services import addresses_of
-from interlock.deployment.names import ChildKey, Manifest, bundle_text, guard_service, name_of, placement_digest
+from interlock.deployment.names import (
+    ChildKey,
+    Manifest,
+    agent_workload,
+    bundle_text,
+    guard_service,
+    guard_workload,
+    name_of,
+    placement_digest,
+)
 from interlock.deployment.observed.enforcement import Enforcement, enforcement_of
 from interlock.deployment.observed.readiness import Readiness
 from interlock.deployment.peers import id_of, named, with_peers
 from interlock.deployment.placement import Placement, bound_sources
-from interlock.deployment.plan import desired_children
+from interlock.deployment.plan import WORKLOAD, desired_children
 from interlock.orchestration.rollout_decision import DesiredPlacement, RolloutDecision
 from interlock.orchestration.rollout_state import PlacementKey, RolloutRules
 from interlock.orchestration.scale_down import ScaleDown
 from interlock.reconcile.agent_budget import BudgetReport, report_budget
 from interlock.reconcile.claims import describe_wait
+from interlock.reconcile.ended_pods import EndedPod
 from interlock.reconcile.observation import SeenPlacement
 from interlock.reconcile.revisions import Revisions
 from interlock.reconcile.rollout_status import RolloutRecord, refs_of
-from interlock.reconcile.scale_downs import PodMark, going, marks_of, scale_down_of
+from interlock.reconcile.scale_downs import PodMark, going, marks_of, overdue_pods, scale_down_of
 from interlock.reconcile.snapshot import Snapshot
 from interlock.reconcile.stage_gates import counted_placement
 from interlock_contract.agent_key import derive_agent_key
@@ -38,6 +48,8 @@ class RunningPlacement:
         enforcement: The self-tests of its guards for its present bundle.
         scale_down: How many pods it has now, and which of them go.
         marks: The pods that are not marked as what they are: as one that goes, or as one that stays.
+        is_stopped: It has no pods because of a kill or an exhausted budget.
+        overdue: The pods that a scale-down ends now, since they had something under way until their time was over.
         claims: The claims that it uses.
         claim_wait: Which pods it waits for before it has any, since they use one of its claims; empty for none.
     """
@@ -49,6 +61,8 @@ class RunningPlacement:
     enforcement: Enforcement | None = None
     scale_down: ScaleDown = field(default_factory=lambda: ScaleDown(0))
     marks: tuple[PodMark, ...] = ()
+    is_stopped: bool = False
+    overdue: tuple[EndedPod, ...] = ()
     claims: frozenset[str] = frozenset()
     claim_wait: str = ""
 
@@ -61,6 +75,12 @@ class RunningPlacement:
     def collisions(self) -> int:
         """The collision count of its names."""
         return self.placement.collisions
+
+    @property
+    def stopped_workloads(self) -> tuple[ChildKey, ...]:
+        """Its Deployments, if it is stopped."""
+        names = (agent_workload(self.placement), guard_workload(self.placement)) if self.is_stopped else ()
+        return tuple(ChildKey(WORKLOAD, name) for name in names)
 
     @property
     def replicas(self) -> int:
@@ -174,7 +194,7 @@ def build_placements(
         )
     )
     return tuple(
-        _with_claims(_running(desired, placement, budget, seen, scale_down), decision, rules)
+        _with_claims(_running(snapshot, desired, placement, budget, seen, scale_down), decision, rules)
         for (desired, budget, _), placement, scale_down in zip(built, placements, scaled, strict=True)
     )
 
@@ -185,6 +205,7 @@ def _with_addresses(placement: Placement, snapshot: Snapshot) -> Placement:
 
 
 def _running(
+    snapshot: Snapshot,
     desired: DesiredPlacement,
     placement: Placement,
     budget: BudgetReport,
@@ -199,6 +220,8 @@ def _running(
         known.readiness if known else Readiness(),
         scale_down=scale_down,
         marks=marks_of(scale_down, known) if known and scale_down.replicas > 0 else (),
+        is_stopped=placement.is_killed or budget.is_stopped,
+        overdue=overdue_pods(scale_down, known, snapshot.pods) if known else (),
     )
 
 

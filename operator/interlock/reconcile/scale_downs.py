@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.orchestration.rollout_decision import DesiredPlacement
 from interlock.orchestration.rollout_state import PlacementKey, RolloutRules
 from interlock.orchestration.scale_down import ScalablePod, ScaleDown, decide_scale_down, join_scale_downs
+from interlock.reconcile.ended_pods import EndedPod
 from interlock.reconcile.observation import SeenPlacement
 from interlock.reconcile.rollout_status import RolloutRecord
 
@@ -93,3 +95,21 @@ def marks_of(scale_down: ScaleDown, seen: SeenPlacement) -> tuple[PodMark, ...]:
         for one in pods
         if one.is_marked != (one.name in chosen)
     )
+
+
+def overdue_pods(scale_down: ScaleDown, seen: SeenPlacement, pods: AgentPods) -> tuple[EndedPod, ...]:
+    """Return the chosen pods that had something under way until their time was over, once the number is lowered.
+
+    The ReplicaSet's controller would end them with the grace period of their template, and their guards would wait for
+    their tasks until it is over.
+
+    Args:
+        scale_down: The scale-down of the placement.
+        seen: What is seen of the placement.
+        pods: The pods of its agent.
+    """
+    if scale_down.replicas >= seen.readiness.wanted:
+        return ()
+    chosen = going(scale_down, (*seen.guards, *seen.agents))
+    names = {one.name for one in chosen if one.ready_since is not None and not one.is_drained}
+    return tuple(EndedPod(one.name, one.uid) for one in pods.reports if one.name in names)

@@ -1,6 +1,5 @@
 """The pods that were started with a way past the guard or an identity at a cloud that is withdrawn."""
 
-from dataclasses import dataclass
 from typing import Final
 
 from interlock.deployment.names import selector
@@ -8,26 +7,13 @@ from interlock.deployment.observed.pod_reports import TEMPLATE_HASH_LABEL, Agent
 from interlock.deployment.openings import is_withdrawn, openings_of
 from interlock.deployment.placement import Placement
 from interlock.reconcile.agent_events import EventNote, EventReason
+from interlock.reconcile.ended_pods import EndedPod
 
 
-@dataclass(frozen=True)
-class WithdrawnPod:
-    """A pod that must end now: its connections are not cut otherwise, and its successor may never be Ready.
-
-    Attributes:
-        name: Its name.
-        uid: Its uid.
-        replica_set: The labels of its ReplicaSet, which would make another one from the same template; empty if it has
-            none.
-    """
-
-    name: str
-    uid: str
-    replica_set: tuple[tuple[str, str], ...] = ()
-
-
-def withdrawn_pods(placement: Placement, pods: AgentPods) -> tuple[WithdrawnPod, ...]:
+def withdrawn_pods(placement: Placement, pods: AgentPods) -> tuple[EndedPod, ...]:
     """Return the pods of a placement that were started with more than they may use now.
+
+    Their connections are not cut otherwise, and their successors may never be Ready.
 
     Pods of another isolation belong to Deployments that are pruned.
 
@@ -45,13 +31,13 @@ def withdrawn_pods(placement: Placement, pods: AgentPods) -> tuple[WithdrawnPod,
     said = {(one.group.component, one.openings) for one in found}
     withdrawn = {(component, text) for component, text in said if is_withdrawn(text, today[component])}
     return tuple(
-        WithdrawnPod(one.name, one.uid, _replica_set(placement, one))
+        EndedPod(one.name, one.uid, _replica_set(placement, one))
         for one in found
         if (one.group.component, one.openings) in withdrawn
     )
 
 
-def withdrawal_notes(pods: tuple[WithdrawnPod, ...]) -> tuple[EventNote, ...]:
+def withdrawal_notes(pods: tuple[EndedPod, ...]) -> tuple[EventNote, ...]:
     """Return the Event that says why pods were deleted, once for the same pods."""
     if not pods:
         return ()

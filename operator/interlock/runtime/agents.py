@@ -130,10 +130,10 @@ class AgentReconciler:
                 agent.metadata.namespace,
                 agent.metadata.name,
                 snapshot.applied,
+                ends=(*result.withdrawn, *result.overdue),
                 may_start_pods=functools.partial(self._decider.may_start_pods, key, agent.metadata.uid),
             )
-            # Only now: what the pods were started with is closed, so those that follow get no connection.
-            await self._end_withdrawn(key, agent, result)
+            self._post(key, agent, withdrawal_notes(result.withdrawn))
         except ApplyFailed as failure:
             failure.written = failure.written or written
             await self._handle_failure(key, agent, snapshot, result, failure)
@@ -203,7 +203,8 @@ class AgentReconciler:
             # NetworkPolicies and Deployments are as they must be. A user who can have another request refused, such as
             # the deletion of a surplus object, must not keep pods that were started with more.
             try:
-                await self._end_withdrawn(key, agent, result)
+                await self._applier.end_pods(key[0], result.withdrawn)
+                self._post(key, agent, withdrawal_notes(result.withdrawn))
             except ApplyFailed as refusal:
                 message = message if str(refusal) == message else f"{message}; {refusal}"
         elif failing.lost_since is None:
@@ -233,10 +234,6 @@ class AgentReconciler:
             "bundle_digests": result.announced if is_recent else result.status.bundle_digests,
         }
         await self._report(key, agent, status.model_copy(update=update))
-
-    async def _end_withdrawn(self, key: Key, agent: Agent, result: ReconcileResult) -> None:
-        await self._applier.end_pods(agent.metadata.namespace, result.withdrawn)
-        self._post(key, agent, withdrawal_notes(result.withdrawn))
 
     def _forget_failures(self, key: Key) -> None:
         if self._failing.pop(key, None) is not None:

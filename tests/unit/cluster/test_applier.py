@@ -451,10 +451,7 @@ async def test_a_pruned_workload_deletes_its_pods_without_kubernetes_gc(cluster:
     await cluster.carry_out(WritePlan(prune=(key_of(workload),)))
 
     assert list(cluster.client.of_kind("Pod")) == [f"{pods}/other"]
-    assert [path.partition("?")[0].rsplit("/", 1)[1] for _, path in cluster.client.writes()][1:] == [
-        "replicasets",
-        "pods",
-    ]
+    assert "replicasets" in [path.partition("?")[0].rpartition("/")[2] for _, path in cluster.client.writes()]
     assert cluster.client.bodies[-1] == {"gracePeriodSeconds": 1}
 
 

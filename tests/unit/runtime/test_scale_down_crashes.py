@@ -16,7 +16,7 @@ from tests.unit.runtime.test_rollout_crashes import converge, end_at
 
 AGENT = an_agent().in_environment("development").taking_tasks()
 PODS = "/api/v1/namespaces/agents/pods"
-WRITES = 16
+WRITES = 20
 
 
 class ScaledOperator(Operator):
