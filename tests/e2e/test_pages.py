@@ -230,6 +230,12 @@ def held(reader: Reader) -> None:
     )
 
 
+def argo_cd(reader: Reader) -> None:
+    """The settings of Argo CD, which the cluster does not have."""
+    reader.must("kubectl create namespace argocd")
+    reader.must("kubectl -n argocd create configmap argocd-cm --from-literal=timeout.reconciliation=180s")
+
+
 @contextmanager
 def pulled_by_nodes(folder: Path, registry: str) -> Iterator[None]:
     """Have the cluster's nodes pull from the registry on this machine's loopback interface."""
@@ -243,6 +249,7 @@ def pulled_by_nodes(folder: Path, registry: str) -> Iterator[None]:
 
 
 GIVEN = {
+    "docs/how-to/gitops.md": argo_cd,
     "docs/how-to/troubleshoot.md": without_its_binding,
     "docs/runbooks/AgentLoop.md": looped,
     "docs/runbooks/BindingDrifted.md": drifted,

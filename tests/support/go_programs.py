@@ -1,4 +1,4 @@
-"""Programs in Go that tests run: the launcher of stdio servers, as the guard's image compiles it, and kstatus."""
+"""Programs in Go that tests run: the launcher of stdio servers, as its image compiles it, kstatus, and Lua."""
 
 import hashlib
 import json
@@ -17,8 +17,9 @@ from tools.nodeless import golang
 
 LAUNCHER = REPOSITORY / "images" / "guard" / "launcher"
 KSTATUS = Path(__file__).parent / "kstatus_program"
+ARGO_LUA = Path(__file__).parent / "argo_lua_program"
 SECONDS = 30
-"""How long kstatus may take."""
+"""How long kstatus, or the scripts of Argo CD, may take."""
 
 
 def build_launcher() -> Path:
@@ -36,6 +37,22 @@ def run_kstatus(program: Path, objects: Sequence[Any]) -> list[str]:
     lines = "".join(f"{json.dumps(one)}\n" for one in objects)
     ended = subprocess.run([program], input=lines, capture_output=True, text=True, check=True, timeout=SECONDS)
     return ended.stdout.split()
+
+
+def build_argo_lua() -> Path:
+    """Return the path of a program that runs health checks of Argo CD, with the Lua and the libraries that it has."""
+    return _build(ARGO_LUA, "interlock.dev/argo-lua")
+
+
+def run_argo_lua(program: Path, checks: Sequence[tuple[str, Any]]) -> list[tuple[str, str]]:
+    """Return health and message for each pair of a script and an object, such as `Healthy`.
+
+    The health is `Error` where the script fails, which Argo CD shows as unknown.
+    """
+    lines = "".join(f"{json.dumps({'script': script, 'object': one})}\n" for script, one in checks)
+    ended = subprocess.run([program], input=lines, capture_output=True, text=True, check=True, timeout=SECONDS)
+    found = [json.loads(line) for line in ended.stdout.splitlines()]
+    return [(one["status"], one["message"]) for one in found]
 
 
 def _build(source: Path, module: str) -> Path:
