@@ -46,6 +46,7 @@ verify: venv ## lint, types, layer order, generated files
 	$(PY) -m tools.admission --check
 	$(PY) -m tools.access --check
 	$(PY) -m tools.rollout_picture --check
+	$(PY) -m tools.recording --check
 	$(PY) -m tools.reference --check
 	$(PY) -m tools.charts --check
 	$(PY) -m tools.words
@@ -62,10 +63,12 @@ policies: venv ## write the digests of manifests/admission, which the operator c
 charts: venv ## write the Helm charts and the page of their values, from manifests/, crds/ and tools/charts/values.py
 	$(PY) -m tools.charts
 
-docs: venv ## write the access tables in the examples' pages, the picture of a rollout, and the generated pages of docs/reference
+docs: venv ## write the generated parts of pages and their pictures, and the site of all pages in build/site
 	$(PY) -m tools.access
 	$(PY) -m tools.rollout_picture
+	$(PY) -m tools.recording
 	$(PY) -m tools.reference
+	$(PY) -m tools.site
 
 demo: venv ## a real cluster, and an agent in it from its first stage to the kill switch
 	$(PY) -m tools.demo up
