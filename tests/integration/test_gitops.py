@@ -21,6 +21,7 @@ KUBECTL = "kubectl-annotate"
 """The field manager of `kubectl annotate`."""
 WAIT_SECONDS = 30.0
 NAME = "synced"
+FILES = ROOT / "examples" / "gitops"
 MERGING = {"kustomize.toolkit.fluxcd.io/ssa": "Merge"}
 
 
@@ -122,3 +123,30 @@ def test_the_patch_of_the_page_lets_flux_merge_each_agent(kubectl: Kubectl, tmp_
     rendered = list(yaml.safe_load_all(kubectl.must("kustomize", str(tmp_path)).text))
     merging = {one["metadata"]["name"] for one in rendered if one["metadata"].get("annotations", {}) == MERGING}
     assert merging == {AGENT["metadata"]["name"], "other"}
+
+
+@pytest.fixture
+def followed(kubectl: Kubectl) -> Iterator[Kubectl]:
+    """The API server with the namespaces that the page speaks of."""
+    for name in ("agents", "argocd"):
+        kubectl.run("create", "namespace", name)
+    kubectl.must("-n", "argocd", "create", "configmap", "argocd-cm", "--from-literal=timeout.reconciliation=180s")
+    yield kubectl
+    kubectl.must("-n", "argocd", "delete", "configmap", "argocd-cm")
+    kubectl.must("delete", "-f", str(FILES / "sync-role.yaml"))
+
+
+def test_the_commands_of_the_page_give_a_sync_no_command_and_argo_cd_its_checks(followed: Kubectl) -> None:
+    followed.must("apply", "-f", str(FILES / "sync-role.yaml"))
+    account = ("-n", "agents", "--as=system:serviceaccount:agents:sync")
+    bounds.eventually(
+        lambda: followed.run("auth", "can-i", "update", "agents.interlock.dev", *account).ok, "the role", WAIT_SECONDS
+    )
+    for verb in ("release", "promote", "pause", "rollback", "budget-override", "debug", "reconcile"):
+        assert not followed.run("auth", "can-i", verb, "agents.interlock.dev", *account).ok, verb
+    for kind in ("agentpolicies", "mcpbindings"):
+        followed.must("auth", "can-i", "delete", f"{kind}.interlock.dev", *account)
+    patch_file = str(FILES / "argocd-cm.yaml")
+    followed.must("-n", "argocd", "patch", "configmap", "argocd-cm", "--patch-file", patch_file)
+    data = followed.must("-n", "argocd", "get", "configmap", "argocd-cm", "-o", "json").json()["data"]
+    assert len(data) == 4, "its own setting, and the checks of three kinds"
