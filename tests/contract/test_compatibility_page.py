@@ -1,5 +1,6 @@
 """The page on compatibility names the versions that the tests use, and tests that exist."""
 
+import json
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tools.pythons import SUITES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference" / "compatibility.md").read_text(encoding="utf-8")
+CLIENTS = json.loads((ROOT / "tests" / "support" / "mcp_clients" / "package.json").read_text(encoding="utf-8"))
 FRAMEWORKS = {
     "langgraph": "langgraph",
     "openai-agents": "openai-agents",
@@ -48,6 +50,7 @@ def row(begin: str) -> str:
         ("MCP, session-based", ", ".join(SESSION_VERSIONS)),
         ("MCP, sessionless", ", ".join(SESSIONLESS_VERSIONS)),
         ("MCP SDKs", f"`mcp` {pinned('mcp')}"),
+        ("MCP SDKs", f"TypeScript ({CLIENTS['dependencies']['@modelcontextprotocol/sdk']})"),
         ("A2A", f"`a2a-sdk` {pinned('a2a-sdk')}"),
         ("models: API of OpenAI", f"`openai` {pinned('openai')}"),
         ("models: API of Anthropic", f"`anthropic` {pinned('anthropic')}"),
