@@ -18,6 +18,8 @@ from ipaddress import (
 )
 from typing import Final, Literal
 
+from interlock_contract.spans import Span, join_spans, meet_spans
+
 Network = Literal["Public", "Private"]
 """Which addresses a binding lets the guard dial.
 
@@ -199,17 +201,17 @@ def merge_ranges(ranges: Iterable[AddressRange]) -> tuple[AddressRange, ...]:
     found = tuple(ranges)
     if not found:
         return ()
-    spans: list[list[int]] = []
-    for first, last in sorted(map(span_of, found)):
-        if spans and first <= spans[-1][1] + 1:
-            spans[-1][1] = max(spans[-1][1], last)
-        else:
-            spans.append([first, last])
-    address = IPv4Address if isinstance(found[0], IPv4Network) else IPv6Address
-    return tuple(one for first, last in spans for one in summarize_address_range(address(first), address(last)))
+    return tuple(_ranges_of(join_spans(map(span_of, found)), found[0]))
 
 
-def span_of(one: AddressRange) -> tuple[int, int]:
+def _ranges_of(spans: Iterable[Span], like: AddressRange) -> Iterator[AddressRange]:
+    """Yield the fewest ranges that have exactly these addresses, of the family of another range."""
+    address = IPv4Address if isinstance(like, IPv4Network) else IPv6Address
+    for first, last in spans:
+        yield from summarize_address_range(address(first), address(last))
+
+
+def span_of(one: AddressRange) -> Span:
     """Return the first and the last address of a range as numbers."""
     first = int(one.network_address)
     return first, first + (1 << one.max_prefixlen - one.prefixlen) - 1
@@ -226,9 +228,14 @@ def open_block(base: AddressRange, closed: Iterable[AddressRange]) -> AddressBlo
         closed: What is closed besides `NEVER_OPENED`. The forms of these ranges by NAT64 are closed, too.
     """
     more = tuple(closed)
-    cut = [*(one for one, _ in _NEVER_OPENED), *more, *nat64_forms(more)]
-    if any(_is_within(base, one) for one in cut):
-        return None
-    inside = [one for one in cut if _is_within(one, base)]
-    excepted = merge_ranges(inside)
-    return None if base in excepted else AddressBlock(str(base), tuple(map(str, excepted)))
+    found = (one for one in (*more, *nat64_forms(more)) if one.version == base.version)
+    cut = join_spans((*_NEVER_SPANS[base.version], *map(span_of, found)))
+    whole = span_of(base)
+    excepted = meet_spans(cut, [whole])
+    return None if excepted == [whole] else AddressBlock(str(base), tuple(map(str, _ranges_of(excepted, base))))
+
+
+_NEVER_SPANS: Final = {
+    version: join_spans(span_of(one) for one, _ in _NEVER_OPENED if one.version == version) for version in (4, 6)
+}
+"""What no row of `egress` opens, by the version of the Internet Protocol."""

@@ -4,13 +4,17 @@ Rows open nothing that leads around a guard: pods of Interlock are left out of e
 Services, the API server and metadata services out of every cidr. While these are not known, no cidr is opened.
 """
 
+import functools
+import heapq
 import json
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any, Final
 
 from interlock.api.egress import EgressPeer, EgressPort, EgressRow, PeerSelector
+from interlock.deployment.peer_index import PeerKey, key_of_peer
 from interlock.deployment.placement import Placement
 from interlock_contract.addresses import open_block, parse_cidr
 from interlock_contract.names import APP_MANAGED_BY_LABEL, APP_PART_OF_LABEL, MANAGED_BY, PART_OF
@@ -125,7 +129,7 @@ def rules_of(exceptions: Iterable[EgressException]) -> list[Rule]:
     known = tuple(exceptions)
     found = [{"to": list(one.peers), "ports": [_port(port) for port in one.row.ports]} for one in known if one.is_open]
     rules = [*found, *([cluster_dns_rule()] if opens_dns(known) else [])]
-    return [rule for index, rule in enumerate(rules) if rule not in rules[:index]]
+    return list({json.dumps(rule): rule for rule in rules}.values())
 
 
 def cluster_dns_rule() -> Rule:
@@ -143,14 +147,14 @@ def words_for_check(placement: Placement) -> str:
     """Return what the egress check may find open, see `EGRESS_CHECK_OPEN_VARIABLE`: single addresses, and DNS."""
     exceptions = agent_exceptions(placement)
     rows = [one.row for one in exceptions]
-    words = {
-        f"[{base.network_address}]:{port.port}" if base.version == _IPV6 else f"{base.network_address}:{port.port}"
-        for row in rows
-        for peer in row.to
-        if (base := parse_cidr(peer.cidr or "")) is not None and base.prefixlen == base.max_prefixlen
-        for port in row.ports
-        if port.protocol == "TCP" and port.last == port.port
-    }
+    tried: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        single = {str(port.port) for port in row.ports if port.protocol == "TCP" and port.last == port.port}
+        for address in (_single_address(peer.cidr) for peer in row.to if single and peer.cidr is not None):
+            if address:
+                tried[address] |= single
+    # Of one address at most as many ports are tried as of all together.
+    words = [f"{address}:{port}" for address, some in tried.items() for port in heapq.nsmallest(_MOST_TRIED, some)]
     ports = [port for row in rows for port in row.ports]
     found = sorted(words)[:_MOST_TRIED]
     if opens_dns(exceptions):
@@ -160,20 +164,31 @@ def words_for_check(placement: Placement) -> str:
     return " ".join(found)
 
 
+@functools.lru_cache(maxsize=8192)
+def _single_address(cidr: str) -> str:
+    """Return the address of a range that has one, as it stands before a port; empty for other ranges."""
+    base = parse_cidr(cidr)
+    if base is None or base.prefixlen != base.max_prefixlen:
+        return ""
+    return f"[{base.network_address}]" if base.version == _IPV6 else str(base.network_address)
+
+
 def _exceptions(rows: Iterable[EgressRow], placement: Placement) -> tuple[EgressException, ...]:
     """Return what rows open, as far as one NetworkPolicy has room: a larger one would be refused as a whole."""
     found: list[EgressException] = []
-    blocks: dict[str, Peer | str] = {}  # many rows may name one range, and much may be left out of it
+    # Many rows may name one peer, and much may be left out of a range.
+    blocks: dict[PeerKey, tuple[Peer | str, int]] = {}
     room = MAX_POLICY_BYTES
     for row in rows:
         room -= len(json.dumps([_port(port) for port in row.ports]))
         opened: list[tuple[EgressPeer, Peer]] = []
         withheld: list[str] = []
         for peer in row.to:
-            block = blocks[peer.cidr] if peer.cidr in blocks else _open_peer(peer, placement)
-            if peer.cidr is not None:
-                blocks[peer.cidr] = block
-            size = len(json.dumps(block))
+            key = key_of_peer(peer)
+            if key not in blocks:
+                found_peer = _open_peer(peer, placement)
+                blocks[key] = found_peer, len(json.dumps(found_peer))
+            block, size = blocks[key]
             if not isinstance(block, str) and size > room:
                 block = f"the NetworkPolicy would have more than {MAX_POLICY_BYTES // 1024} KiB: name narrower ranges"
             if isinstance(block, str):

@@ -7,15 +7,19 @@ A row is compared by what it opens and not by its name: a row that is renamed, o
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal
 
-from interlock.api.egress import EgressPeer, EgressPort, EgressRow, PeerSelector
+from interlock.api.egress import EgressPeer, EgressPort, EgressRow
 from interlock.api.shared_types import ObjectMeta
-from interlock_contract.addresses import parse_cidr, span_of
+from interlock.deployment.peer_index import PeerIndex, key_of_peer
+from interlock_contract.spans import Span, has_span, join_spans, meet_spans
 
-T = TypeVar("T")
+Protocol = Literal["TCP", "UDP"]
+Spans = Mapping[Protocol, list[Span]]
+"""Ports by protocol, as `join_spans` returns them."""
 
 
 @dataclass(frozen=True)
@@ -75,95 +79,128 @@ def narrowed_rows(
         labelled: The agent with today's labels.
         uses: What it uses.
     """
+    is_concerned = [uses.concerns(row) and row.applies_to(agent) for row in today]
+    # A label that was taken away takes away at once what it opened.
+    wanted = [row for row, concerned in zip(today, is_concerned, strict=True) if concerned and row.applies_to(labelled)]
+    met = iter(_Meeting(reviewed, wanted, uses).results())
     found: list[EgressRow] = []
-    for row in today:
-        if not uses.concerns(row) or not row.applies_to(agent):
+    for row, concerned in zip(today, is_concerned, strict=True):
+        if not concerned:
             found.append(row)
-        elif row.applies_to(labelled):  # a label that was taken away takes away at once what it opened
-            found += _narrowed(row, reviewed, uses)
+        elif row.applies_to(labelled):
+            found += next(met)
     return tuple(found)
 
 
-def _narrowed(row: EgressRow, reviewed: tuple[EgressRow, ...], uses: EgressUses) -> list[EgressRow]:
-    met = [one for before in reviewed if (one := _meet(before, row, uses)) is not None]
-    return [row] if row in met else [one for index, one in enumerate(met) if one not in met[:index]]
+class _Meeting:
+    """What the rows of a revision and those of today open both.
 
+    Both may have 512 peers, so no peer is compared with each other one: an index says once in which rows there is a
+    peer that has all of another one. Then two rows take about as many steps as they have peers and ports.
 
-def _meet(before: EgressRow, row: EgressRow, uses: EgressUses) -> EgressRow | None:
-    """Return what two rows open both; None if that is nothing."""
-    ports = _meet_all(before.ports, row.ports, _meet_ports)
-    if bool(before.servers) != bool(row.servers) or not ports:
-        return None
-    servers = tuple(one for one in row.servers if one in before.servers or one not in uses.sources)
-    environments = tuple(one for one in row.environments if one in before.environments or one not in uses.environments)
-    if not row.environments and not uses.environments <= set(before.environments):
-        environments = before.environments
-    met = row.model_copy(
-        update={
-            "servers": servers,
-            "environments": environments,
-            "to": _meet_all(before.to, row.to, _meet_peers),
-            "ports": ports,
-            "dns": row.dns if before.dns else None,
-        }
-    )
-    # A row without servers is one for the agents themselves, and one without environments is one for all of them.
-    is_without = (bool(row.servers) and not servers) or (bool(row.environments) and not environments)
-    is_empty = not met.to or not uses.concerns(met)
-    return None if is_without or is_empty else met
-
-
-def _meet_all(before: tuple[T, ...], today: tuple[T, ...], meet: Callable[[T, T], T | None]) -> tuple[T, ...]:
-    """Return what both lists have: an entry of today itself where it is reviewed as a whole."""
-
-    def of(entry: T) -> Iterator[T]:
-        met = [one for reviewed in before if (one := meet(reviewed, entry)) is not None]
-        yield from [entry] if entry in met else met
-
-    found = [one for entry in today for one in of(entry)]
-    return tuple(one for index, one in enumerate(found) if one not in found[:index])
-
-
-def _meet_peers(before: EgressPeer, today: EgressPeer) -> EgressPeer | None:
-    if covers_peer(before, today):
-        return today
-    return before if covers_peer(today, before) else None
-
-
-@functools.lru_cache(maxsize=8192)
-def span_of_cidr(text: str) -> tuple[int, int, int] | None:
-    """Return the version, the first and the last address of a range as numbers; None for text that is no range.
-
-    The peers of a policy are compared with all of a revision, again and again, which are 262 144 pairs at most.
+    Args:
+        reviewed: The rows of the revision.
+        today: The rows of the policy that concern the agent.
+        uses: What the agent uses.
     """
-    found = parse_cidr(text)
-    return None if found is None else (found.version, *span_of(found))
+
+    def __init__(self, reviewed: Sequence[EgressRow], today: Sequence[EgressRow], uses: EgressUses) -> None:
+        self._reviewed, self._today, self._uses = reviewed, today, uses
+        self._reviewed_ports = [_spans_of(row.ports) for row in reviewed]
+        self._ports = [_spans_of(row.ports) for row in today]
+        self._having_today = _rows_having(today, reviewed)
+        """Of each peer of each row of today, the reviewed rows that have all of it."""
+        self._having_reviewed = _rows_having(reviewed, today)
+        """Of each peer of each reviewed row, the rows of today that have all of it."""
+
+    def results(self) -> Iterator[tuple[EgressRow, ...]]:
+        """Yield for each row of today what holds: the row itself where it was reviewed as a whole."""
+        parts = [set[int]().union(*found) for found in self._having_reviewed]
+        known: set[object] = set()
+        for number, row in enumerate(self._today):
+            near = set[int]().union(*self._having_today[number])
+            near |= {other for other, rows in enumerate(parts) if number in rows}
+            met = [found for other in sorted(near) if (found := self._meet(other, number)) is not None]
+            if any(found is row for found in met):
+                yield (row,)
+                continue
+            fresh = {key: found for found in met if (key := _what_it_opens(found)) not in known}
+            known |= fresh.keys()
+            yield tuple(fresh.values())
+
+    def _meet(self, other: int, number: int) -> EgressRow | None:
+        """Return what two rows open both, that of today itself if it is all of it; None if they have nothing in common.
+
+        Args:
+            other: The number of the reviewed row.
+            number: The number of the row of today.
+        """
+        before, row, uses = self._reviewed[other], self._today[number], self._uses
+        if bool(before.servers) != bool(row.servers):
+            return None
+        met = _meet_ports(self._reviewed_ports[other], self._ports[number])
+        ports = row.ports if met is None else met
+        to = self._meet_peers(other, number) if ports else ()
+        servers = tuple(one for one in row.servers if one in before.servers or one not in uses.sources)
+        environments = tuple(
+            one for one in row.environments if one in before.environments or one not in uses.environments
+        )
+        if not row.environments and not uses.environments <= set(before.environments):
+            environments = before.environments
+        # A row without servers is one for the agents themselves, and one without environments is one for all of them.
+        if not to or (bool(row.servers) and not servers) or (bool(row.environments) and not environments):
+            return None
+        dns = row.dns if before.dns else None
+        is_same = (servers, environments, dns) == (row.servers, row.environments, row.dns)
+        if is_same and to is row.to and ports is row.ports:
+            return row
+        update = {"servers": servers, "environments": environments, "to": to, "ports": ports, "dns": dns}
+        both = row.model_copy(update=update)
+        return both if uses.concerns(both) else None
+
+    def _meet_peers(self, other: int, number: int) -> tuple[EgressPeer, ...]:
+        """Return the peers that two rows have both: those of today that were reviewed as a whole, and parts of others.
+
+        Of two ranges that have an address in common one has all of the other. So each part is a peer of one of them.
+        """
+        row, before = self._today[number], self._reviewed[other]
+        whole = [peer for peer, rows in zip(row.to, self._having_today[number], strict=True) if other in rows]
+        if len(whole) == len(row.to):
+            return row.to
+        parts = [peer for peer, rows in zip(before.to, self._having_reviewed[other], strict=True) if number in rows]
+        return tuple({key_of_peer(peer): peer for peer in (*whole, *parts)}.values())
 
 
-def covers_peer(general: EgressPeer, specific: EgressPeer) -> bool:
-    """Return True if one peer has all that another one has."""
-    if general.cidr is not None or specific.cidr is not None:
-        outer, inner = span_of_cidr(general.cidr or ""), span_of_cidr(specific.cidr or "")
-        if outer is None or inner is None:
-            return False
-        return outer[0] == inner[0] and outer[1] <= inner[1] and inner[2] <= outer[2]
-    if (general.namespace_selector is None) != (specific.namespace_selector is None):
-        return False  # no selector is the agents' own namespace
-    return _selects_all(general.namespace_selector, specific.namespace_selector) and _selects_all(
-        general.pod_selector, specific.pod_selector
+def _rows_having(rows: Iterable[EgressRow], others: Sequence[EgressRow]) -> list[list[set[int]]]:
+    """Return for each peer of each row the numbers of the other rows that have a peer with all of it."""
+    index = PeerIndex((peer, number) for number, row in enumerate(others) for peer in row.to)
+    return [[index.having(peer) for peer in row.to] for row in rows]
+
+
+def _spans_of(ports: Iterable[EgressPort]) -> Spans:
+    found: defaultdict[Protocol, list[Span]] = defaultdict(list)
+    for port in ports:
+        found[port.protocol].append((port.port, port.last))
+    return {protocol: join_spans(spans) for protocol, spans in found.items()}
+
+
+def _meet_ports(before: Spans, today: Spans) -> tuple[EgressPort, ...] | None:
+    """Return the ports that both have, in order; None if those are all of today."""
+    if all(has_span(before.get(protocol, ()), span) for protocol, spans in today.items() for span in spans):
+        return None
+    return tuple(
+        _port_of(protocol, first, last)
+        for protocol, spans in today.items()
+        for first, last in meet_spans(spans, before.get(protocol, ()))
     )
 
 
-def _selects_all(general: PeerSelector | None, specific: PeerSelector | None) -> bool:
-    if general is None:
-        return True
-    return specific is not None and general.match_labels.items() <= specific.match_labels.items()
+@functools.lru_cache(maxsize=4096)
+def _port_of(protocol: Protocol, first: int, last: int) -> EgressPort:
+    return EgressPort(port=first, end_port=None if first == last else last, protocol=protocol)
 
 
-def _meet_ports(before: EgressPort, today: EgressPort) -> EgressPort | None:
-    first, last = max(before.port, today.port), min(before.last, today.last)
-    if before.protocol != today.protocol or first > last:
-        return None
-    if (first, last) == (today.port, today.last):
-        return today
-    return today.model_copy(update={"port": first, "end_port": None if first == last else last})
+def _what_it_opens(row: EgressRow) -> object:
+    """Return a key of what a row opens for the agent, however it is named."""
+    ports = frozenset((one.protocol, one.port, one.last) for one in row.ports)
+    return frozenset(map(key_of_peer, row.to)), ports, row.servers, row.environments, row.dns

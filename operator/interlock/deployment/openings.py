@@ -7,6 +7,7 @@ what it was started with. Once its policy opens less, the pod ends: its successo
     started with   10.20.0.0/24 TCP 5432         today   10.20.0.8/32 TCP 5432       the pod ends
 """
 
+import functools
 import hashlib
 import json
 import sys
@@ -18,13 +19,14 @@ from typing import Any, Final
 from interlock.api.egress import EgressPeer
 from interlock.deployment.cloud_identity import account_annotations
 from interlock.deployment.egress_exceptions import agent_rows, server_rows
-from interlock.deployment.egress_narrowing import covers_peer
 from interlock.deployment.names import AGENT_POD, GUARD_POD, Manifest
+from interlock.deployment.peer_index import PeerIndex, PeerKey, key_of_peer
 from interlock.deployment.placement import Placement
 from interlock_contract.names import OPENINGS
+from interlock_contract.spans import Span, has_span, join_spans
 
 MAX_OPENINGS: Final = 16 * 1024
-"""Most characters that a pod says. Of more it says a digest, which differs from everything else."""
+"""Most characters that a pod says. Of more it says a digest, so that each change of them counts as a withdrawal."""
 
 _NETWORKS: Final = ("None", "Public", "Private")
 """What stdio servers may reach by their bindings, the narrowest first. Each has all of those before it."""
@@ -50,24 +52,34 @@ class _Openings:
 
 
 def openings_of(placement: Placement, component: str) -> str:
-    """Return what the pods of one component may use now, empty for nothing.
+    """Return what the pods of one component say that they were started with, empty for nothing."""
+    return short_openings(all_openings_of(placement, component))
 
-    The text does not depend on how rows are named and split.
+
+def all_openings_of(placement: Placement, component: str) -> str:
+    """Return what the pods of one component may use now as a text of any length, empty for nothing.
+
+    The text does not depend on how rows are named and split. A member that a later version adds must be left out while
+    it says nothing: the text is part of the pod template, so an upgrade would replace all pods.
     """
     rows = {AGENT_POD: agent_rows, GUARD_POD: server_rows}[component](placement)
     identity = account_annotations(placement) if component == GUARD_POD else {}
     network = _network_of(placement) if component == GUARD_POD else 0
-    ports: defaultdict[str, set[Port]] = defaultdict(set)
+    peers: dict[PeerKey, EgressPeer] = {}
+    ports: defaultdict[PeerKey, set[Port]] = defaultdict(set)
     for row in rows:
+        of_row = {(port.protocol, port.port, port.last) for port in row.ports}
         for peer in row.to:
-            named = json.dumps(peer.to_kubernetes(), sort_keys=True)
-            ports[named] |= {(port.protocol, port.port, port.last) for port in row.ports}
+            key = key_of_peer(peer)
+            peers.setdefault(key, peer)
+            ports[key] |= of_row
     if not ports and not identity and not network:
         return ""
-    ways = [[json.loads(peer), sorted(found)] for peer, found in sorted(ports.items())]
+    named = {json.dumps(peer.to_kubernetes(), sort_keys=True): sorted(ports[key]) for key, peer in peers.items()}
+    ways = [[json.loads(peer), found] for peer, found in sorted(named.items())]
     is_dns_open = any(row.dns is not None for row in rows)
     said = {"ways": ways, "dns": is_dns_open, "identity": identity, "network": _NETWORKS[network]}
-    return _short(json.dumps(said, sort_keys=True))
+    return json.dumps(said, sort_keys=True)
 
 
 def _network_of(placement: Placement) -> int:
@@ -77,7 +89,10 @@ def _network_of(placement: Placement) -> int:
 
 
 def withdraws(desired: Manifest, live: Manifest) -> bool:
-    """Return True if the pods of a live Deployment may be started with more than the desired one opens."""
+    """Return True if the pods of a live Deployment may be started with more than the desired one opens.
+
+    Where the desired one says only a digest, everything else counts as more.
+    """
     return is_withdrawn(_openings_of_template(live), _openings_of_template(desired))
 
 
@@ -88,7 +103,7 @@ def _openings_of_template(workload: Manifest) -> str:
 
 def openings_in(annotations: Mapping[str, str]) -> str:
     """Return what a pod says that it was started with."""
-    return sys.intern(_short(annotations.get(OPENINGS, "")))
+    return sys.intern(short_openings(annotations.get(OPENINGS, "")))
 
 
 def is_withdrawn(before: str, today: str) -> bool:
@@ -96,45 +111,60 @@ def is_withdrawn(before: str, today: str) -> bool:
 
     Args:
         before: What the pod says.
-        today: What its component may use now.
+        today: What its component may use now, of any length.
     """
-    if not before or before == today:
+    if not before or before in (today, short_openings(today)):
         return False
     try:
         known, now = _parse(before), _parse(today)
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return True
     if known.network > now.network or (known.is_dns_open and not now.is_dns_open):
         return True
     if known.identity and known.identity != now.identity:
         return True
-    return not all(_is_open(peer, port, now) for peer, ports in known.ways for port in ports)
+    index = PeerIndex((peer, place) for place, (peer, _) in enumerate(now.ways))
+    return not all(
+        _are_open(ports, [one for place in index.having(peer) for one in now.ways[place][1]])
+        for peer, ports in known.ways
+    )
 
 
-def _is_open(peer: EgressPeer, port: Port, now: _Openings) -> bool:
-    """Return True if ranges of ports of peers that have all of this peer have all of these ports together."""
-    protocol, first, last = port
-    found = (one for other, ports in now.ways if covers_peer(other, peer) for one in ports if one[0] == protocol)
-    for _, begin, end in sorted(found):
-        if begin > first:
-            return False
-        first = max(first, end + 1)
-        if first > last:
-            return True
-    return False
+def _are_open(ports: Iterable[Port], now: Iterable[Port]) -> bool:
+    """Return True if other ports have all of these ports together."""
+    found: defaultdict[str, list[Span]] = defaultdict(list)
+    for protocol, first, last in now:
+        found[protocol].append((first, last))
+    joined = {protocol: join_spans(spans) for protocol, spans in found.items()}
+    return all(has_span(joined.get(protocol, ()), (first, last)) for protocol, first, last in ports)
 
 
+@functools.lru_cache(maxsize=16)
 def _parse(text: str) -> _Openings:
-    if not text:
-        return _Openings((), is_dns_open=False, identity={})
-    found: dict[str, Any] = json.loads(text)
-    ways = tuple((EgressPeer.model_validate(peer), _ports(ports)) for peer, ports in found["ways"])
-    return _Openings(ways, bool(found["dns"]), dict(found["identity"]), _NETWORKS.index(found["network"]))
+    """Return what a text says, also one of another version.
+
+    An earlier version says nothing of a member that it did not know, so none is required. Of a member that a later one
+    has added, this one cannot say what is open.
+
+    Raises:
+        ValueError: The text cannot be read, or says something of an unknown member.
+    """
+    found: dict[str, Any] = json.loads(text) if text else {}
+    unknown = [name for name in found.keys() - _MEMBERS if found[name]]
+    if unknown:
+        raise ValueError(f"unknown members {', '.join(sorted(unknown))}")
+    ways = tuple((EgressPeer.model_validate(peer), _ports(ports)) for peer, ports in found.get("ways", ()))
+    network = _NETWORKS.index(found.get("network", _NETWORKS[0]))
+    return _Openings(ways, bool(found.get("dns")), dict(found.get("identity", {})), network)
+
+
+_MEMBERS: Final = {"ways", "dns", "identity", "network"}
 
 
 def _ports(found: Iterable[Any]) -> tuple[Port, ...]:
     return tuple((str(protocol), int(first), int(last)) for protocol, first, last in found)
 
 
-def _short(text: str) -> str:
+def short_openings(text: str) -> str:
+    """Return a text of openings, or its digest where it is too long for a pod to say."""
     return text if len(text) <= MAX_OPENINGS else f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -12,7 +12,6 @@ from interlock.api.egress import EgressRow
 from interlock.api.policy import AgentPolicy
 from interlock.deployment.content import content_of
 from interlock.deployment.effective import effective, needs_revision
-from interlock.deployment.egress_narrowing import span_of_cidr
 from interlock_contract.addresses import parse_cidr
 from tests.requirements import requirement
 from tests.support.builders import AgentBuilder, a_binding, a_policy, a_stage, an_agent
@@ -60,14 +59,14 @@ def test_of_two_ranges_the_narrower_one_holds(reviewed: str, today: str, left: l
     assert [[peer.cidr for peer in row.to] for row in found] == ([] if left is None else [left])
 
 
-def test_each_range_is_parsed_once_however_many_rows_are_compared() -> None:
-    rows = [{"to": [{"cidr": f"10.{row}.{peer}.0/24"} for peer in range(16)]} for row in range(8)]
-    today = objects(*rows)
-    content = content_of(*today)
-    span_of_cidr.cache_clear()
+@requirement("revision.narrower")
+def test_ports_that_are_joined_or_listed_twice_start_no_revision() -> None:
+    split = {"ports": [{"port": 1, "endPort": 4}, {"port": 5, "endPort": 9}]}
+    joined = {"ports": [{"port": 1, "endPort": 9}, {"port": 2}, {"port": 2}]}
+    twice = {"to": [{"cidr": "10.20.0.0/24"}, {"cidr": "10.20.0.8/32"}, {"cidr": "10.20.0.0/24"}]}
 
-    assert effective(content, *today).policy.spec.egress == today[1].spec.egress
-    assert span_of_cidr.cache_info().misses == 8 * 16
+    assert not needs_revision(content_of(*objects(split)), *objects(joined))
+    assert not needs_revision(content_of(*objects({})), *objects(twice))
 
 
 @requirement("revision.narrower")
