@@ -14,6 +14,7 @@ from interlock.deployment.egress_exceptions import (
     MAX_EXCEPTED,
     MAX_POLICY_BYTES,
     agent_exceptions,
+    cluster_dns_rule,
     rules_of,
     server_exceptions,
     words_for_check,
@@ -136,8 +137,17 @@ def test_while_an_agent_is_killed_its_pods_reach_the_api_server_and_the_collecto
     assert len(agent) == 1, "the guard, which refuses everything"
     blocks = {peer["ipBlock"]["cidr"] for rule in guard for peer in rule["to"] if "ipBlock" in peer}
     endpoints = {f"{one.address}/32" for one in killed.api_server.endpoints}
-    assert blocks - {"169.254.20.10/32"} == endpoints | {"10.9.9.9/32"}
+    assert blocks == endpoints | {"10.9.9.9/32"}, "an address needs no DNS"
     assert [_rules(one) for one in _built(placement)] != [agent, guard]
+
+
+@requirement("egress.killed")
+def test_the_guard_of_a_killed_agent_finds_the_collector_by_the_clusters_dns_and_by_no_other_pod() -> None:
+    placement = replace(a_placement(), audit_url="http://interlock-audit.interlock-system.svc:7420")
+
+    _, guard = (_rules(one) for one in _built(replace(placement, is_killed=True)))
+
+    assert [rule for rule in guard if {"port": 53, "protocol": "UDP"} in rule["ports"]] == [cluster_dns_rule()]
 
 
 @requirement("egress.cut-out")

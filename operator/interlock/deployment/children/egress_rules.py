@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from interlock.api.binding import HttpServer, Server
 from interlock.api.policy import AgentPolicy, EgressProxy, ModelUpstream
 from interlock.deployment.children.upstreams import proxy_for, upstreams_of
-from interlock.deployment.egress_exceptions import DNS_PORTS, NODE_LOCAL_DNS
+from interlock.deployment.egress_exceptions import DNS_PORTS, NODE_LOCAL_DNS, cluster_dns_rule
 from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, Placement
 from interlock_contract.addresses import OPEN_BLOCKS, AddressBlock, Network, allowed_blocks
 from interlock_contract.names import SCRAPE_ALLOWED, SCRAPE_LABEL
@@ -50,11 +50,13 @@ def everywhere_but_metadata() -> list[Peer]:
 def guard_egress(placement: Placement) -> list[Rule]:
     """Return the egress of a guard's pod and of its stdio servers, which share its network.
 
-    The guard of a killed agent settles what was spent, and reports. It reaches no server, and its servers nothing.
+    The guard of a killed agent settles what was spent, and reports. It reaches no server, and its servers nothing but
+    the cluster's DNS, if the collector has a name: no other pod that listens at the ports of a DNS.
     """
     rules = [_audit_egress(placement.audit_url)] if placement.audit_url else []
     if placement.is_killed:
-        return _with_api_server(placement.api_server, rules)
+        is_named = placement.audit_url and _literal(urlsplit(placement.audit_url).hostname or "") is None
+        return [*api_server_egress(placement.api_server), *rules, *([cluster_dns_rule()] if is_named else [])]
     proxy = placement.policy.spec.egress_proxy
     for bound in placement.sources:
         rules += _server_egress(bound.binding.spec.server, proxy)
