@@ -132,6 +132,8 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "EgressCrowded": "name a narrower `cidr` in the row of `egress`, before the cluster has more nodes",
         "OpeningsWithdrawn": "if it was not intended, compare the `egress` and `cloudIdentity` of the AgentPolicy, and "
         "the `network` of the MCPBinding, with the [annotation of the pods](../explanation/isolation.md#exceptions)",
+        "OpeningsAltered": "exempt pods with the label `app.kubernetes.io/managed-by=interlock` from the admission "
+        "webhook or policy that changes their [annotation](../explanation/isolation.md#exceptions)",
         "LedgerRepaired": "see what the [repair](../explanation/budgets.md#a-ledger-that-cannot-be-read) has spent",
         "AdmissionPoliciesChanged": "if it was not intended, apply `manifests/admission` again",
     },

@@ -36,7 +36,7 @@ from interlock.reconcile.scale_downs import PodMark
 from interlock.reconcile.snapshot import Snapshot
 from interlock.reconcile.stage_gates import on_breach
 from interlock.reconcile.stage_tests import objects_of_tests, see_tests
-from interlock.reconcile.withdrawn_pods import withdrawn_pods
+from interlock.reconcile.withdrawn_pods import WithdrawnPod, withdrawn_pods
 from interlock_contract.bundle import MAX_BUNDLE_DIGESTS, digest
 from interlock_contract.drain_report import LEAST_DRAIN_SECONDS
 
@@ -76,7 +76,7 @@ class ReconcileResult:
     events: tuple[EventNote, ...] = ()
     ended_tests: tuple[str, ...] = ()
     marks: tuple[PodMark, ...] = ()
-    withdrawn: tuple[EndedPod, ...] = ()
+    withdrawn: tuple[WithdrawnPod, ...] = ()
     overdue: tuple[EndedPod, ...] = ()
 
 

@@ -1,16 +1,31 @@
 """The pods that were started with a way past the guard or an identity at a cloud that is withdrawn."""
 
+from dataclasses import dataclass
 from typing import Final
 
 from interlock.deployment.names import selector
 from interlock.deployment.observed.pod_reports import TEMPLATE_HASH_LABEL, AgentPods, PodReport
-from interlock.deployment.openings import is_withdrawn, openings_of
+from interlock.deployment.openings import all_openings_of, is_withdrawn, short_openings
 from interlock.deployment.placement import Placement
 from interlock.reconcile.agent_events import EventNote, EventReason
 from interlock.reconcile.ended_pods import EndedPod
+from interlock_contract.names import APP_MANAGED_BY_LABEL, MANAGED_BY, OPENINGS
 
 
-def withdrawn_pods(placement: Placement, pods: AgentPods) -> tuple[EndedPod, ...]:
+@dataclass(frozen=True)
+class WithdrawnPod(EndedPod):
+    """A pod that was started with more than it may use now.
+
+    Attributes:
+        group: Stage, revision and component of its placement.
+        today: What its component may use now.
+    """
+
+    group: tuple[str, ...] = ()
+    today: str = ""
+
+
+def withdrawn_pods(placement: Placement, pods: AgentPods) -> tuple[WithdrawnPod, ...]:
     """Return the pods of a placement that were started with more than they may use now.
 
     Their connections are not cut otherwise, and their successors may never be Ready.
@@ -27,26 +42,58 @@ def withdrawn_pods(placement: Placement, pods: AgentPods) -> tuple[EndedPod, ...
         if one.openings and one.group.isolation == placement.isolation
     ]
     # Pods of one template say the same, and a long text takes long to compare.
-    today = {component: openings_of(placement, component) for component in {one.group.component for one in found}}
+    today = {component: all_openings_of(placement, component) for component in {one.group.component for one in found}}
     said = {(one.group.component, one.openings) for one in found}
     withdrawn = {(component, text) for component, text in said if is_withdrawn(text, today[component])}
     return tuple(
-        EndedPod(one.name, one.uid, _replica_set(placement, one))
+        WithdrawnPod(
+            one.name,
+            one.uid,
+            _replica_set(placement, one),
+            group=(one.group.stage, one.group.revision, one.group.component),
+            today=short_openings(today[one.group.component]),
+        )
         for one in found
         if (one.group.component, one.openings) in withdrawn
     )
 
 
-def withdrawal_notes(pods: tuple[EndedPod, ...]) -> tuple[EventNote, ...]:
+def withdrawal_notes(pods: tuple[WithdrawnPod, ...]) -> tuple[EventNote, ...]:
     """Return the Event that says why pods were deleted, once for the same pods."""
     if not pods:
         return ()
-    more = f" and {len(pods) - _MOST_NAMED} more" if len(pods) > _MOST_NAMED else ""
     text = (
-        f"deleted pods {', '.join(one.name for one in pods[:_MOST_NAMED])}{more}, because they were started with a way "
-        "out, a cloud identity or a network of a stdio server that AgentPolicy or MCPBinding no longer give them"
+        f"deleted pods {_named(pods)}, because they were started with a way out, a cloud identity or a network of a "
+        "stdio server that AgentPolicy or MCPBinding no longer give them"
     )
-    return (EventNote("Warning", EventReason.OPENINGS_WITHDRAWN, text, key="/".join(sorted(one.uid for one in pods))),)
+    return (EventNote("Warning", EventReason.OPENINGS_WITHDRAWN, text, key=_key_of(pods)),)
+
+
+def brake_notes(held: tuple[WithdrawnPod, ...], rounds: int) -> tuple[EventNote, ...]:
+    """Return the Event that says why pods like those that were deleted wait, once for the same pods.
+
+    Args:
+        held: The pods that wait.
+        rounds: How many times pods like these were deleted.
+    """
+    if not held:
+        return ()
+    text = (
+        f"pods {_named(held)} say that they were started with more than AgentPolicy and MCPBinding give them, after "
+        f"{rounds} deletions of pods that did: something else than Interlock, such as an admission webhook, changes "
+        f"their annotation {OPENINGS}; exempt pods with the label {APP_MANAGED_BY_LABEL}={MANAGED_BY} from it. They "
+        "have no more than is given, and are deleted in turn, with growing pauses"
+    )
+    return (EventNote("Warning", EventReason.OPENINGS_ALTERED, text, key=_key_of(held)),)
+
+
+def _named(pods: tuple[WithdrawnPod, ...]) -> str:
+    more = f" and {len(pods) - _MOST_NAMED} more" if len(pods) > _MOST_NAMED else ""
+    return f"{', '.join(one.name for one in pods[:_MOST_NAMED])}{more}"
+
+
+def _key_of(pods: tuple[WithdrawnPod, ...]) -> str:
+    return "/".join(sorted(one.uid for one in pods))
 
 
 _MOST_NAMED: Final = 3

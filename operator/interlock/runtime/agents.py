@@ -4,7 +4,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -26,9 +26,10 @@ from interlock.reconcile.agent_events import EventNote, EventReason, transitions
 from interlock.reconcile.agent_status import enforcement_lost_message, with_failure
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Snapshot
-from interlock.reconcile.withdrawn_pods import withdrawal_notes
+from interlock.reconcile.withdrawn_pods import brake_notes, withdrawal_notes
 from interlock.runtime.agent_decision import AgentDecider
 from interlock.runtime.denial_events import DenialEvents
+from interlock.runtime.withdrawal_brake import WithdrawalBrake
 from interlock.telemetry import AGENTS, ENFORCEMENT_LOST, GATES_BREACHED, STAGE_TESTS
 from interlock_kube.resource_types import Key
 
@@ -94,6 +95,7 @@ class AgentReconciler:
         self._wake = wake
         self._report_drift = report_drift
         self._denials = DenialEvents(events)
+        self._brake = WithdrawalBrake()
         self._failing: dict[Key, _Failing] = {}
         self._secrets: dict[Key, datetime] = {}
         """When the Secret of an Agent was last created, or found to exist."""
@@ -115,12 +117,13 @@ class AgentReconciler:
             self._forget_failures(key)
             self._secrets.pop(key, None)
             self._denials.forget(key)
+            self._brake.forget(key)
             return None
-        snapshot, result = decided.snapshot, decided.result
+        snapshot, braked = decided.snapshot, self._brake.choose(key, decided.result.withdrawn, now)
+        result = replace(decided.result, withdrawn=braked.ended)
         agent = snapshot.agent
-        for binding, seen_at in drifts_of(snapshot.children, snapshot.bindings, now).items():
-            self._report_drift((agent.metadata.namespace, binding), seen_at)
-        self._denials.post(agent, snapshot.children, now)
+        self._pass_on(snapshot, now)
+        self._post(key, agent, brake_notes(braked.held, braked.rounds))
         agent, is_recorded = await self._announce(key, agent, result)
         written: AppliedObjects = {}
         try:
@@ -133,7 +136,7 @@ class AgentReconciler:
                 ends=(*result.withdrawn, *result.overdue),
                 may_start_pods=functools.partial(self._decider.may_start_pods, key, agent.metadata.uid),
             )
-            self._post(key, agent, withdrawal_notes(result.withdrawn))
+            self._note_ends(key, agent, result)
         except ApplyFailed as failure:
             failure.written = failure.written or written
             await self._handle_failure(key, agent, snapshot, result, failure)
@@ -151,12 +154,19 @@ class AgentReconciler:
             self._post(key, agent, result.events)
         if decided.failure is not None:
             raise decided.failure
-        due = [] if result.requeue_at is None else [(result.requeue_at - self._clock()).total_seconds()]
+        due = [(at - self._clock()).total_seconds() for at in (result.requeue_at, braked.next_at) if at is not None]
         if not result.plan.is_empty or not _is_same_rollout(agent, result.status):
             # The next reconcile comes even without an event. Children may have been ready before the stage was recorded
             # (a crash between the two), or have changed in a field whose change no other controller reports.
             due.append(POD_END_SECONDS if result.plan.waits_for_pods else SETTLE_SECONDS)
         return min(due, default=None)
+
+    def _pass_on(self, snapshot: Snapshot, now: datetime) -> None:
+        """Pass on what guards report about tools and denials."""
+        agent = snapshot.agent
+        for binding, seen_at in drifts_of(snapshot.children, snapshot.bindings, now).items():
+            self._report_drift((agent.metadata.namespace, binding), seen_at)
+        self._denials.post(agent, snapshot.children, now)
 
     async def _announce(self, key: Key, agent: Agent, result: ReconcileResult) -> tuple[Agent, bool]:
         """Let the status name new bundles, and what the rollout has decided, before the plan is carried out.
@@ -204,7 +214,7 @@ class AgentReconciler:
             # the deletion of a surplus object, must not keep pods that were started with more.
             try:
                 await self._applier.end_pods(key[0], result.withdrawn)
-                self._post(key, agent, withdrawal_notes(result.withdrawn))
+                self._note_ends(key, agent, result)
             except ApplyFailed as refusal:
                 message = message if str(refusal) == message else f"{message}; {refusal}"
         elif failing.lost_since is None:
@@ -234,6 +244,11 @@ class AgentReconciler:
             "bundle_digests": result.announced if is_recent else result.status.bundle_digests,
         }
         await self._report(key, agent, status.model_copy(update=update))
+
+    def _note_ends(self, key: Key, agent: Agent, result: ReconcileResult) -> None:
+        """Note that withdrawn pods were ended: what they had is closed by then."""
+        self._brake.record(key)
+        self._post(key, agent, withdrawal_notes(result.withdrawn))
 
     def _forget_failures(self, key: Key) -> None:
         if self._failing.pop(key, None) is not None:

@@ -1,5 +1,6 @@
 """What a pod says that it was started with, and when it has more than is open now."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -108,6 +109,32 @@ def test_so_many_ways_are_a_digest_of_which_each_change_counts() -> None:
     assert len(text) < MAX_OPENINGS
     assert not is_withdrawn(text, text)
     assert is_withdrawn(text, opened(*many))
+
+
+@requirement("egress.withdrawn")
+def test_a_policy_that_says_the_same_and_more_in_too_many_words_for_a_pod_ends_none() -> None:
+    row = {"to": [{"cidr": "10.0.0.0/8"}], "ports": [{"port": 1, "endPort": 9}]}
+    ports = [{"port": 2 * number + 11} for number in range(16)]
+    many = [{"to": [{"cidr": f"10.{one}.{two}.0/24"} for two in range(16)], "ports": ports} for one in range(31)]
+    before, today = a_placement(row), a_placement(row, *many)
+    pod = a_pod(today, AGENT_POD, openings_of(before, AGENT_POD))
+
+    assert openings_of(today, AGENT_POD).startswith("sha256:")
+    assert withdrawn_pods(today, AgentPods((pod, replace(pod, openings=openings_of(today, AGENT_POD))))) == ()
+    assert len(withdrawn_pods(a_placement(*many), AgentPods((pod,)))) == 1
+
+
+@requirement("egress.withdrawn")
+def test_what_another_version_says_ends_a_pod_only_if_it_opens_more() -> None:
+    today = opened(ROW)
+    said = json.loads(today)
+    earlier = json.dumps({name: said[name] for name in ("ways", "dns")})
+    later = {**said, "proxies": []}
+
+    assert not is_withdrawn(earlier, today)
+    assert not is_withdrawn(json.dumps(later), today)
+    assert is_withdrawn(json.dumps({**later, "proxies": ["10.0.0.1"]}), today), "it cannot be judged"
+    assert is_withdrawn(earlier, opened())
 
 
 def test_each_pod_says_what_its_own_component_may_use() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.openings import openings_in
 from tests.requirements import requirement
-from tests.support.builders import a_policy, an_agent
+from tests.support.builders import a_policy, an_agent, seconds
 from tests.support.fake_client import FakeClient
 from tests.unit.runtime.test_agent_reconciler import PODS, Operator
 
@@ -31,6 +31,8 @@ class OpeningOperator(Operator):
     """An operator whose pods say what they were started with, whatever their Deployments say by now."""
 
     started: dict[str, str]
+    altered = ""
+    """What a webhook writes in place of what pods were started with, in new pods; empty for none."""
 
     def start_pods(self) -> None:
         self.started = {
@@ -45,7 +47,10 @@ class OpeningOperator(Operator):
             replace(one, name=one.group.component, openings=started.get(one.uid, ""), template_hash="5d8")
             for one in found.reports
         )
-        return replace(found, reports=tuple(named))
+        reports = tuple(named)
+        if self.altered:
+            reports = tuple(replace(one, uid=f"{self.altered}-{one.name}", openings=self.altered) for one in reports)
+        return replace(found, reports=reports)
 
 
 async def an_agent_with_ways_out() -> OpeningOperator:
@@ -108,3 +113,29 @@ async def test_a_refused_deletion_of_something_else_keeps_no_pod_with_a_withdraw
 
     assert set(ended(operator)) == {f"{PODS}/agent"}
     assert "stray" in operator.condition("Deployed").message
+
+
+@requirement("egress.withdrawn")
+async def test_where_a_webhook_alters_what_each_new_pod_says_its_pods_end_in_turn_and_an_event_says_why() -> None:
+    operator = await an_agent_with_ways_out()
+    number = 0
+
+    async def starts_altered_pods() -> int:
+        """Reconcile once with new pods that say what they were not started with; return how many of them ended."""
+        nonlocal number
+        number += 1
+        operator.altered = f"altered-{number}"
+        operator.client.forget_requests()
+        assert await operator.reconcile_agent()
+        return len(ended(operator))
+
+    for _ in range(3):
+        assert await starts_altered_pods() > 0
+        operator.now += seconds(10)
+    operator.now -= seconds(9)
+
+    assert await starts_altered_pods() == 0
+    [event] = [one for one in operator.client.of_kind("Event").values() if one["reason"] == "OpeningsAltered"]
+    assert "something else than Interlock, such as an admission webhook, changes their annotation" in event["note"]
+    operator.now += seconds(20)
+    assert await starts_altered_pods() > 0
