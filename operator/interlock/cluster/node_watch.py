@@ -11,10 +11,12 @@ import asyncio
 import functools
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from interlock.deployment.node_ranges import NodeRanges, ranges_of_node, ranges_of_service_cidr
 from interlock_contract.addresses import AddressRange
+from interlock_contract.clock import monotonic
 from interlock_kube.client import NOT_FOUND, UNREACHABLE, ApiError, Json, KubeClient
 from interlock_kube.resource_types import NODE, SERVICE_CIDR, ResourceType
 from interlock_kube.retry import is_unavailable, retry_until_available
@@ -26,7 +28,11 @@ PAGE: Final = 50
 PAUSE_SECONDS: Final = 1.0
 """How long further changes are collected after one: a pool of a hundred nodes grows in a few steps."""
 CHECK_SECONDS: Final = 90.0
-"""After how long without contact a list is asked for again. The API server sends a bookmark about once a minute."""
+"""After how long without contact a list is asked for again. The API server sends a bookmark about once a minute. A kind
+that the API server does not have is asked for as often."""
+HOLD_SECONDS: Final = 60.0
+"""How long addresses that no object says any longer are left out still. Otherwise an annotation that changes back and
+forth would wake all agents with a cidr each second. What is new is left out immediately."""
 
 Event = SeenEvent | GoneEvent[str] | SyncedEvent
 
@@ -43,6 +49,8 @@ class _Source:
         self.kind, self._ranges_of = kind, ranges_of
         self.ranges: dict[str, frozenset[AddressRange]] = {}
         self.is_complete = self.is_refused = self.is_absent = self.has_contact = False
+        self.exists = asyncio.Event()
+        """Set once the API server has had the kind."""
 
     @property
     def is_known(self) -> bool:
@@ -70,36 +78,50 @@ class NodeWatch:
         client: Speaks to the API server.
         changed: Called when the addresses have changed.
         closed: Ranges that the installation closes besides.
+        monotonic: Returns seconds on a clock that only goes forward.
     """
 
-    def __init__(self, client: KubeClient, changed: Callable[[], None], closed: Iterable[AddressRange] = ()) -> None:
-        self._client, self._changed = client, changed
+    def __init__(
+        self,
+        client: KubeClient,
+        changed: Callable[[], None],
+        closed: Iterable[AddressRange] = (),
+        monotonic: Callable[[], float] = monotonic,
+    ) -> None:
+        self._client, self._changed, self._monotonic = client, changed, monotonic
         self._closed = frozenset(closed)
         sources = (_Source(NODE, ranges_of_node), _Source(SERVICE_CIDR, ranges_of_service_cidr))
         self._sources = {one.kind: one for one in sources}
         self._news = asyncio.Event()
+        self._held: dict[AddressRange, float] = {}
+        """Until when addresses are left out that no object says any longer."""
         self.found: NodeRanges | None = None
         """The addresses; None while they are not known."""
 
     async def find(self) -> None:
         """Read the lists once. If the API server refuses one of them, the addresses stay unknown."""
         for source in self._sources.values():
-            try:
-                await retry_until_available(functools.partial(self._list, source))
-            except ApiError as error:
-                # Kubernetes 1.33 can be without this kind: then it has one range, which no object says.
-                source.is_absent = source.kind is SERVICE_CIDR and error.status == NOT_FOUND
-                if not source.is_absent:
-                    _warn(source.kind, error)
+            await self._find(source)
         self.publish()
+
+    async def _find(self, source: _Source) -> None:
+        try:
+            await retry_until_available(functools.partial(self._list, source))
+        except ApiError as error:
+            source.is_absent = _says_absent(source.kind, error)
+            if not source.is_absent:
+                _warn(source.kind, error)
+        else:
+            source.is_absent = False
+        if not source.is_absent:
+            source.exists.set()
 
     async def run(self) -> None:
         """Follow the objects for ever."""
         async with asyncio.TaskGroup() as group:
             for source in self._sources.values():
-                if not source.is_absent:
-                    group.create_task(self._follow(source))
-                    group.create_task(self._check(source))
+                group.create_task(self._follow(source))
+                group.create_task(self._check(source))
             group.create_task(self._tell())
 
     def handle(self, event: Event, kind: ResourceType = NODE) -> None:
@@ -114,28 +136,45 @@ class NodeWatch:
                 self.found = None
                 self._changed()
             return
-        known = (one for source in self._sources.values() for found in source.ranges.values() for one in found)
-        ranges = NodeRanges((*known, *self._closed))
+        said = {one for source in self._sources.values() for found in source.ranges.values() for one in found}
+        said |= self._closed
+        self._hold(said)
+        ranges = NodeRanges((*said, *self._held))
         if self.found is None or ranges.ranges != self.found.ranges:
             self.found = ranges
             self._changed()
 
+    def _hold(self, said: set[AddressRange]) -> None:
+        """Hold for a while what was said until now."""
+        now = self._monotonic()
+        before = self.found.ranges if self.found is not None else frozenset()
+        until = {one: self._held.get(one, now + HOLD_SECONDS) for one in before - said}
+        self._held = {one: end for one, end in until.items() if end > now}
+
     async def check(self, kind: ResourceType) -> None:
         """Ask for a list that was silent; while the API server refuses it, the addresses are not known.
 
-        An API server that is away says nothing: nothing can be changed then.
+        An API server that is away says nothing: nothing can be changed then. One that did not have the kind until now
+        may have it since an update.
         """
         source = self._sources[kind]
         had_contact, source.has_contact = source.has_contact, False
         if had_contact:
             return
+        if source.is_absent:
+            await self._find(source)
+            self.publish()
+            return
         try:
             await self._client.get(kind.everywhere(), {"limit": "1"})
         except (ApiError, *UNREACHABLE) as error:
-            if not is_unavailable(error):
+            if is_unavailable(error):
+                return
+            source.is_absent = _says_absent(kind, error)  # what its objects said is left out still
+            if not source.is_absent:
                 _warn(kind, error)
                 source.is_refused = True
-                self.publish()
+            self.publish()
 
     async def _list(self, source: _Source) -> None:
         async for page in read_pages(self._client, source.kind.everywhere(), {}, limit=PAGE):
@@ -144,6 +183,7 @@ class NodeWatch:
         source.handle(SyncedEvent())
 
     async def _follow(self, source: _Source) -> None:
+        await source.exists.wait()  # of a kind that is absent, `check` finds out when it is not
         async for event in self._events(source):
             self.handle(event, source.kind)
 
@@ -169,10 +209,24 @@ class NodeWatch:
 
     async def _tell(self) -> None:
         while True:
-            await self._news.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.held_seconds()):
+                    await self._news.wait()
             self._news.clear()
             self.publish()
             await asyncio.sleep(PAUSE_SECONDS)
+
+    def held_seconds(self) -> float | None:
+        """Return after how many seconds the first addresses are no longer held; None if none are."""
+        return min((max(0.0, end - self._monotonic()) for end in self._held.values()), default=None)
+
+
+def _says_absent(kind: ResourceType, error: Exception) -> bool:
+    """Return True if the API server does not have a kind that Kubernetes can be without.
+
+    Kubernetes 1.33 can be without ServiceCIDRs: then it has one range of Services, which no object says.
+    """
+    return kind is SERVICE_CIDR and isinstance(error, ApiError) and error.status == NOT_FOUND
 
 
 def _warn(kind: ResourceType, error: Exception) -> None:

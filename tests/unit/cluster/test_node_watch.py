@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from interlock.cluster.node_watch import NodeWatch
+from interlock.cluster.node_watch import HOLD_SECONDS, NodeWatch
 from interlock_kube.client import ApiError
 from interlock_kube.resource_types import NODE, SERVICE_CIDR
 from interlock_kube.watch import GoneEvent, SeenEvent, SyncedEvent
@@ -23,8 +23,9 @@ class Changes:
 
     def __init__(self) -> None:
         self.count = 0
+        self.seconds = 0.0
         self.client = FakeClient()
-        self.nodes = NodeWatch(self.client, self._changed)  # type: ignore[arg-type]
+        self.nodes = NodeWatch(self.client, self._changed, monotonic=lambda: self.seconds)  # type: ignore[arg-type]
         self.nodes.handle(SyncedEvent(), SERVICE_CIDR)
 
     def _changed(self) -> None:
@@ -46,9 +47,26 @@ async def test_the_addresses_follow_nodes_that_come_move_and_go() -> None:
 
     assert changes.seen(SeenEvent(a_node("a", "10.0.0.2")), SyncedEvent()) == ["10.0.0.2/32"]
     assert changes.seen(SeenEvent(a_node("b", "10.0.0.3"))) == ["10.0.0.2/32", "10.0.0.3/32"]
-    assert changes.seen(SeenEvent(a_node("b", "10.0.0.9"))) == ["10.0.0.2/32", "10.0.0.9/32"]
-    assert changes.seen(GoneEvent("a", 7)) == ["10.0.0.9/32"]
-    assert changes.count == 4
+    assert changes.seen(SeenEvent(a_node("b", "10.0.0.9"))) == ["10.0.0.2/32", "10.0.0.3/32", "10.0.0.9/32"]
+    changes.seconds += HOLD_SECONDS
+    assert changes.seen(GoneEvent("a", 7)) == ["10.0.0.2/32", "10.0.0.9/32"]
+    assert changes.nodes.held_seconds() == HOLD_SECONDS
+    changes.seconds += HOLD_SECONDS
+    assert changes.seen() == ["10.0.0.9/32"]
+    assert (changes.count, changes.nodes.held_seconds()) == (5, None)
+
+
+@requirement("egress.nodes")
+async def test_an_address_that_changes_back_and_forth_wakes_agents_once() -> None:
+    changes = Changes()
+    changes.seen(SeenEvent(a_node("a", "10.0.0.2")), SyncedEvent())
+
+    for _ in range(100):
+        for address in ("10.0.0.9", "10.0.0.2"):
+            changes.seconds += 1
+            assert changes.seen(SeenEvent(a_node("a", address))) == ["10.0.0.2/32", "10.0.0.9/32"]
+
+    assert changes.count == 2
 
 
 @requirement("egress.nodes")
@@ -88,6 +106,26 @@ async def test_only_a_cluster_without_the_kind_has_no_ranges_of_services(
     await nodes.find()
 
     assert (nodes.found is not None) == is_known
+
+
+@requirement("egress.cut-out")
+async def test_a_kind_that_comes_with_an_update_is_found_and_one_that_goes_leaves_its_ranges_out() -> None:
+    client = FakeClient()
+    client.put(f"{NODE.everywhere()}/a", {"kind": "Node", **a_node("a", "10.0.0.2")})
+    client.break_with(ApiError(404, "not found"), "GET", SERVICE_CIDR.everywhere())
+    nodes = NodeWatch(client, lambda: None)  # type: ignore[arg-type]
+    await nodes.find()
+    assert nodes.found is not None
+    assert "10.96.0.0/12" not in map(str, nodes.found.ranges)
+
+    spec = {"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/12"]}}
+    client.put(f"{SERVICE_CIDR.everywhere()}/kubernetes", {"kind": "ServiceCIDR", **spec})
+    await nodes.check(SERVICE_CIDR)
+    assert set(map(str, nodes.found.ranges)) == {"10.0.0.2/32", "10.96.0.0/12"}
+
+    client.break_with(ApiError(404, "not found"), "GET", SERVICE_CIDR.everywhere())
+    await nodes.check(SERVICE_CIDR)
+    assert set(map(str, nodes.found.ranges)) == {"10.0.0.2/32", "10.96.0.0/12"}
 
 
 @requirement("egress.cut-out")
