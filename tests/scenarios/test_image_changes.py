@@ -1,5 +1,7 @@
 """Tags that move: pods that run another image than their revision was Ready with serve nothing."""
 
+from dataclasses import replace
+
 import pytest
 
 from interlock.api.status import ConditionType
@@ -93,6 +95,41 @@ def test_a_pod_stays_cut_off_once_it_is_deleted_since_it_may_take_long_to_end(is
     assert found.changed_addresses == before.changed_addresses
     assert found.changed_pods or found.changed_addresses
     assert ready(simulation) == ("True", "PodsReady")
+
+
+@pytest.mark.parametrize("isolation", ["Shared", "Separate"])
+def test_a_pod_that_is_gone_is_forgotten_so_that_later_pods_need_not_wait_and_may_have_its_address(
+    isolation: str,
+) -> None:
+    simulation = running(isolation)
+    moved = agents(simulation)[0]
+    simulation.replace_image(moved, NEW)
+    simulation.run()
+    simulation.evict()
+    simulation.snapshot = simulation.snapshot.with_pods(replace(simulation.pods, leaving=frozenset({moved, "guard"})))
+    simulation.settle()
+    assert bundle(simulation).changed_pods or bundle(simulation).changed_addresses
+
+    simulation.snapshot = simulation.snapshot.with_pods(replace(simulation.pods, leaving=frozenset()))
+    simulation.run()
+    assert (bundle(simulation).changed_pods, bundle(simulation).changed_addresses) == ((), ())
+    simulation.forget_image(agents(simulation)[0])
+    simulation.run()
+    assert refused(simulation) == []
+
+
+def test_an_agent_that_ends_since_its_first_call_is_refused_restarts_no_soak() -> None:
+    simulation = a_rollout()
+    simulation.image = OLD
+    simulation.run()
+    simulation.wait(hours(1))
+    [moved] = agents(simulation)
+    simulation.replace_image(moved, NEW)
+    simulation.run()
+    simulation.crash()
+    simulation.run()
+    assert simulation.status.stage is not None
+    assert (simulation.status.stage.restarts, simulation.status.stage.soak_restarted_at) == (0, None)
 
 
 def refused(simulation: Simulation) -> list[str]:

@@ -22,6 +22,10 @@ REPEAT_SECONDS: Final = 60.0
 """How long the words of an Event are shown before words that were shown earlier replace them."""
 _MOST_WORDINGS: Final = 16
 """Different Events of one pod that are shown immediately. Anyone who can create Events can create more."""
+LEAVING_SECONDS: Final = 60.0
+"""How long a pod may still run once its grace period is over, or its object is gone: its node may be late."""
+_LONGEST_GRACE: Final = 300.0
+"""The longest grace period that a policy allows, in seconds."""
 MOST_SPANS: Final = 256
 """Most times of readiness that are remembered of one Agent's pods. A soak does not count what is forgotten."""
 
@@ -77,6 +81,9 @@ class AgentPodStore:
         self._changed = changed
         self._pods: dict[AgentKey, dict[str, _Pod]] = {}
         self._past: dict[AgentKey, deque[ReadySpan]] = {}
+        self._leaving: dict[AgentKey, dict[str, float]] = {}  # until when each pod that was deleted may still run
+        self._knows_leaving_at = monotonic() + _LONGEST_GRACE + LEAVING_SECONDS
+        """From when on all pods that may still run are known: nothing says which ones were deleted before."""
         self._agents: dict[Key, AgentKey] = {}  # by the key of the pod
         self._watch = SelectiveWatch(client, (POD,), AGENT_LABEL, self)
 
@@ -97,7 +104,17 @@ class AgentPodStore:
             tuple(one for one in reports if not one.is_ending),
             past,
             tuple(one for one in reports if one.is_ending),
+            self._leaving_of(agent),
         )
+
+    def _leaving_of(self, agent: AgentKey) -> frozenset[str] | None:
+        now = self._monotonic()
+        left = {name: until for name, until in self._leaving.pop(agent, {}).items() if until > now}
+        if left:
+            self._leaving[agent] = left
+        if now < self._knows_leaving_at:
+            return None
+        return frozenset(left) | {name for name, pod in self._pods.get(agent, {}).items() if pod.report.is_ending}
 
     def uids(self, agent: AgentKey) -> set[str]:
         """Return the uids of an Agent's pods that are not terminating."""
@@ -138,6 +155,7 @@ class AgentPodStore:
     def agent_gone(self, agent: AgentKey) -> None:
         """Handle that an Agent exists no longer."""
         self._past.pop(agent, None)
+        self._leaving.pop(agent, None)
         for name in list(self._pods.get(agent, {})):
             self._forget((agent[0], name))
 
@@ -197,6 +215,11 @@ class AgentPodStore:
         if agent is not None and self._pods[agent][key[1]].version <= version:
             self._remember(agent, self._pods[agent][key[1]].report, deletion_of(found) if found else None)
             self._forget(key)
+            grace = found["metadata"].get("deletionGracePeriodSeconds") if found else None
+            leaving = self._leaving.setdefault(agent, {})
+            leaving[key[1]] = self._monotonic() + (grace or 0) + LEAVING_SECONDS
+            if len(leaving) > MOST_PODS:  # the one that was deleted before all others
+                del leaving[next(iter(leaving))]
             self._changed(agent)
 
     def held(self, _kind: str) -> Iterable[Key]:

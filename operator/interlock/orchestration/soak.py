@@ -17,11 +17,14 @@ class PodEnds:
         uid: The pod's uid.
         ends: How often it has ended.
         is_last_lost: The last end came with the end of the pod's node, so the container did not end by itself.
+        is_refused: Guards refuse the pod at the moment, since it runs another image, or its image is not known yet. An
+            agent may end because its first call is refused, and that is seen later.
     """
 
     uid: str
     ends: int
     is_last_lost: bool = False
+    is_refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class StageFacts:
         ready_since: Since when its placement is Ready without a break; None while it is not.
         soaked: How long it was Ready before that, since the soak began.
         restarts: How often the agent's container ended by itself since the soak began, in all pods together.
-        counted: The ends that are counted already, or came before the soak, by pod. Pods without one are left out.
+        counted: The ends that are counted already, came before the soak, or do not count since guards refused the pod,
+            by pod. Pods without one are left out.
         restarted_at: When the soak last started again because of too many restarts; None if it did not.
         passed: How long it was Ready in the stages that the revision has passed.
         baseline: What its guards had counted when the soak began; None before. Gates judge what came since.
@@ -210,12 +214,15 @@ def _with_ends(before: StageFacts, after: StageFacts, seen: StageObservation, no
         seen: What is seen now.
         now: The time.
     """
-    counted = tuple(PodEnds(pod.uid, pod.ends) for pod in seen.pods if pod.ends)
+    known = {pod.uid: pod.ends for pod in before.counted}
+    ends = {pod.uid: max(pod.ends + pod.is_refused, known.get(pod.uid, 0)) for pod in seen.pods}
+    counted = tuple(PodEnds(uid, count) for uid, count in ends.items() if count)
     if before.ready_since is None and not before.soaked:  # no soak has begun before now: what ended, ended earlier
         return replace(after, restarts=0, counted=counted if after.ready_since else ())
-    known = {pod.uid: pod.ends for pod in before.counted}
     restarts = before.restarts
     for pod in seen.pods:
+        if pod.is_refused:
+            continue
         new = max(0, pod.ends - known.get(pod.uid, 0))
         restarts += new - 1 if new and pod.is_last_lost else new
     if restarts <= seen.max_restarts:

@@ -130,7 +130,7 @@ def _see(
     readiness = readiness_of_all(child.manifest if child else None for child in found)
     # Deployments count pods as available that run another image.
     readiness = replace(readiness, available=max(0, readiness.available - len(changed)))
-    cut_off, cut_off_addresses = _cut_off(bundle, guards, agents)
+    cut_off, cut_off_addresses = _cut_off(bundle, guards, agents, snapshot.pods.leaving)
     placement = SeenPlacement(
         PlacementSeen(is_drained=True),
         readiness,
@@ -146,10 +146,14 @@ def _see(
     pods, wanted = snapshot.pods, _least_pods(snapshot, key.stage, readiness)
     can_be_ready = readiness.is_ready and snapshot.agent.spec.replicas_in(key.stage) > 0
     since = pods.ready_since(key.stage, key.revision, isolation, wanted) if can_be_ready else None
+    refused = placement.changed | placement.unread
     seen = PlacementSeen(
         is_ready=since is not None,
         ready_since=since,
-        pods=tuple(PodEnds(one.uid, one.ends, one.is_last_lost) for one in pods.of(key.stage, key.revision)),
+        pods=tuple(
+            PodEnds(one.uid, one.ends, one.is_last_lost, is_refused=one.name in refused)
+            for one in pods.of(key.stage, key.revision)
+        ),
         is_drained=not revisions.takes_tasks(snapshot, key.revision)
         or all(one.is_drained for one in guards if one.ready_since),
     )
@@ -236,16 +240,25 @@ def _unread(snapshot: Snapshot, key: PlacementKey, bundle: str) -> frozenset[str
 
 
 def _cut_off(
-    bundle: str, guards: tuple[ScalablePod, ...], agents: tuple[ScalablePod, ...]
+    bundle: str, guards: tuple[ScalablePod, ...], agents: tuple[ScalablePod, ...], leaving: frozenset[str] | None
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Return the pods, and the addresses, that a bundle refuses for another image, of those that are not reported.
 
     A pod that is being deleted is not reported, and may run for as long as its policy lets pods take to end. So it
-    stays refused. An address that a reported pod has by now is judged by that pod.
+    stays refused until it is gone. An address that a reported pod has by now is judged by that pod. Of others it is not
+    known which pod had them, so they stay while any pod may still run: later another pod may get them.
+
+    Args:
+        bundle: What guards obey now.
+        guards: The reported pods with a guard.
+        agents: Those of a separate agent.
+        leaving: The pods that were deleted and may still run, None where that is not known.
     """
     pods = _texts_in(bundle, "changedPods") - {one.name for one in guards}
     addresses = _texts_in(bundle, "changedAddresses").difference(*(one.addresses for one in agents))
-    return pods, addresses
+    if leaving is None:
+        return pods, addresses
+    return pods & leaving, addresses if leaving else frozenset()
 
 
 def _texts_in(bundle: str, member: str) -> frozenset[str]:

@@ -68,7 +68,7 @@ class DenyReason(StrEnum):
     AGENT_MISMATCH = "AgentMismatch"
     """The Agent was deleted, or is not the one that the bundle was compiled for."""
     IMAGE_CHANGED = "ImageChanged"
-    """A container of the pod runs another image than its revision was Ready with."""
+    """A container of the pod runs another image than its revision was Ready with, or its image is not known yet."""
     UNKNOWN_SOURCE = "UnknownSource"
     """The bundle has no such source."""
     TOOL_NOT_MAPPED = "ToolNotMapped"
@@ -244,7 +244,10 @@ _NOT_CONFIRMED: Final = Deny(
 )
 
 _IMAGE_CHANGED: Final = Deny(
-    DenyReason.IMAGE_CHANGED, "", "This pod runs another image than its revision was Ready with, since a tag has moved."
+    DenyReason.IMAGE_CHANGED,
+    "",
+    "A tag has moved, so this pod runs another image than its revision was Ready with, or the image of this pod is not "
+    "known yet. In the latter case, try again in a few seconds.",
 )
 
 

@@ -33,7 +33,7 @@ class CallerReason(StrEnum):
     OWN_POD = "OwnPod"
     """The caller is in the guard's own pod, and the agent is not."""
     IMAGE_CHANGED = "ImageChanged"
-    """The caller's pod runs another image of the agent than the revision was Ready with."""
+    """The caller's pod runs another image of the agent than the revision was Ready with, or its image is not known."""
 
 
 _MESSAGES: Final = {
@@ -43,7 +43,8 @@ _MESSAGES: Final = {
     ),
     CallerReason.OWN_POD: "Callers in the pod of the guard are not its agent.",
     CallerReason.IMAGE_CHANGED: (
-        "This pod runs another image of the agent than its revision was Ready with, since a tag has moved."
+        "A tag has moved, so this pod runs another image of the agent than its revision was Ready with, or the image "
+        "of this pod is not known yet. In the latter case, try again in a few seconds."
     ),
 }
 

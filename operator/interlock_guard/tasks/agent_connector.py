@@ -97,7 +97,9 @@ class _Resolver:
         leaving, changed = ((), ()) if bundle is None else (bundle.draining_addresses, bundle.changed_addresses)
         found = [one for one in found if one["host"] not in changed]
         if not found:
-            raise OSError("every pod of the agent runs another image than the revision was Ready with")
+            raise OSError(
+                "every pod of the agent runs another image than its revision was Ready with, or an unknown one"
+            )
         chosen = [one for one in found if one["host"] not in leaving] or found
         if route is not None:
             own = [one for one in found if one["host"] == route.preferred]

@@ -61,8 +61,9 @@ def span(since: int, until: int) -> ReadySpan:
 class Known:
     def __init__(self) -> None:
         self.asked: list[AgentKey] = []
+        self.seconds = 0.0
         client: Any = None
-        self.store = AgentPodStore(client, lambda key: key == KEY, self.asked.append)
+        self.store = AgentPodStore(client, lambda key: key == KEY, self.asked.append, lambda: self.seconds)
         self.version = 0
 
     def put(self, pod: dict[str, Any]) -> list[AgentKey]:
@@ -131,6 +132,31 @@ def test_a_pod_with_claims_is_known_until_it_is_gone_and_is_no_part_of_its_place
     known.store.drop("Pod", ("agents", "one"), 3, ending)
     assert (known.asked, known.pods().ending) == ([KEY], ())
     assert known.pods().past == (span(3, 9),), "it is remembered once"
+
+
+def test_a_pod_that_was_deleted_may_still_run_until_its_grace_period_is_long_over() -> None:
+    known = Known()
+    known.put(a_pod("early"))
+    known.store.drop("Pod", ("agents", "early"), 2, a_pod("early", version=2, deleted=0))
+    assert known.pods().leaving is None, "nothing says which pods were deleted before the operator started"
+
+    known.seconds += 1000
+    assert known.pods().leaving == frozenset()
+    known.put(a_pod("one", version=3))
+    known.put(with_claims(a_pod("two", version=3), "files"))
+    deleted = a_pod("one", version=4, deleted=0)
+    deleted["metadata"]["deletionGracePeriodSeconds"] = 300
+    known.store.drop("Pod", ("agents", "one"), 4, deleted)
+    known.put(with_claims(a_pod("two", version=4, deleted=0), "files"))
+    assert known.pods().leaving == {"one", "two"}
+
+    known.seconds += 359
+    assert known.pods().leaving == {"one", "two"}
+    known.store.drop("Pod", ("agents", "two"), 5, None)
+    known.seconds += 1
+    assert known.pods().leaving == {"two"}
+    known.store.agent_gone(KEY)
+    assert known.pods().leaving == frozenset()
 
 
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])

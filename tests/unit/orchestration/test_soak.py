@@ -221,6 +221,20 @@ def test_the_ends_in_a_pod_that_is_gone_still_count_and_no_end_counts_twice() ->
     assert two.facts.restarts == 2
 
 
+@requirement("rollout.restarts")
+def test_an_end_of_a_pod_that_guards_refuse_does_not_count_nor_the_one_that_is_seen_after() -> None:
+    def refused(ends: int) -> tuple[PodEnds, ...]:
+        return *pods(a=0), PodEnds("b", ends, is_refused=True)
+
+    first = decide(facts(0, ready=5), replace(READY, pods=refused(0)), 10)
+    assert first.facts == facts(0, ready=5, counted=pods(b=1))
+    later = decide(first.facts, replace(READY, pods=refused(3)), 20)
+    assert later.facts == facts(0, ready=5, counted=pods(b=4))
+    known = decide(later.facts, replace(READY, pods=pods(b=4)), 30)
+    assert known.facts == later.facts
+    assert decide(known.facts, replace(READY, pods=pods(b=5)), 40).facts.restarted_at == at(40)
+
+
 def test_what_ended_before_the_soak_does_not_count() -> None:
     assert decide(facts(0), replace(NOT_READY, pods=pods(a=7)), 40) == StageDecision(0, facts(0))
 

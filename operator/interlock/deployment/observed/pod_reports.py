@@ -133,11 +133,13 @@ class AgentPods:
         reports: The reports of its pods that are not terminating.
         past: When its pods were Ready before.
         ending: The reports of its pods that are terminating and mount claims.
+        leaving: The names of all its pods that were deleted and may still run; None where that is not known.
     """
 
     reports: tuple[PodReport, ...] = ()
     past: tuple[ReadySpan, ...] = ()
     ending: tuple[PodReport, ...] = ()
+    leaving: frozenset[str] | None = None
 
     def cause(self, stage: str, revision: str) -> str:
         """Return why pods of a placement are not ready, each different cause once; empty where none says so.
