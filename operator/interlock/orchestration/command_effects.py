@@ -2,8 +2,8 @@
 
 A command is handled once, when it appears. It is carried out then, or void for as long as it stands. So a command that
 was void does nothing later by surprise. A retry or rollback whose run cannot be stored yet is handled as soon as it can
-be. A promote is an approval that is recorded until its stage is entered. A pause is the exception: it holds back, so it
-counts whenever it applies.
+be. A promote is an approval that is recorded until its stage is entered. One that appears while the policy is away is
+handled once that is back. A pause is the exception: it holds back, so it counts whenever it applies.
 """
 
 from dataclasses import replace
@@ -50,6 +50,9 @@ def apply_commands(facts: RolloutFacts, context: Context) -> tuple[RolloutFacts,
             continue
         if verb in _NUMBERED and context.seen.may_number:
             postponed.append(text)
+            continue
+        if verb == "promote" and not context.rules.knows_classes:
+            postponed += [text] if text not in handled_commands else []
             continue
         outcome = carry_out(facts, command, context)
         if not isinstance(outcome, str):

@@ -368,6 +368,7 @@ class RolloutRules:
         least_drain: How long it drains at least, until no node sends new tasks to it any more.
         history: How many revisions can be rolled back to, at least one.
         class_of: The classes of environments under the agent's policy.
+        knows_classes: Whether the policy says so. While it is away, no approval is recorded: it holds for one class.
         hold_before: The policy's minimums, see `interlock.orchestration.orchestrated.hold_before`.
         claims_of: The claims of revisions, see `interlock.orchestration.claims`.
         audited: The environments in mode Audit, by policy or for the newest revision. Their stages are never left.
@@ -380,6 +381,7 @@ class RolloutRules:
     least_drain: timedelta = timedelta(0)
     history: int = 10
     class_of: ClassOf = class_of_name
+    knows_classes: bool = True
     hold_before: HoldBefore = _hold_nothing
     claims_of: ClaimsOf = _no_claims
     audited: frozenset[str] = frozenset()

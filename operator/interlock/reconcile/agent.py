@@ -137,7 +137,7 @@ placement passes on the tasks that reach it meanwhile, and that of a chosen pod 
 def _rules(snapshot: Snapshot, record: RolloutRecord, revisions: Revisions) -> RolloutRules:
     policy = snapshot.policy
     if policy is None:  # it may come back, so that nothing is forgotten meanwhile
-        return RolloutRules(class_of=class_of_name, history=MAX_PASSED)
+        return RolloutRules(class_of=class_of_name, knows_classes=False, history=MAX_PASSED)
 
     def took_tasks(ref: RevisionRef) -> bool:
         return revisions.takes_tasks(snapshot, ref.digest)

@@ -1,6 +1,5 @@
 """The commands about a rollout, as messages write them for people to run, and what they did to the newest revision."""
 
-from interlock.api.environments import class_of_name
 from interlock.api.status import AgentReason
 from interlock.orchestration.command_effects import command_text
 from interlock.orchestration.rollout_state import Command, StopReason
@@ -25,9 +24,13 @@ def approval_command(report: AgentReport) -> str:
     if command_text("promote", command) not in report.facts.handled_commands:
         return promote
     policy = report.snapshot.policy
-    class_of = class_of_name if policy is None else policy.spec.class_of
-    is_changed = following is not None and any(
-        one.stage == following.name and one.work != work_of(following, class_of) for one in report.facts.approved
+    is_changed = (
+        following is not None
+        and policy is not None
+        and any(
+            one.stage == following.name and one.work != work_of(following, policy.spec.class_of)
+            for one in report.facts.approved
+        )
     )
     changed = "it was approved with another environment, class or scope"
     why = changed if is_changed else "the promotion that stands is void"

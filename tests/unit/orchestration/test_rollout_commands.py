@@ -189,6 +189,34 @@ def test_an_approval_stays_while_the_policy_is_away_and_with_it_the_classes(serv
     assert served.facts.stage.stage.name == "everywhere"
 
 
+def test_a_promote_that_appears_while_the_policy_is_away_approves_the_class_that_it_says_once_it_is_back(
+    served: StagedAgent,
+) -> None:
+    served.stages = (*STAGES[:2], *stages(a_stage("everywhere", "lab")))
+    served.rules = with_lab("development", APPROVED)
+    served.describe("b").start_pods()
+    served.rules = replace(RULES, knows_classes=False)
+    served.refuse()
+    served.command(promote=f"{name(2, 'b')}/everywhere")
+    assert served.facts.approved == ()
+    assert served.facts.handled_commands == ()
+
+    served.rules = with_lab("development", APPROVED)
+    served.describe("b").start_pods().wait(100).start_pods().wait(50)
+    assert served.facts.stage is not None
+    assert served.facts.stage.stage.name == "everywhere"
+
+
+def test_a_promote_that_was_void_is_so_still_after_the_policy_was_away(mid_way: StagedAgent) -> None:
+    assert len(void(give(mid_way, promote=f"{name(2, 'b')}/moon"))) == 1
+    before = mid_way.rules
+    mid_way.rules = replace(before, knows_classes=False)
+    mid_way.step()
+    mid_way.rules = before
+    mid_way.stages = (*STAGES[:2], *stages(a_stage("moon", "production")))
+    assert mid_way.step().facts.approved == ()
+
+
 def test_a_stage_that_is_put_back_has_its_approval_while_the_command_stands(served: StagedAgent) -> None:
     served.rules = APPROVED
     served.describe("b").command(promote=f"{name(2, 'b')}/everywhere").start_pods()
