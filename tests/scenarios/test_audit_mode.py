@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 
+from interlock.action.audit_mode import NONE_STRICTER, StricterEnvironments
 from interlock.api.status import ConditionType
 from interlock.deployment.plan import LiveChild
 from interlock.orchestration.rollout_state import Command, RolloutCommands
@@ -127,12 +128,34 @@ def test_an_environment_that_another_policy_holds_for_production_stays_enforced_
     simulation = begin(a_policy().with_environments(AUDIT, lab, *SHARED), bindings=(both,))
     assert [one.mode for one in bundle_of(simulation).sources] == ["Audit"]
     waits = "as many rollouts run as the policy allows"
-    simulation.snapshot = replace(simulation.snapshot, stricter=frozenset({"lab"}), may_start=waits)
+    strict = StricterEnvironments({"lab": "strict"})
+    simulation.snapshot = replace(simulation.snapshot, stricter=strict, may_start=waits)
     simulation.run()
     assert [one.mode for one in bundle_of(simulation).sources] == ["Enforce"], "immediately, not with a new revision"
     report(simulation, WorkCounts())
     message = simulation.condition(ConditionType.POLICY_ENFORCED).message
-    assert message.endswith("MCPBindings that stay enforced: crm (serves lab, by another AgentPolicy)")
+    assert "MCPBindings that stay enforced: crm (serves lab, which AgentPolicy strict holds to another" in message
+
+
+def test_a_policy_that_cannot_be_read_ends_the_mode_while_that_lasts_and_begins_no_revision() -> None:
+    lab = {"name": "lab", "class": "development", "isolation": "Shared"}
+    both = a_binding().serving("crm", "development", "lab")
+    simulation = begin(a_policy().with_environments(AUDIT, lab, *SHARED), bindings=(both,))
+    before = simulation.status.rollout
+    modes = []
+
+    for stricter in (StricterEnvironments(possible={"lab": "broken"}), NONE_STRICTER):
+        simulation.snapshot = replace(simulation.snapshot, stricter=stricter)
+        simulation.run()
+        modes += [one.mode for one in bundle_of(simulation).sources]
+        report(simulation, WorkCounts())
+        messages = simulation.condition(ConditionType.POLICY_ENFORCED).message
+        assert ("serves lab, as far as is known: AgentPolicy broken cannot be read" in messages) == (len(modes) == 1)
+
+    assert modes == ["Enforce", "Audit"]
+    assert before is not None
+    assert simulation.status.rollout is not None
+    assert simulation.status.rollout.last_number == before.last_number
 
 
 def test_an_agent_in_mode_audit_is_never_promoted_not_even_by_command() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
+from interlock.action.audit_mode import NONE_STRICTER, StricterEnvironments
 from interlock.api.agent import Agent, Stage
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
@@ -502,7 +503,7 @@ class SnapshotBuilder:
     test_pods: dict[str, tuple[Manifest, ...]] = field(default_factory=dict)
     config_maps: dict[str, LiveConfigMap | None] = field(default_factory=dict)
     claims_of_others: tuple[ClaimUse, ...] = ()
-    stricter: frozenset[str] = frozenset()
+    stricter: StricterEnvironments = NONE_STRICTER
 
     def of(self, agent: AgentBuilder) -> "SnapshotBuilder":
         """Let it be about another agent."""

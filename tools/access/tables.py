@@ -62,8 +62,8 @@ class Examples:
         if named not in policies:
             return ()
         policy = policies[named]
-        stricter = stricter_environments(policy, policies.values())
-        return AgentAccess(policy, tuple(bindings.values()), stricter).rows_of(agent)
+        stricter = stricter_environments(policy, policies)
+        return AgentAccess(policy, tuple(bindings.values()), stricter.all).rows_of(agent)
 
 
 def _objects(folder: Path, kind: type[Any]) -> Iterator[Any]:

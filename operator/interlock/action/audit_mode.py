@@ -5,7 +5,9 @@ are of class development. Where AgentPolicies of a namespace hold an environment
 counts, since they share its bindings.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
 from interlock.action.actions_bound import binding_for
 from interlock.api.agent import Agent
@@ -14,24 +16,48 @@ from interlock.api.policy import AgentPolicy
 from interlock.api.shared_types import EnvironmentClass
 
 
-def stricter_environments(policy: AgentPolicy, others: Iterable[AgentPolicy | None]) -> frozenset[str]:
+@dataclass(frozen=True)
+class StricterEnvironments:
+    """The environments that a policy holds for development, and another one of its namespace does not, or may not.
+
+    Attributes:
+        known: Those that another policy declares so, each with the name of the first such policy.
+        possible: Others, each with the name of the first policy that cannot be read. They end mode Audit as long as
+            that lasts. No revision begins for them: it would be followed by another one once the policy can be read.
+    """
+
+    known: Mapping[str, str] = field(default_factory=dict)
+    possible: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def all(self) -> frozenset[str]:
+        """Those that are not in mode Audit today."""
+        return frozenset((*self.known, *self.possible))
+
+
+NONE_STRICTER: Final = StricterEnvironments()
+
+
+def stricter_environments(policy: AgentPolicy, others: Mapping[str, AgentPolicy | None]) -> StricterEnvironments:
     """Return the environments that a policy holds for development, and another one of its namespace does not.
 
     Only a policy with mode Audit has any, since nothing else depends on them.
 
     Args:
         policy: The policy.
-        others: The policies of its namespace, None for one that cannot be read: it may hold any environment to another
-            class, but for those whose name is that of their class.
+        others: The policies of its namespace by name, None for one that cannot be read: it may hold any environment to
+            another class, but for those whose name is that of their class.
     """
     if not has_audit(policy):
-        return frozenset()
+        return NONE_STRICTER
     own = {one.name for one in policy.spec.environments} - environments_outside_development(policy)
     own.discard(EnvironmentClass.DEVELOPMENT)
-    stricter: set[str] = set()
-    for other in others:
-        stricter |= own if other is None else own & environments_outside_development(other)
-    return frozenset(stricter)
+    known: dict[str, str] = {}
+    possible: dict[str, str] = {}
+    for name, other in sorted(others.items()):
+        for environment in own if other is None else own & environments_outside_development(other):
+            (possible if other is None else known).setdefault(environment, name)
+    return StricterEnvironments(known, {one: name for one, name in possible.items() if one not in known})
 
 
 def has_audit(policy: AgentPolicy) -> bool:
@@ -59,7 +85,7 @@ def audited_sources(
         policy: Its policy.
         bindings: The MCPBindings of its namespace.
         environment: The environment.
-        stricter: The environments that another policy holds to a stricter class, see `stricter_environments`.
+        stricter: The environments that another policy holds to a stricter class, see `StricterEnvironments`.
     """
     if policy.spec.mode_in(environment) != "Audit":
         return frozenset()

@@ -16,7 +16,12 @@ from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
-from interlock.action.audit_mode import environments_outside_development, has_audit, stricter_environments
+from interlock.action.audit_mode import (
+    StricterEnvironments,
+    environments_outside_development,
+    has_audit,
+    stricter_environments,
+)
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy, AgentPolicyStatus
@@ -226,10 +231,11 @@ class ResourceCache:
         known = self._policies.within(namespace)
         return tuple(known[key].policy for key in sorted(known))
 
-    def stricter_environments(self, policy: AgentPolicy) -> frozenset[str]:
+    def stricter_environments(self, policy: AgentPolicy) -> StricterEnvironments:
         """Return the environments that a policy holds for development, and another one of its namespace does not."""
-        found = (one.policy for one in self._policies.within(policy.metadata.namespace).values())
-        return stricter_environments(policy, (one if isinstance(one, AgentPolicy) else None for one in found))
+        found = ((key[1], one.policy) for key, one in self._policies.within(policy.metadata.namespace).items())
+        others = {name: one if isinstance(one, AgentPolicy) else None for name, one in found}
+        return stricter_environments(policy, others)
 
     def policy_status(self, key: Key) -> AgentPolicyStatus | None:
         """Return an AgentPolicy's status as the API server has it; None where there is none that can be read."""

@@ -82,10 +82,15 @@ def _stays_enforced(report: AgentReport, running: Iterable[RunningPlacement]) ->
         if source.source not in one.placement.audited
     }
     policies, stricter = [one.placement.policy for one in running], report.snapshot.stricter
+    is_stricter = stricter.all
+    why = {one: f"{one}, which AgentPolicy {name} holds to another class" for one, name in stricter.known.items()}
+    why |= {
+        one: f"{one}, as far as is known: AgentPolicy {name} cannot be read" for one, name in stricter.possible.items()
+    }
     found = []
     for name, binding in sorted(bound.items()):
-        outside = dict.fromkeys(env for policy in policies for env in outside_development(binding, policy, stricter))
-        others = ", ".join(f"{one}, by another AgentPolicy" if one in stricter else one for one in outside)
+        outside = dict.fromkeys(one for policy in policies for one in outside_development(binding, policy, is_stricter))
+        others = ", ".join(why.get(one, one) for one in outside)
         found.append(f"{name} (serves {others})" if others else name)
     return f"; MCPBindings that stay enforced: {', '.join(found)}" if found else ""
 

@@ -57,7 +57,7 @@ class Revisions:
             snapshot.policy,
             snapshot.bindings,
             stage=stage,
-            stricter=snapshot.stricter,
+            stricter=snapshot.stricter.all,
         )
 
     def claims_of(self, digest: str, environment: str) -> frozenset[str]:
@@ -136,7 +136,7 @@ def find_revisions(snapshot: Snapshot, record: RolloutRecord) -> Revisions:
     if policy is None or refuses_all(snapshot) is not None:
         verdict = check_layers(snapshot, _current(snapshot.agent, facts, None))
         return Revisions(verdict, known=snapshot.revisions, is_unstored=record.is_earlier)
-    stricter = snapshot.stricter
+    stricter = frozenset(snapshot.stricter.known)
     today = content_of(snapshot.agent, policy, snapshot.bindings, snapshot.config_maps, stricter=stricter)
     known, content_digests = dict(snapshot.revisions), dict(record.content_digests)
     is_unstored = record.is_earlier

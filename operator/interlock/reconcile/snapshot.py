@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from interlock.action.audit_mode import NONE_STRICTER, StricterEnvironments
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
@@ -96,8 +97,8 @@ class Snapshot:
         metrics: The results of the queries of its current stage's gates, by their names. A missing one is not known.
         test_pods: The pods of Jobs of tests that have ended, by the Job's name.
         config_maps: The ConfigMaps of its namespace that it and its stdio servers refer to.
-        stricter: The environments that its policy holds for development, and another one of its namespace does not.
-            Empty without mode Audit.
+        stricter: The environments that its policy holds for development, and another one of its namespace does not, or
+            may not. None without mode Audit.
         claims_of_others: What the other Agents have to do with claims that it names or holds.
     """
 
@@ -130,7 +131,7 @@ class Snapshot:
     users: PodUsers = DEFAULT_USERS
     config_maps: LiveConfigMaps = field(default_factory=dict)
     claims_of_others: tuple[ClaimUse, ...] = ()
-    stricter: frozenset[str] = frozenset()
+    stricter: StricterEnvironments = NONE_STRICTER
 
     @property
     def applied(self) -> AppliedObjects:

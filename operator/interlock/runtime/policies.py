@@ -139,7 +139,7 @@ class PolicyReconciler:
         bindings = (binding for binding in self._cache.bindings(key[0]) if isinstance(binding, MCPBinding))
         names = sorted(self._cache.agents_under(key))
         agents, stricter = (self._cache.agent(name) for name in names), self._cache.stricter_environments(policy)
-        request = build_access_request(policy, bindings, agents, len(names), stricter)
+        request = build_access_request(policy, bindings, agents, len(names), stricter.all)
         table = AgentPolicyStatus.model_validate_json(await self._compute(key[0], "access", request))
         refused = {name[1]: one.violation for name in names if (one := self._cache.summary(name)) and one.violation}
         before = self._cache.policy_status(key)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from interlock.action.audit_mode import NONE_STRICTER
 from interlock.api.agent import Agent, AgentSpec
 from interlock.api.binding import MCPBinding
 from interlock.api.gates import MetricGate
@@ -191,7 +192,7 @@ class SnapshotReader:
             test_pods=turn.test_pods,
             config_maps=self._config_maps(agent, bindings),
             claims_of_others=self._claims_of_others(key),
-            stricter=self._cache.stricter_environments(policy) if isinstance(policy, AgentPolicy) else frozenset(),
+            stricter=self._cache.stricter_environments(policy) if isinstance(policy, AgentPolicy) else NONE_STRICTER,
         )
 
     def _claims_of_others(self, key: Key) -> tuple[ClaimUse, ...]:

@@ -4,7 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from interlock.action.audit_mode import audited_by_environment, audited_sources, stricter_environments
+from interlock.action.audit_mode import (
+    NONE_STRICTER,
+    StricterEnvironments,
+    audited_by_environment,
+    audited_sources,
+    stricter_environments,
+)
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
@@ -57,16 +63,21 @@ def test_of_the_classes_that_policies_give_an_environment_the_strictest_counts()
     """The attack: a policy of one's own calls development what another one of the namespace holds for production."""
     policy = a_policy().declaring(AUDIT, LAB).build()
 
-    def stricter(*others: PolicyBuilder | None) -> frozenset[str]:
-        return stricter_environments(policy, (policy, *(None if one is None else one.build() for one in others)))
+    def stricter(**others: PolicyBuilder | None) -> StricterEnvironments:
+        found = {name: None if one is None else one.build() for name, one in others.items()}
+        return stricter_environments(policy, {"triage": policy, **found})
 
-    assert stricter(a_policy("other"), a_policy("same").declaring(LAB)) == frozenset()
+    assert stricter(other=a_policy("other"), same=a_policy("same").declaring(LAB)) == NONE_STRICTER
     for name in ("staging", "production"):
-        assert stricter(a_policy("other"), a_policy("strict").declaring({"name": "lab", "class": name})) == {"lab"}
-    assert stricter(a_policy("other").declaring({"name": "far", "class": "production"})) == frozenset()
-    assert stricter(None) == {"lab"}, "it cannot be read, so it may say anything but for development itself"
+        strict = a_policy("strict").declaring({"name": "lab", "class": name})
+        assert stricter(other=a_policy("other"), strict=strict) == StricterEnvironments({"lab": "strict"})
+    assert stricter(other=a_policy("other").declaring({"name": "far", "class": "production"})) == NONE_STRICTER
+    unreadable = stricter(broken=None)
+    assert unreadable == StricterEnvironments(possible={"lab": "broken"}), "anything but for development itself"
+    assert unreadable.all == {"lab"}
+    assert stricter(broken=None, strict=strict) == StricterEnvironments({"lab": "strict"})
     enforcing = a_policy().declaring(LAB | {"mode": "Enforce"}).build()
-    assert stricter_environments(enforcing, (None,)) == frozenset(), "nothing depends on it"
+    assert stricter_environments(enforcing, {"broken": None}) == NONE_STRICTER, "nothing depends on it"
 
 
 def test_a_binding_that_serves_an_environment_with_a_stricter_class_elsewhere_stays_enforced() -> None:

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from interlock.action.audit_mode import NONE_STRICTER
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.reconcile.agent import reconcile
@@ -65,9 +66,9 @@ def test_a_snapshot_holds_the_environments_that_another_policy_holds_to_a_strict
     known.resources.put_policy(a_policy().declaring(lab).at_version(20).to_kubernetes())
     elsewhere = a_policy("other").in_namespace("elsewhere").declaring(lab | {"class": "production", "mode": "Enforce"})
     known.resources.put_policy(elsewhere.to_kubernetes())
-    assert known.snapshot().stricter == frozenset()
+    assert known.snapshot().stricter == NONE_STRICTER
     known.resources.put_policy(elsewhere.in_namespace("agents").to_kubernetes())
-    assert known.snapshot().stricter == {"lab"}
+    assert known.snapshot().stricter.known == {"lab": "other"}
 
 
 def test_an_unknown_agent_has_no_snapshot(known: Known) -> None:
