@@ -1,20 +1,62 @@
-"""A database past the guard: the named agent reaches it and nothing else, and another agent does not."""
+"""A database past the guard: the named agent reaches it and nothing else, and another agent does not.
+
+Once the policy no longer opens the database, a connection to it ends within seconds, though it has been open for long.
+"""
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from interlock_contract.clock import utc_now
 from tests.e2e.conftest import a_namespace
 from tests.e2e.live import Live
 from tests.e2e.probes import Probe, a_pod, answered
 from tests.requirements import requirement
+from tests.support import bounds
 from tests.support.examples import example_objects, find
 
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(420)]
 
 NAMED, OTHER = "first-agent", "other-agent"
 PORT = 8000
+PROMISED_SECONDS = 10
+"""After how long a connection has ended at the latest: the operator reconciles, and a pod takes 2 to 3 s to end."""
+LISTEN = r"""
+import socket, sys, threading, time
+
+def follow(connection):
+    connection.settimeout(2.0)
+    count = last = 0
+    try:
+        while connection.recv(64):
+            count, last = count + 1, time.time()
+            if count == 10:
+                print("open", flush=True)
+    except OSError:
+        pass
+    if count >= 10:
+        print("ended", last, flush=True)
+
+server = socket.create_server(("0.0.0.0", int(sys.argv[1])))
+while True:
+    threading.Thread(target=follow, args=server.accept()[:1], daemon=True).start()
+"""
+"""A database that says when a connection is used, and when it was used last. Probes of the kubelet send nothing."""
+HOLD = r"""
+import os, socket, sys, time
+
+connection = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)
+if os.fork():
+    sys.exit()
+os.setsid()
+for number in range(3):
+    os.dup2(os.open(os.devnull, os.O_RDWR), number)
+while True:
+    connection.send(b"x")
+    time.sleep(0.05)
+"""
+"""A client that connects, goes on in the background, and uses its connection all the time."""
 
 
 def staged(namespace: str, database: str, node: str) -> list[dict[str, Any]]:
@@ -116,3 +158,42 @@ def test_the_status_names_what_is_open_and_that_nothing_of_it_is_recorded(
 
     assert (found["status"], found["reason"]) == ("True", "EgressOpened")
     assert [one for one in (*words, "neither metered nor recorded") if one not in found["message"]] == []
+
+
+def a_listener(namespace: str) -> dict[str, Any]:
+    """Return another pod of the database, which follows its connections."""
+    pod = a_pod("held", PORT, namespace)
+    pod["metadata"]["labels"] = {"app": "database"}
+    pod["spec"]["containers"][0]["command"] = ["python", "-c", LISTEN, str(PORT)]
+    return pod
+
+
+@requirement("egress.on-a-cluster")
+def test_an_open_connection_ends_within_seconds_once_the_policy_no_longer_opens_the_database(service: Live) -> None:
+    """The last test: it takes the database away from its agent."""
+    elsewhere = service.within(service.get("pod", "free")["metadata"]["annotations"]["database"])
+    elsewhere.apply(a_listener(elsewhere.namespace))
+    elsewhere.kubectl("-n", elsewhere.namespace, "wait", "pod/held", "--for=condition=Ready", "--timeout=60s")
+    address = elsewhere.get("pod", "held")["status"]["podIP"]
+    [pod] = service.pods_with(NAMED, "agent")
+    name = pod["metadata"]["name"]
+    command = ("-n", service.namespace, "exec", name, "-c", "agent", "--", "python", "-c", HOLD, address, str(PORT))
+    # The network plugin opens the new pod of the database some moments after it has an address.
+    bounds.eventually(lambda: service.attempt(*command).returncode == 0, "the agent connects", 30, poll=0.5)
+
+    def said(word: str) -> list[str]:
+        log = elsewhere.kubectl("-n", elsewhere.namespace, "logs", "held")
+        return [line for line in log.splitlines() if line.startswith(word)]
+
+    bounds.eventually(lambda: said("open") or None, "the connection is used", 30, poll=0.2)
+    [policy] = service.items("agentpolicies.interlock.dev")
+    removal = '[{"op": "remove", "path": "/spec/egress/0"}]'
+    kind = f"agentpolicies.interlock.dev/{policy['metadata']['name']}"
+    withdrawn_at = utc_now().timestamp()
+    service.kubectl("-n", service.namespace, "patch", kind, "--type=json", "-p", removal)
+
+    [ended] = bounds.eventually(lambda: said("ended") or None, "the connection has ended", 60, poll=0.2)
+    assert float(ended.split()[1]) - withdrawn_at < PROMISED_SECONDS
+    service.until_ready(NAMED, 120)
+    assert name not in service.starting_pods(NAMED)
+    assert from_agent(service, NAMED) == set()
