@@ -14,9 +14,10 @@ from ipaddress import ip_network
 from typing import Any, Final
 
 from interlock.api.egress import EgressPeer, EgressPort, EgressRow, PeerSelector
+from interlock.deployment.node_ranges import MOST_KEPT
 from interlock.deployment.peer_index import PeerKey, key_of_peer
 from interlock.deployment.placement import Placement
-from interlock_contract.addresses import open_block, parse_cidr
+from interlock_contract.addresses import AddressBlock, AddressRange, open_block, parse_cidr
 from interlock_contract.names import APP_MANAGED_BY_LABEL, APP_PART_OF_LABEL, MANAGED_BY, PART_OF
 from interlock_contract.pod import EGRESS_CHECK_DNS, EGRESS_CHECK_DNS_UNTRIED
 
@@ -178,6 +179,7 @@ def _exceptions(rows: Iterable[EgressRow], placement: Placement) -> tuple[Egress
     found: list[EgressException] = []
     # Many rows may name one peer, and much may be left out of a range.
     blocks: dict[PeerKey, tuple[Peer | str, int]] = {}
+    api_server = tuple(ip_network(endpoint.address) for endpoint in placement.api_server.endpoints)
     room = MAX_POLICY_BYTES
     for row in rows:
         room -= len(json.dumps([_port(port) for port in row.ports]))
@@ -186,7 +188,7 @@ def _exceptions(rows: Iterable[EgressRow], placement: Placement) -> tuple[Egress
         for peer in row.to:
             key = key_of_peer(peer)
             if key not in blocks:
-                found_peer = _open_peer(peer, placement)
+                found_peer = _open_peer(peer, placement, api_server)
                 blocks[key] = found_peer, len(json.dumps(found_peer))
             block, size = blocks[key]
             if not isinstance(block, str) and size > room:
@@ -201,7 +203,7 @@ def _exceptions(rows: Iterable[EgressRow], placement: Placement) -> tuple[Egress
     return tuple(found)
 
 
-def _open_peer(peer: EgressPeer, placement: Placement) -> Peer | str:
+def _open_peer(peer: EgressPeer, placement: Placement, api_server: tuple[AddressRange, ...]) -> Peer | str:
     """Return a peer as a NetworkPolicy names it, or why it is not opened."""
     if peer.cidr is None:
         namespaces = peer.namespace_selector
@@ -215,13 +217,18 @@ def _open_peer(peer: EgressPeer, placement: Placement) -> Peer | str:
     nodes = placement.nodes.near(base)
     if len(nodes) > MAX_EXCEPTED:
         return _too_many(len(nodes))
-    api_server = [ip_network(endpoint.address) for endpoint in placement.api_server.endpoints]
-    block = open_block(base, (*nodes, *api_server))
+    block = _block_of(base, (*nodes, *api_server))
     if block is None:
         return "it has only addresses of nodes, pods, Services or the API server, or of INTERLOCK_CLOSED_RANGES"
     if len(block.excepted) > MAX_EXCEPTED:
         return _too_many(len(block.excepted))
     return {"ipBlock": {"cidr": block.cidr, **({"except": list(block.excepted)} if block.excepted else {})}}
+
+
+@functools.lru_cache(maxsize=MOST_KEPT)
+def _block_of(base: AddressRange, closed: tuple[AddressRange, ...]) -> AddressBlock | None:
+    """Return what is open of a range, see `open_block`. The agents of a policy have the same ranges."""
+    return open_block(base, closed)
 
 
 def _too_many(count: int) -> str:
