@@ -124,6 +124,10 @@ def test_an_agent_that_ends_since_its_first_call_is_refused_restarts_no_soak() -
     simulation.run()
     simulation.wait(hours(1))
     [moved] = agents(simulation)
+    simulation.lose_readiness(moved)
+    simulation.run()
+    assert simulation.status.stage is not None
+    assert simulation.status.stage.soaked_seconds > 0
     simulation.replace_image(moved, NEW)
     simulation.run()
     simulation.crash()

@@ -52,7 +52,8 @@ def apply_commands(facts: RolloutFacts, context: Context) -> tuple[RolloutFacts,
             postponed.append(text)
             continue
         if verb == "promote" and not context.rules.knows_classes:
-            postponed += [text] if text not in handled_commands else []
+            if text not in handled_commands:
+                postponed.append(text)
             continue
         outcome = carry_out(facts, command, context)
         if not isinstance(outcome, str):
