@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from tests.integration.callers import APPLY, MERGE, Caller, Json, Reply, path_of
 from tests.integration.kubectl import edited
-from tests.integration.protected import AGENT_ACCOUNT, GUARD_ACCOUNT, TEST_ACCOUNT, UNSCHEDULED, Protected
+from tests.integration.protected import AGENT_ACCOUNT, GUARD_ACCOUNT, POD_SECONDS, TEST_ACCOUNT, UNSCHEDULED, Protected
 
 DRY = "?dryRun=All"
 STRATEGIC = "application/strategic-merge-patch+json"
@@ -490,7 +490,10 @@ CONNECTIONS: dict[str, tuple[str, Send]] = {
 }
 SLOW_ENDS: dict[str, tuple[str, Send]] = {
     "an agent's pod, deleted slowly": ("pods-grace", delete(pod("agent"), gracePeriodSeconds=86400)),
-    "a guard's pod, deleted within two seconds": ("pods-grace", delete(pod("guard"), gracePeriodSeconds=2)),
+    "a guard's pod, deleted a second slower than it would end": (
+        "pods-grace",
+        delete(pod("guard"), gracePeriodSeconds=POD_SECONDS + 1),
+    ),
     "all pods, deleted slowly": ("pods-grace", delete(lambda at: at.path("pods"), gracePeriodSeconds=86400)),
     "a guard's pod, evicted slowly": ("evictions-grace", evict(86400)),
 }

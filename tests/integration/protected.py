@@ -34,6 +34,8 @@ from tests.support.builders import (
 )
 
 AGENT_NAME, BINDING_NAME = "triage", "crm"
+POD_SECONDS = 5
+"""The grace period of the pods of agent and guard. A deletion that states none has this one."""
 READY_SECONDS = 30.0
 GUARD_ACCOUNT, AGENT_ACCOUNT, TEST_ACCOUNT = "the-guards-account", "the-agents-account", "the-tests-account"
 """Stand for the names of the placement's ServiceAccounts in what users send, see `Protected.filled`."""
@@ -165,7 +167,8 @@ def protect(admin: Caller) -> Protected:
     ).build()
     agent_uid = _create(admin, namespace, edited(AGENT, metadata__name=AGENT_NAME))
     binding_uid = _create(admin, namespace, edited(BINDING, metadata__name=BINDING_NAME))
-    agent = AgentBuilder(edited(an_agent(AGENT_NAME).in_namespace(namespace).to_kubernetes(), metadata__uid=agent_uid))
+    applied = an_agent(AGENT_NAME).in_namespace(namespace).with_template(terminationGracePeriodSeconds=POD_SECONDS)
+    agent = AgentBuilder(edited(applied.to_kubernetes(), metadata__uid=agent_uid))
     binding = BindingBuilder(
         edited(BINDING, metadata__name=BINDING_NAME, metadata__namespace=namespace, metadata__uid=binding_uid)
     )

@@ -126,6 +126,7 @@ SAME: dict[str, str] = {
     "operator-workloads: validation 8: !e.?valueFrom.?configMapKeyRef.hasValue()": UNHEARD,
     "operator-workloads: validation 8: !e.?valueFrom.?secretKeyRef.hasValue()": UNHEARD,
     "pods-debug: validation 0: 'interlock.dev/agent' in": ERROR,
+    "pods-grace: validation 0: request.?options": "a pod of an agent has a period of its own of one second at least",
     "pods-reserved: condition reserved: o != null": ERROR,
     "pods-reserved: variable isDebugger: 'interlock.dev/agent' in": ERROR,
     "pods-reserved: variable isRestart: dyn(oldObject.spec)": "a member that is removed gets its default again",
