@@ -579,6 +579,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "platform.digests": Requirement("a policy that requires digests ends what runs by a tag", "kind"),
     "pods.bounded": Requirement("every container of a pod has a memory limit, and every emptyDir a size"),
+    "pods.installed-pull-secrets": Requirement(
+        "each pod that the operator creates pulls with the Secrets that the installation names"
+    ),
     # The images
     "supply.no-public-registry": Requirement("no image of the manifests and examples has a public registry's name"),
     "pages.examples-apply": Requirement("after the installation each example is applied in one command", "api"),
@@ -591,11 +594,15 @@ REQUIREMENTS: dict[str, Requirement] = {
     "supply.released-by-digest": Requirement("a release pins the digests that it pushed, and pulls give that", "api"),
     "supply.signed": Requirement("images and SBOMs of a release are signed, and no other key verifies them", "api"),
     "supply.one-registry": Requirement("one setting names the registry of all images, the guard's too", "api"),
+    "supply.layers": Requirement("the layers that a release adds to the base image have a bound, compressed"),
+    "supply.version": Requirement("the version is written in one place, and a release has it everywhere"),
+    "supply.workflows": Requirement("the workflows run what README promises, on the Pythons that it names"),
     # The charts
     "charts.equal": Requirement(
         "the charts render the objects of the kustomizations, with their default values", "api"
     ),
     "charts.values": Requirement("each value of the charts changes what it says, and a wrong one is refused", "api"),
+    "charts.older": Requirement("charts, kustomizations and CRDs install on API servers of older minors", "api"),
     "charts.installed": Requirement("the charts install, upgrade, go back and uninstall; agents and CRDs stay", "api"),
     # Alerts for Prometheus
     "alerts.rules": Requirement("each alert of the PrometheusRule fires when it should, and only then", "api"),
@@ -604,7 +611,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "operator.idle": Requirement("nothing is written where nothing has changed, across restarts too"),
     "operator.idle-on-a-cluster": Requirement("no writes in 60 s of steady state with 100 agents", "api"),
     "operator.liveness": Requirement("a dead watch, a hanging loop and an ended second watch make /healthz fail"),
-    "operator.old-cluster": Requirement("a cluster older than 1.33 is refused at the start, in one sentence"),
+    "operator.old-cluster": Requirement("the operator names what an old cluster lacks, and ends on one before 1.33"),
     "operator.unreadable": Requirement("an object that cannot be read is named, and harms no other agent"),
     "operator.defects": Requirement("a failure on one object is logged, counted, shown, retried, and costs no other"),
     "operator.blast-radius": Requirement(

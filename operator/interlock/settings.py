@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from interlock.api.pod_template import ImagePullSecret
 from interlock.api.quantities import parse_quantity
 from interlock.api.shared_types import Quantity, ResourceAmounts, ResourceLimits, Resources
 from interlock.deployment.placement import MetadataServer
@@ -38,6 +39,10 @@ class OperatorSettings(BaseSettings):
 
     guard_memory_limit: Quantity | None = None
     """Memory limit of each of them; absent, and where it is too low: what the container needs."""
+
+    image_pull_secrets: tuple[ImagePullSecret, ...] = Field(default=(), max_length=8)
+    """Secrets with which kubelets pull the images of all pods that the operator creates, as JSON:
+    [{"name": "registry-login"}]. Each namespace with agents needs Secrets of these names: they are never copied."""
 
     audit_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
     """Where guards send audit records, such as http://interlock-audit.interlock-system.svc:7420; empty: nowhere."""
@@ -87,6 +92,11 @@ class OperatorSettings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The lowest level that is logged."""
+
+    @property
+    def pull_secrets(self) -> tuple[str, ...]:
+        """The names of `image_pull_secrets`."""
+        return tuple(one.name for one in self.image_pull_secrets)
 
     @property
     def guard_resources(self) -> Resources:

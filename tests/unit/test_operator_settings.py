@@ -53,6 +53,22 @@ def test_the_settings_state_the_resources_of_the_guard(monkeypatch: pytest.Monke
     assert found == {"requests": {"memory": "64Mi"}, "limits": {"cpu": "1500m"}}
 
 
+@requirement("pods.installed-pull-secrets")
+def test_pull_secrets_of_the_installation_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTERLOCK_IMAGE_PULL_SECRETS", '[{"name": "mirror"}, {"name": "registry-login"}]')
+
+    assert OperatorSettings().pull_secrets == ("mirror", "registry-login")
+
+
+@requirement("pods.installed-pull-secrets")
+@pytest.mark.parametrize("text", ['[{"name": ""}]', '[{"nam": "mirror"}]', '["mirror"]'])
+def test_pull_secrets_that_are_none_are_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTERLOCK_IMAGE_PULL_SECRETS", text)
+
+    with pytest.raises(ValidationError, match="image_pull_secrets"):
+        OperatorSettings()
+
+
 @requirement("egress.cut-out")
 @pytest.mark.parametrize("text", ["10.64.0.1/14", "10.64.0.0", "x"])
 def test_a_closed_range_that_is_none_is_refused_by_the_name_of_its_variable(text: str) -> None:

@@ -96,6 +96,7 @@ class Placement:
         replicas: Number of pods, 0 while killed.
         guard_image: The guard's image.
         guard_resources: What the installation states for Interlock's own containers where the policy states nothing.
+        pull_secrets: Names of the Secrets with which kubelets pull images, as the installation states them.
         users: The users and groups of the pods of its namespace.
         collisions: How many names of the placement were those of another one (see `name_collisions`).
         audit_url: URL of the audit collector; empty if there is none, then the guard keeps its records.
@@ -130,6 +131,7 @@ class Placement:
     replicas: int
     guard_image: str
     guard_resources: Resources | None = None
+    pull_secrets: tuple[str, ...] = ()
     users: PodUsers = DEFAULT_USERS
     collisions: int = 0
     audit_url: str = ""

@@ -94,6 +94,7 @@ class BindingSnapshot:
         proxy: The egress proxy of the AgentPolicies that use the source, None where they have none.
         pods: What an AgentPolicy that uses the source says about pods.
         guard_resources: What the installation states for Interlock's own containers.
+        pull_secrets: Names of the Secrets with which kubelets pull images, as the installation states them.
         users: The users and groups of the pods of its namespace.
         refusal: Why no AgentPolicy lets the server run; empty where one does, or there is none.
         config_maps: The ConfigMaps of its namespace that its server refers to.
@@ -112,6 +113,7 @@ class BindingSnapshot:
     proxy: EgressProxy | None = None
     pods: PodTemplatePolicy = field(default_factory=PodTemplatePolicy)
     guard_resources: Resources | None = None
+    pull_secrets: tuple[str, ...] = ()
     users: PodUsers = DEFAULT_USERS
     refusal: str = ""
     config_maps: LiveConfigMaps = field(default_factory=dict)
@@ -156,6 +158,7 @@ class BindingSnapshot:
             self.proxy,
             self.pods,
             guard_resources=self.guard_resources,
+            pull_secrets=self.pull_secrets,
             users=self.users,
             config_maps=self.kept,
         )

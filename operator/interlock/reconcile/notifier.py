@@ -28,6 +28,7 @@ class NotifierSnapshot:
         guard_image: The image of the guards.
         api_server: The addresses of the API server.
         guard_resources: What the installation states for Interlock's own containers.
+        pull_secrets: Names of the Secrets with which kubelets pull images, as the installation states them.
         users: The users and groups of the pods of its namespace.
     """
 
@@ -37,6 +38,7 @@ class NotifierSnapshot:
     guard_image: str
     api_server: ApiServerAddress
     guard_resources: Resources | None = None
+    pull_secrets: tuple[str, ...] = ()
     users: PodUsers = DEFAULT_USERS
 
     @property
@@ -56,6 +58,7 @@ def plan_notifier(snapshot: NotifierSnapshot) -> tuple[WritePlan, frozenset[Chil
         snapshot.guard_image,
         snapshot.api_server,
         guard_resources=snapshot.guard_resources,
+        pull_secrets=snapshot.pull_secrets,
         users=snapshot.users,
     )
     if not desired:

@@ -157,6 +157,7 @@ def build_placements(
             replicas=scale_down.replicas,
             guard_image=snapshot.guard_image,
             guard_resources=snapshot.guard_resources,
+            pull_secrets=snapshot.pull_secrets,
             users=snapshot.users,
             audit_url=snapshot.audit_url,
             api_server=snapshot.api_server,

@@ -74,6 +74,7 @@ class Snapshot:
         children: Its children as they are.
         guard_image: The image of the guards.
         guard_resources: What the installation states for Interlock's own containers.
+        pull_secrets: Names of the Secrets with which kubelets pull images, as the installation states them.
         users: The users and groups of the pods of its namespace.
         unreadable: Objects that matter here and cannot be read, each with the reason.
         audit_url: Where guards send their audit records; where it is empty they keep them.
@@ -128,6 +129,7 @@ class Snapshot:
     metrics: Mapping[str, MetricResult] = field(default_factory=dict)
     test_pods: Mapping[str, tuple[Manifest, ...]] = field(default_factory=dict)
     guard_resources: Resources | None = None
+    pull_secrets: tuple[str, ...] = ()
     users: PodUsers = DEFAULT_USERS
     config_maps: LiveConfigMaps = field(default_factory=dict)
     claims_of_others: tuple[ClaimUse, ...] = ()

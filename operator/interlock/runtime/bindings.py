@@ -99,6 +99,7 @@ class BindingSnapshotReader:
             children=self._children.of(key, binding.metadata.uid),
             guard_image=self._settings.guard_image,
             guard_resources=self._settings.guard_resources,
+            pull_secrets=self._settings.pull_secrets,
             users=users,
             api_server=self._api_server(),
             drift_seen_at=self._drift_seen_at(key),

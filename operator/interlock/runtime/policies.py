@@ -62,6 +62,7 @@ class NotifierApplier:
             settings.guard_image,
             address,
             guard_resources=settings.guard_resources,
+            pull_secrets=settings.pull_secrets,
             users=self.users_in(key[0]),
         )
 

@@ -170,6 +170,7 @@ class SnapshotReader:
             guard_image=self._settings.guard_image,
             audit_url=self._settings.audit_url,
             guard_resources=self._settings.guard_resources,
+            pull_secrets=self._settings.pull_secrets,
             users=self.users_in(key[0]),
             unreadable=tuple(problem for problem in problems if isinstance(problem, Unreadable)),
             kill_seen=self._kill_seen(key),

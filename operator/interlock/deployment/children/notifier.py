@@ -56,6 +56,7 @@ def build_notifier(
     api_server: ApiServerAddress,
     *,
     guard_resources: Resources | None = None,
+    pull_secrets: tuple[str, ...] = (),
     users: PodUsers = DEFAULT_USERS,
 ) -> tuple[Manifest, ...]:
     """Return the objects of the notifier but its record; none without webhooks.
@@ -65,6 +66,7 @@ def build_notifier(
         guard_image: Image of the guards, which contains the notifier.
         api_server: The addresses of the API server.
         guard_resources: What the installation states for Interlock's own containers where the policy states nothing.
+        pull_secrets: Names of the Secrets with which kubelets pull images, as the installation states them.
         users: The users and groups of the pods of the policy's namespace.
     """
     if not policy.spec.notify:
@@ -95,7 +97,7 @@ def build_notifier(
                 "egress": notifier_egress(policy, api_server),
             },
         ),
-        build_child(policy, "apps/v1", "Deployment", name, labels, spec=_deployment(policy, container)),
+        build_child(policy, "apps/v1", "Deployment", name, labels, spec=_deployment(policy, container, pull_secrets)),
     )
 
 
@@ -133,7 +135,7 @@ def _authorities_file(ca: CaSource | None) -> str | None:
     return None if ca is None else file_of(authorities_of(ca))
 
 
-def _deployment(policy: AgentPolicy, container: dict[str, Any]) -> dict[str, Any]:
+def _deployment(policy: AgentPolicy, container: dict[str, Any], pull_secrets: tuple[str, ...]) -> dict[str, Any]:
     name = policy.metadata.name
     return {
         "replicas": 1,
@@ -149,7 +151,7 @@ def _deployment(policy: AgentPolicy, container: dict[str, Any]) -> dict[str, Any
                 "terminationGracePeriodSeconds": _GRACE_SECONDS,
                 "securityContext": pod_security(),
                 **build_node_choice(policy.spec.pod_template.default),
-                **build_pull_secrets(policy.spec.pod_template.default),
+                **build_pull_secrets(pull_secrets, policy.spec.pod_template.default),
                 "containers": [container],
                 "volumes": [
                     build_token_volume(),

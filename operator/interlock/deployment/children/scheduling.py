@@ -54,15 +54,18 @@ def build_node_choice(defaults: PodDefaults, *templates: Template | StdioServer)
     return {name: value for name, value in found.items() if value}
 
 
-def build_pull_secrets(defaults: PodDefaults, *templates: Template | StdioServer) -> dict[str, Any]:
+def build_pull_secrets(
+    installed: tuple[str, ...], defaults: PodDefaults, *templates: Template | StdioServer
+) -> dict[str, Any]:
     """Return the Secrets with which the kubelet pulls the images of a pod whose containers have these templates.
 
     Args:
+        installed: The names of those of the installation, which each pod gets.
         defaults: The policy's, which each pod gets.
         templates: The templates.
     """
     secrets = (*defaults.image_pull_secrets, *(one for template in templates for one in template.image_pull_secrets))
-    found = dict.fromkeys(one.name for one in secrets)
+    found = dict.fromkeys((*installed, *(one.name for one in secrets)))
     return {"imagePullSecrets": [{"name": name} for name in found]} if found else {}
 
 

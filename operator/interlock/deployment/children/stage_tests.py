@@ -126,7 +126,9 @@ def _pod(placement: Placement, test: StageTest, seconds: int, service: StageServ
         "activeDeadlineSeconds": seconds,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         **build_node_choice(placement.policy.spec.pod_template.default, placement.agent.spec.template),
-        **build_pull_secrets(placement.policy.spec.pod_template.default, placement.agent.spec.template),
+        **build_pull_secrets(
+            placement.pull_secrets, placement.policy.spec.pod_template.default, placement.agent.spec.template
+        ),
         "securityContext": pod_security(),
         "dnsPolicy": "None",
         "dnsConfig": {"nameservers": ["127.0.0.1"]},  # no server listens there, so a look-up fails immediately

@@ -88,6 +88,7 @@ class VerificationTarget:
         proxy: The egress proxy of the policies that use the binding's source, None where they have none.
         pods: What a policy that uses the source says about pods.
         guard_resources: What the installation states for Interlock's own containers where that policy states nothing.
+        pull_secrets: Names of the Secrets with which kubelets pull images, as the installation states them.
         users: The users and groups of the pods of its namespace.
         config_maps: What the run keeps of the ConfigMaps that the server refers to.
     """
@@ -98,6 +99,7 @@ class VerificationTarget:
     proxy: EgressProxy | None = None
     pods: PodTemplatePolicy = field(default_factory=PodTemplatePolicy)
     guard_resources: Resources | None = None
+    pull_secrets: tuple[str, ...] = ()
     users: PodUsers = DEFAULT_USERS
     config_maps: ConfigMaps = field(default_factory=dict, repr=False)
 
@@ -286,7 +288,7 @@ def _pod(run: VerificationTarget) -> dict[str, Any]:
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": 1,
         **build_node_choice(run.pods.default, *templates),
-        **build_pull_secrets(run.pods.default, *templates),
+        **build_pull_secrets(run.pull_secrets, run.pods.default, *templates),
         "securityContext": pod_security(),
         "initContainers": before,
         "containers": [_verifier(run, secrets)],

@@ -170,7 +170,9 @@ def _guard_pod(placement: Placement) -> dict[str, Any]:
         "serviceAccountName": guard_account(placement),
         **pod_defaults(placement.grace_seconds),
         **build_scheduling(placement, GUARD_POD),
-        **build_pull_secrets(placement.policy.spec.pod_template.default, *stdio_servers(placement)),
+        **build_pull_secrets(
+            placement.pull_secrets, placement.policy.spec.pod_template.default, *stdio_servers(placement)
+        ),
         **containers,
         "volumes": build_guard_volumes(placement),
     }
@@ -185,8 +187,9 @@ def _chosen_by_agent(placement: Placement) -> dict[str, Any]:
     """Return what the agent's template says about the agent's pod, besides its container and volumes."""
     template, defaults = placement.agent.spec.template, placement.policy.spec.pod_template.default
     runtime = template.runtime_class_name
+    servers = () if placement.is_separate else stdio_servers(placement)
     return {
         **build_scheduling(placement, AGENT_POD),
-        **build_pull_secrets(defaults, template, *(() if placement.is_separate else stdio_servers(placement))),
+        **build_pull_secrets(placement.pull_secrets, defaults, template, *servers),
         **({"runtimeClassName": runtime} if runtime else {}),
     }
