@@ -19,6 +19,7 @@ import yarl
 
 from interlock_contract.egress_proxy import is_proxied
 from interlock_contract.http_target import URL, HttpTarget, matches
+from interlock_contract.version import VERSION
 from interlock_contract.webhooks import Webhook, WebhookPlan
 from interlock_http.client import explain_head
 from interlock_http.dialer import CONNECT_SECONDS, AddressRefused, Dialer, TrustCache
@@ -40,7 +41,7 @@ _REQUEST_TIMEOUT, _TOO_MANY, _SERVER_ERROR = 408, 429, 500
 _OWN: Final = {
     "Accept-Encoding": "identity",
     "Content-Type": "application/json",
-    "User-Agent": "interlock-notifier/0.1.0",
+    "User-Agent": f"interlock-notifier/{VERSION}",
 }
 
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from interlock_contract import mcp
+from interlock_contract.version import VERSION
 from interlock_guard.decision.decide import DecisionInput
 from interlock_guard.upstream.upstream import ServerInfo
 from interlock_guard.wire.jsonrpc import INVALID_PARAMS, Id, MessageInvalid, RpcRequest, is_id
 
-GUARD_INFO: Final = {"name": "interlock-guard", "version": "0.1.0"}
+GUARD_INFO: Final = {"name": "interlock-guard", "version": VERSION}
 
 _MAX_NAME: Final = 1024
 _MAX_URI: Final = 8192

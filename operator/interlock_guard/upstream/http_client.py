@@ -17,6 +17,7 @@ import aiohttp
 import yarl
 
 from interlock_contract.mcp import EVENT_STREAM, MCP_JSON
+from interlock_contract.version import VERSION
 from interlock_guard.upstream.cookies import Cookies
 from interlock_guard.upstream.credentials import Credentials, CredentialsUnreadable
 from interlock_guard.wire.large_messages import SMALL, Hold, MemoryBudget, NoRoom, Pace
@@ -248,7 +249,7 @@ _OWN_HEADERS: Final = {
     "Accept-Encoding": "identity",
     "Content-Type": MCP_JSON,
 }
-_USER_AGENT: Final = {"User-Agent": "interlock-guard/0.1.0"}  # a binding may say another
+_USER_AGENT: Final = {"User-Agent": f"interlock-guard/{VERSION}"}  # a binding may say another
 _SUCCESS: Final = range(200, 300)
 _JSON_TYPES: Final = frozenset(
     {MCP_JSON, "application/json-rpc", "text/json", "text/plain", "application/octet-stream"}

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from interlock_contract import mcp
+from interlock_contract.version import VERSION
 from interlock_guard.upstream.forward import Forward, build_params, progress_params, read_forward, read_listen
 from interlock_guard.upstream.upstream import ServerInfo
 from interlock_guard.wire.jsonrpc import MessageInvalid, RpcRequest
@@ -102,7 +103,7 @@ def test_a_sessionless_server_gets_the_metadata_that_every_request_carries() -> 
     params = build_params(forward, SESSIONLESS, {"roots": {}}, "debug")
     assert params["_meta"] == {
         mcp.VERSION_META: "2026-07-28",
-        mcp.CLIENT_INFO_META: {"name": "interlock-guard", "version": "0.1.0"},
+        mcp.CLIENT_INFO_META: {"name": "interlock-guard", "version": VERSION},
         mcp.CLIENT_CAPABILITIES_META: {"roots": {}},
         mcp.LOG_LEVEL_META: "debug",
     }
