@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(7200)]
 
 CLUSTER = "interlock-pages"
 FIRST = ("README.md", "docs/tutorial/first-agent.md")
-LAST = ("docs/how-to/release.md", "docs/how-to/install.md", "docs/how-to/clusters.md")
+LAST = ("docs/how-to/release.md", "docs/how-to/install.md", "docs/how-to/uninstall.md", "docs/how-to/clusters.md")
 """They replace the installation, uninstall it and delete the cluster."""
 
 NOT_RUN = {

@@ -5,16 +5,16 @@ The sources are manifests/, crds/ and the table of values.
 
 import argparse
 import sys
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel
 
+from interlock_contract.version import VERSION
 from tools.charts.documents import values_page, values_schema, values_yaml
 from tools.charts.leaves import Group, read_values
-from tools.charts.sources import ROOT, Source, read_folder
+from tools.charts.sources import ROOT, Manifest, Source, read_folder
 from tools.charts.templates import check_targets, render_source
 from tools.charts.values import CrdValues, InterlockValues
 
@@ -64,11 +64,12 @@ def render_files() -> dict[str, str]:
     """Return every generated file by its path in the repository."""
     crds, sources, charts = crd_sources(), installation_sources(), read_charts()
     files = {str(PAGE): values_page(charts)}
+    objects = {"interlock-crds": objects_of(crds), "interlock": objects_of(sources)}
     for name, values in charts.items():
-        chart = _CHART.format(name=name, description=_DESCRIPTIONS[name], version=_version(), oldest=OLDEST)
+        chart = _CHART.format(name=name, description=_DESCRIPTIONS[name], version=VERSION, oldest=OLDEST)
         files[f"charts/{name}/Chart.yaml"] = chart
         files[f"charts/{name}/values.yaml"] = values_yaml(values)
-        files[f"charts/{name}/values.schema.json"] = values_schema(_TABLES[name])
+        files[f"charts/{name}/values.schema.json"] = values_schema(_TABLES[name], values, objects[name])
     for source in crds:
         files[f"charts/interlock-crds/templates/{source.path.name}"] = render_source(source, charts["interlock-crds"])
     for source in sources:
@@ -86,6 +87,11 @@ def crd_sources() -> list[Source]:
 def installation_sources() -> list[Source]:
     """Return the files of everything else that a chart can install."""
     return [source for folder in _FOLDERS for source in read_folder(ROOT / "manifests" / folder)]
+
+
+def objects_of(sources: Sequence[Source]) -> list[Manifest]:
+    """Return the objects of files."""
+    return [one for source in sources for one in source.objects]
 
 
 def find_drift(root: Path, files: dict[str, str]) -> list[str]:
@@ -116,14 +122,10 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
 
 
 def _read(chart: str, sources: Sequence[Source]) -> Group:
-    objects = [one for source in sources for one in source.objects]
+    objects = objects_of(sources)
     values = read_values(_TABLES[chart], objects)
     check_targets(values, objects)
     return values
-
-
-def _version() -> str:
-    return str(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
 
 
 if __name__ == "__main__":

@@ -62,6 +62,10 @@ class Binding(ABC):
         """Return what the manifest says in place of the value, `MISSING` if it says nothing."""
         return MISSING
 
+    def taken(self, manifest: Manifest) -> frozenset[str]:  # noqa: ARG002 - others read it
+        """Return the keys that the manifest itself has where the value adds some."""
+        return frozenset()
+
     def condition(self, value: str) -> str:  # noqa: ARG002 - others read it
         """Return the condition on which the object exists, empty if it always does."""
         return ""
@@ -131,15 +135,31 @@ class AddsEntries(OfObject):
         key = tokens.put("{{ toJson $key }}", f"range $key, $entry := {value}")
         parent[last][key] = tokens.put("{{ toJson $entry }}")
 
+    @override
+    def taken(self, manifest: Manifest) -> frozenset[str]:
+        parent, last = _parent(manifest, self.path)
+        return frozenset(parent[last])
+
 
 @dataclass(frozen=True)
 class Appends(OfObject):
-    """Appends a list to one of the manifest."""
+    """Appends a list to one of the manifest.
+
+    Attributes:
+        key: The member of an entry that no two entries may have alike.
+    """
+
+    key: str = "name"
 
     @override
     def apply(self, manifest: Manifest, value: str, tokens: Tokens) -> None:
         parent, last = _parent(manifest, self.path)
         parent[last].append(tokens.put("{{ toJson . }}", f"range {value}"))
+
+    @override
+    def taken(self, manifest: Manifest) -> frozenset[str]:
+        parent, last = _parent(manifest, self.path)
+        return frozenset(one[self.key] for one in parent[last])
 
 
 @dataclass(frozen=True)
@@ -182,13 +202,52 @@ class Chooses(OfObject):
 
 
 @dataclass(frozen=True)
+class ReplacesWhere(OfObject):
+    """Replaces a field where a named template returns a text, which reads the value.
+
+    Attributes:
+        helper: The named template.
+        otherwise: The field in that case, as JSON.
+    """
+
+    helper: str = ""
+    otherwise: str = ""
+
+    @override
+    def apply(self, manifest: Manifest, value: str, tokens: Tokens) -> None:
+        parent, last = _parent(manifest, self.path)
+        condition = f'include "{self.helper}" .'
+        parent[last] = tokens.put(
+            f"{{{{ if {condition} }}}}{self.otherwise}{{{{ else }}}}{json.dumps(parent[last])}{{{{ end }}}}"
+        )
+
+
+@dataclass(frozen=True)
+class AddsRunbooks(OfObject):
+    """Adds the address of its page to each alert that names one, unless the value is empty.
+
+    The annotation `runbook` of an alert names a page of this repository. `runbook_url` is what Alertmanager's templates
+    and Prometheus' mixins read.
+    """
+
+    @override
+    def apply(self, manifest: Manifest, value: str, tokens: Tokens) -> None:
+        parent, last = _parent(manifest, self.path)
+        for rule in (rule for group in parent[last] for rule in group["rules"]):
+            page = rule.get("annotations", {}).get("runbook")
+            if page is not None:
+                text = f'{{{{ printf "%s/%s" . {json.dumps(page)} | toJson }}}}'
+                rule["annotations"]["runbook_url"] = tokens.put(text, f"with {value}")
+
+
+@dataclass(frozen=True)
 class SetsImage(OfObject):
     """Replaces the name of an image by registry, repository, and tag or digest."""
 
     @override
     def apply(self, manifest: Manifest, value: str, tokens: Tokens) -> None:
         parent, last = _parent(manifest, self.path)
-        call = f'include "interlock.image" (dict "images" .Values.images "image" {value})'
+        call = f'include "interlock.image" (dict "images" .Values.images "image" {value} "chart" .Chart)'
         parent[last] = tokens.put(f"{{{{ {call} | quote }}}}")
 
     @override

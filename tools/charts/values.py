@@ -12,12 +12,14 @@ from pydantic.alias_generators import to_camel
 from tools.charts.bindings import (
     Adds,
     AddsEntries,
+    AddsRunbooks,
     AddsVariable,
     Appends,
     Chooses,
     Keeps,
     Of,
     ReadBy,
+    ReplacesWhere,
     Sets,
     SetsImage,
     Switches,
@@ -40,9 +42,9 @@ class Values(BaseModel):
 
 
 class SecretReference(Values):
-    """A Secret in the namespace of the installation."""
+    """A Secret in the namespace of the pod."""
 
-    name: str
+    name: str = Field(min_length=1, max_length=253)
     """Its name."""
 
 
@@ -63,18 +65,21 @@ class Images(Values):
     )
     """Registry of all images, those that the operator creates too: host, port and path, without a scheme."""
     tag: Annotated[str, ReadBy("_helpers.tpl", ".images.tag")] = Field(
-        default="dev", examples=["1.0.0"], pattern=r"^[\w][\w.-]{0,127}$"
+        default="", examples=["1.0.0"], pattern=r"^([\w][\w.-]{0,127})?$"
     )
-    """Tag of all images."""
+    """Tag of all images. If empty, the version of the chart. `make images` builds `dev` for a kind cluster."""
     pull_policy: Annotated[
         Literal["Always", "IfNotPresent", "Never"], Sets(f"{_CONTAINER}.imagePullPolicy", "Deployment/*")
     ] = Field(examples=["Always"])
     """When nodes pull the images of operator, kill controller and collector."""
-    pull_secrets: Annotated[list[SecretReference], Adds(f"{_POD}.imagePullSecrets", "Deployment/*")] = Field(
-        default=[], examples=[_LIST_OF_NAMES]
-    )
-    """Secrets with which nodes pull the images of operator, kill controller and collector. Guards run in the namespaces
-    of agents, and pull with the Secrets of the AgentPolicy (`spec.podTemplate.default.imagePullSecrets`)."""
+    pull_secrets: Annotated[
+        list[SecretReference],
+        Adds(f"{_POD}.imagePullSecrets", "Deployment/*"),
+        AddsVariable(_ENV, "Deployment/interlock", name="INTERLOCK_IMAGE_PULL_SECRETS", as_json=True),
+    ] = Field(default=[], max_length=8, examples=[_LIST_OF_NAMES])
+    """Secrets with which nodes pull images: those of the programs, and those of all pods that the operator creates. A
+    Secret is named and never copied, so each namespace with agents needs one of this name too. AgentPolicies add
+    [others](../how-to/private-registry.md). A change replaces the pods of all agents."""
     operator: Annotated[
         Image,
         SetsImage(f"{_CONTAINER}.image", "Deployment/interlock"),
@@ -224,7 +229,8 @@ class KillController(Program):
     """The kill controller."""
 
     replicas: Annotated[int, Sets("spec.replicas")] = Field(ge=1, examples=[2])
-    """Number of pods. One is enough, and more do no harm."""
+    """Number of pods. One is enough, and more do no harm: they run on different nodes if there are some, and a drain
+    evicts one at a time."""
     env: Annotated[list[EnvVar], Adds(_ENV)] = Field(default=[], examples=[_ENV_EXAMPLE])
     """Its [settings](settings.md#kill-controller)."""
 
@@ -266,15 +272,20 @@ class Audit(Program):
         default=[], examples=[[{"name": "database-ca", "configMap": {"name": "database-ca"}}]]
     )
     """Further volumes of the pod, such as the certificates that `sslrootcert` of `INTERLOCK_POSTGRES` names."""
-    volume_mounts: Annotated[list[dict[str, Any]], Appends(f"{_CONTAINER}.volumeMounts")] = Field(
+    volume_mounts: Annotated[list[dict[str, Any]], Appends(f"{_CONTAINER}.volumeMounts", key="mountPath")] = Field(
         default=[], examples=[[{"name": "database-ca", "mountPath": "/etc/database-ca", "readOnly": True}]]
     )
     """Where the container has them."""
-    env: Annotated[list[EnvVar], Appends(_ENV)] = Field(
+    env: Annotated[
+        list[EnvVar],
+        Appends(_ENV),
+        ReplacesWhere("spec.strategy", helper="interlock.auditRolls", otherwise='{"type": "RollingUpdate"}'),
+    ] = Field(
         default=[],
         examples=[[{"name": "INTERLOCK_POSTGRES", "valueFrom": {"secretKeyRef": {"name": "database", "key": "url"}}}]],
     )
-    """Further [settings](settings.md#collector), such as `INTERLOCK_POSTGRES` from a Secret."""
+    """Further [settings](settings.md#collector), such as `INTERLOCK_POSTGRES` from a Secret. With PostgreSQL and
+    without a volume, a new pod starts before the old one ends (`RollingUpdate`)."""
 
 
 class Admission(Values):
@@ -283,7 +294,8 @@ class Admission(Values):
     mutating_policies: Annotated[
         Literal["Auto", "Always", "Never"], Switches("MutatingAdmissionPolicy*/*", helper="interlock.mutatingPolicies")
     ] = Field(default="Auto", examples=["Never"])
-    """Whether the API server writes who killed an agent. It can from Kubernetes 1.36 on, which `Auto` looks up."""
+    """Whether the API server writes who killed an agent. It can from Kubernetes 1.36 on, which `Auto` looks up when
+    Helm runs. After an upgrade of the cluster to 1.36, run `helm upgrade` again."""
     only_selected_namespaces: Annotated[bool, Switches("*/operator-namespaces.interlock.dev")] = Field(
         default=False, examples=[True]
     )
@@ -302,6 +314,11 @@ class Monitoring(Values):
     [namespace](metrics.md#scrape) needs a label."""
     prometheus_rules: Annotated[bool, Switches("PrometheusRule/interlock")] = Field(default=False, examples=[True])
     """Whether a PrometheusRule has the [alerts](metrics.md#what-to-alert-on)."""
+    docs_url: Annotated[str, AddsRunbooks("spec.groups", "PrometheusRule/interlock")] = Field(
+        default="", examples=["https://git.example.com/interlock/blob/v1.0.0"], pattern=r"^(https?://\S*[^\s/])?$"
+    )
+    """Where this version's repository can be read, without a slash at the end. If given, each alert has the address of
+    its page there as `runbook_url`. If empty, it has only the path, as `runbook`."""
     labels: Annotated[
         dict[str, str],
         AddsEntries("metadata.labels", "PodMonitor/*"),

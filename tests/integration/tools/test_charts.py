@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from interlock_contract.version import VERSION
 from tests.contract.test_image_names import images_in
 from tests.requirements import requirement
 from tools.charts.__main__ import CHARTS, read_charts
@@ -25,9 +26,13 @@ pytestmark = pytest.mark.api
 
 Objects = dict[tuple[str, str], dict[str, Any]]
 LEAVES = [(chart, leaf) for chart, values in read_charts().items() for leaf in values.leaves()]
+AS_MANIFESTS = {"images": {"tag": "dev"}}
+"""The tag of the images that the manifests name, which `make images` builds."""
+POSTGRES = {"name": "INTERLOCK_POSTGRES", "value": "host=db.example"}
 NEEDS: Mapping[str, dict[str, Any]] = {
-    "audit.replicas": {"audit": {"persistence": {"enabled": False}}},
+    "audit.replicas": {"audit": {"persistence": {"enabled": False}, "env": [POSTGRES]}},
     "monitoring.labels": {"monitoring": {"podMonitor": True, "prometheusRules": True}},
+    "monitoring.docsUrl": {"monitoring": {"prometheusRules": True}},
 }
 """Other values that an example needs, or it is refused or names objects that are switched off."""
 KEPT = ("PersistentVolumeClaim", "CustomResourceDefinition")
@@ -114,13 +119,13 @@ def test_the_chart_of_the_crds_is_the_folder_crds(tmp_path: Path) -> None:
 def test_the_chart_of_the_installation_is_base_and_admission(
     admission: str, values: dict[str, Any], options: tuple[str, ...], tmp_path: Path
 ) -> None:
-    rendered = without_keep(objects_of(template("interlock", tmp_path, values, *options)))
+    rendered = without_keep(objects_of(template("interlock", tmp_path, AS_MANIFESTS | values, *options)))
     assert rendered == kustomize(tmp_path, ["manifests/base", f"manifests/{admission}"])
 
 
 @requirement("charts.equal")
 def test_switches_add_the_components(tmp_path: Path) -> None:
-    values = {
+    values = AS_MANIFESTS | {
         "admission": {"onlySelectedNamespaces": True},
         "monitoring": {"grafanaDashboard": True, "podMonitor": True, "prometheusRules": True},
     }
@@ -131,7 +136,8 @@ def test_switches_add_the_components(tmp_path: Path) -> None:
 
 @requirement("charts.equal")
 def test_without_a_volume_the_collector_is_that_of_the_overlay_for_kind(tmp_path: Path) -> None:
-    rendered = objects_of(template("interlock", tmp_path, {"audit": {"persistence": {"enabled": False}}}))
+    values = AS_MANIFESTS | {"audit": {"persistence": {"enabled": False}}}
+    rendered = objects_of(template("interlock", tmp_path, values))
     crds = objects_of(template("interlock-crds", tmp_path, {"keep": False}))
     assert rendered | crds == kustomize(tmp_path, ["manifests/overlays/kind"])
 
@@ -139,8 +145,40 @@ def test_without_a_volume_the_collector_is_that_of_the_overlay_for_kind(tmp_path
 @requirement("charts.values", "supply.one-registry")
 def test_one_value_names_the_registry_of_every_image(tmp_path: Path) -> None:
     text = template("interlock", tmp_path, {"images": {"registry": "registry.example.com:5000/platform"}})
-    names = {f"registry.example.com:5000/platform/interlock/{name}:dev" for name in ("operator", "guard", "audit")}
-    assert images_in(text) == names
+    names = {f"registry.example.com:5000/platform/interlock/{name}" for name in ("operator", "guard", "audit")}
+    assert images_in(text) == {f"{name}:{VERSION}" for name in names}
+
+
+@requirement("charts.values")
+def test_a_new_collector_starts_before_the_old_one_ends_only_where_both_can_write(tmp_path: Path) -> None:
+    def strategy(**audit: Any) -> str:
+        objects = objects_of(template("interlock", tmp_path, {"audit": audit}))
+        return str(objects["Deployment", "interlock-audit"]["spec"]["strategy"]["type"])
+
+    without_volume: dict[str, Any] = {"persistence": {"enabled": False}}
+    assert strategy(env=[POSTGRES], **without_volume) == "RollingUpdate"
+    assert strategy(env=[POSTGRES]) == strategy(**without_volume) == strategy() == "Recreate"
+
+
+@requirement("charts.values")
+def test_one_value_names_the_pull_secrets_of_programs_and_of_what_the_operator_creates(tmp_path: Path) -> None:
+    secrets = [{"name": "registry-login"}, {"name": "mirror"}]
+    objects = objects_of(template("interlock", tmp_path, {"images": {"pullSecrets": secrets}}))
+    pods = [one["spec"]["template"]["spec"] for (kind, _), one in objects.items() if kind == "Deployment"]
+    assert [pod["imagePullSecrets"] for pod in pods] == [secrets] * 3
+    env = objects["Deployment", "interlock"]["spec"]["template"]["spec"]["containers"][0]["env"]
+    [setting] = [one["value"] for one in env if one["name"] == "INTERLOCK_IMAGE_PULL_SECRETS"]
+    assert json.loads(setting) == secrets
+
+
+@requirement("charts.values")
+def test_alerts_have_the_address_of_their_page_where_a_value_says_where_pages_are(tmp_path: Path) -> None:
+    base = "https://git.example.com/interlock/blob/v1"
+    values = {"monitoring": {"prometheusRules": True, "docsUrl": base}}
+    groups = objects_of(template("interlock", tmp_path, values))["PrometheusRule", "interlock"]["spec"]["groups"]
+    found = [rule["annotations"] for group in groups for rule in group["rules"]]
+    assert found
+    assert [one["runbook_url"] for one in found] == [f"{base}/{one['runbook']}" for one in found]
 
 
 @requirement("charts.values")
@@ -175,6 +213,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"images": {"pullSecrets": ["registry-login"]}}, "/images/pullSecrets/0"),
     ({"operator": {"auditUrl": None}}, "auditUrl"),
     ({"audit": {"replicas": 2}}, "audit.replicas is 2"),
+    ({"audit": {"replicas": 2, "persistence": {"enabled": False}}}, "audit.replicas is 2"),
+    ({"images": {"tag": "a tag"}}, "/images/tag"),
+    ({"monitoring": {"docsUrl": "https://docs.example.com/"}}, "/monitoring/docsUrl"),
+    ({"operator": {"podLabels": {"app.kubernetes.io/name": "mine"}}}, "/operator/podLabels"),
+    ({"monitoring": {"labels": {"app.kubernetes.io/part-of": "mine"}}}, "/monitoring/labels"),
+    ({"operator": {"env": [{"name": "INTERLOCK_GUARD_IMAGE", "value": "x"}]}}, "/operator/env/0/name"),
+    ({"operator": {"env": [{"name": "INTERLOCK_LOG_LEVEL", "value": "DEBUG"}]}}, "/operator/env/0/name"),
+    ({"audit": {"volumes": [{"name": "tmp", "emptyDir": {}}]}}, "/audit/volumes/0/name"),
+    ({"audit": {"volumeMounts": [{"name": "x", "mountPath": "/tmp"}]}}, "/audit/volumeMounts/0/mountPath"),  # noqa: S108 - in the pod
 ]
 """Wrong values, with what Helm must name."""
 

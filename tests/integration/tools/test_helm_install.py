@@ -83,7 +83,7 @@ def installed(cluster: Cluster) -> Iterator[Installed]:
         at.kubectl.must("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
         at.helm("install", "interlock-crds", CHARTS / "interlock-crds")
         at.kubectl.must("wait", "--for=condition=Established", "--timeout=30s", *CRDS)
-        at.helm("install", "interlock", CHARTS / "interlock")
+        at.helm("install", "interlock", CHARTS / "interlock")  # with the images of the chart's version
         replies: list[Answer] = []
         for manifest in (POLICY, AGENT):
 
@@ -164,12 +164,14 @@ def test_helm_takes_over_what_kustomize_installed_and_gives_it_back(installed: I
     (tmp_path / "kustomization.yaml").write_text(json.dumps({"resources": resources}))
     installed.kubectl.must("apply", "-k", str(tmp_path))
     before = installed.pod_templates()
-    for chart in ("interlock-crds", "interlock"):
+    tags = {"interlock-crds": (), "interlock": ("--set", "images.tag=dev")}
+    for chart, tag in tags.items():
         with pytest.raises(CommandFailedError, match="ownership metadata"):
-            installed.helm("install", chart, CHARTS / chart)
-        installed.helm("install", chart, CHARTS / chart, "--take-ownership", "--force-conflicts")
+            installed.helm("install", chart, CHARTS / chart, *tag)
+        installed.helm("install", chart, CHARTS / chart, *tag, "--take-ownership", "--force-conflicts")
     assert installed.pod_templates() == before
-    installed.helm("upgrade", "interlock", CHARTS / "interlock", "--set", "audit.keepDays=10", "--force-conflicts")
+    values = (*tags["interlock"], "--set", "audit.keepDays=10")
+    installed.helm("upgrade", "interlock", CHARTS / "interlock", *values, "--force-conflicts")
     assert installed.keep_days() == "10"
 
     installed.kubectl.must("delete", "secrets", "-n", NAMESPACE, "-l", "owner=helm")

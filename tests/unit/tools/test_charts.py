@@ -1,13 +1,24 @@
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 import yaml
 from pydantic import Field
 
 from tools.charts import sources
-from tools.charts.__main__ import find_drift
-from tools.charts.bindings import Adds, AddsEntries, AddsVariable, Binding, Of, Sets, Switches
+from tools.charts.__main__ import find_drift, installation_sources, objects_of, read_charts
+from tools.charts.bindings import (
+    Adds,
+    AddsEntries,
+    AddsRunbooks,
+    AddsVariable,
+    Appends,
+    Binding,
+    Of,
+    ReplacesWhere,
+    Sets,
+    Switches,
+)
 from tools.charts.documents import values_schema, values_yaml
 from tools.charts.leaves import read_values
 from tools.charts.sources import Manifest, Source, SourceError, read_folder
@@ -128,10 +139,54 @@ def test_values_of_a_group_set_its_object() -> None:
 
 
 def test_a_schema_refuses_other_values_and_takes_what_helm_adds() -> None:
-    schema = yaml.safe_load(values_schema(InterlockValues))
+    schema = schema_of_the_installation()
     assert schema["additionalProperties"] is False
     assert schema["properties"]["global"]["type"] == "object"
     assert all(one["additionalProperties"] is False for one in schema["$defs"].values())
+
+
+def schema_of_the_installation() -> Any:
+    objects = objects_of(installation_sources())
+    return yaml.safe_load(values_schema(InterlockValues, read_charts()["interlock"], objects))
+
+
+@pytest.mark.parametrize("program", ["Operator", "KillController", "Audit"])
+def test_labels_by_which_a_deployment_selects_its_pods_are_no_labels_of_users(program: str) -> None:
+    labels = schema_of_the_installation()["$defs"][program]["properties"]["podLabels"]
+    assert labels["properties"] == {"app.kubernetes.io/name": False, "app.kubernetes.io/part-of": False}
+
+
+def test_entries_that_the_manifest_has_or_that_other_values_add_are_refused() -> None:
+    class Table(Values):
+        level: Annotated[str, AddsVariable(ENV, "Deployment/web", name="LEVEL")] = ""
+        env: Annotated[list[dict[str, str]], Appends(ENV, "Deployment/web")] = Field(default=[])
+
+    schema = yaml.safe_load(values_schema(Table, read_values(Table, [DEPLOYMENT]), [DEPLOYMENT]))
+    refused = {"properties": {"name": {"not": {"enum": ["A", "LEVEL"]}}}}
+    assert schema["properties"]["env"]["items"]["allOf"][1] == refused
+
+
+def test_a_field_is_replaced_where_a_template_says_so() -> None:
+    class Table(Values):
+        env: Annotated[str, ReplacesWhere("spec.replicas", "Deployment/web", helper="many", otherwise="5")] = ""
+
+    assert '  replicas: {{ if include "many" . }}5{{ else }}2{{ end }}\n' in template(Table)
+
+
+def test_each_alert_with_a_page_gets_its_address() -> None:
+    class Table(Values):
+        docs: Annotated[str, AddsRunbooks("spec.groups", "PrometheusRule/rules")] = ""
+
+    rules = [
+        {"alert": "A", "annotations": {"runbook": "docs/a.md#b"}},
+        {"alert": "B", "annotations": {}},
+        {"record": "c"},
+    ]
+    manifest = {"kind": "PrometheusRule", "metadata": {"name": "rules"}, "spec": {"groups": [{"rules": rules}]}}
+    text = template(Table, manifest)
+    assert text.count("runbook_url:") == 1
+    assert "{{- with .Values.docs }}" in text
+    assert 'runbook_url: {{ printf "%s/%s" . "docs/a.md#b" | toJson }}\n' in text
 
 
 def test_a_kustomization_with_something_unknown_is_refused(tmp_path: Path) -> None:
