@@ -1,6 +1,6 @@
 # Two commands matter to a newcomer: `make demo` and `make test`. Each does all of its set-up.
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-all unit verify prices crds members policies charts docs demo demo-down cluster-up cluster-down images release bench-reconcile bench-rollout bench-kill bench-guard bench-misbehaviour bench-budget
+.PHONY: help venv test test-all unit verify prices crds members policies charts docs demo demo-down cluster-up cluster-down images release release-check bench-reconcile bench-rollout bench-kill bench-guard bench-misbehaviour bench-budget
 
 VENV := .venv
 PYTHON := python3
@@ -82,11 +82,16 @@ cluster-up: venv ## a real kind cluster, whatever this machine has
 cluster-down: venv ## take away every cluster of ours and what it was made of, but not the cache
 	$(PY) -m tools.cluster down
 
-images: venv ## build our images where they changed, and put them into the cluster
-	$(PY) -m tools.cluster images
+RELEASE_OPTIONS = $(if $(TAG),--tag "$(TAG)") $(if $(PLATFORMS),--platforms "$(PLATFORMS)")
+
+images: venv ## build all images and put them into the kind cluster; with REGISTRY=... push them there, PLATFORMS=... by buildx
+	$(PY) -m $(if $(REGISTRY),tools.release "$(REGISTRY)" --all --unsigned --undescribed $(RELEASE_OPTIONS),tools.cluster images)
 
 release: venv ## push our images to REGISTRY, sign them with cosign's KEY, and pin them in dist/
-	$(PY) -m tools.release "$(REGISTRY)" $(if $(TAG),--tag "$(TAG)") $(if $(UNSIGNED),--unsigned,--key "$(KEY)")
+	$(PY) -m tools.release "$(REGISTRY)" $(RELEASE_OPTIONS) $(if $(UNSIGNED),--unsigned,--key "$(KEY)")
+
+release-check: venv ## check that version, changelog, charts and sizes of images fit; with TAG=v1.2.3 also the tag
+	$(PY) -m tools.release.check $(if $(TAG),--tag "$(TAG)")
 
 bench-reconcile: venv prices ## measure Agents per second to Ready, and a bare kopf handler for comparison, JSON on the last line
 	$(PY) -m benchmarks.reconcile

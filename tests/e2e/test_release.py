@@ -7,15 +7,16 @@ import pytest
 
 from tests.requirements import requirement
 from tests.support.registries import running_registry
-from tools.cluster.images import NAMES
+from tools.cluster.images import IMAGES, NAMES, REPOSITORY, short_name
 from tools.cluster.kind import KindCluster
 from tools.machine.process import run
+from tools.release import layers
 from tools.release.__main__ import main
 
 pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(3600)]  # cosign and syft may have to be built
 
 
-@requirement("supply.released-by-digest")
+@requirement("supply.released-by-digest", "supply.layers")
 def test_our_images_are_released_described_and_signed(
     kind_cluster: KindCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -32,6 +33,10 @@ def test_our_images_are_released_described_and_signed(
             digest = registry.crane("digest", tagged)
             assert f"name: {NAMES}/{name}\n" in kustomization
             assert f"digest: {digest}\n" in kustomization
+            dockerfile = (REPOSITORY / "images" / name / "Dockerfile").read_text()
+            pushed = json.loads(registry.crane("manifest", f"{registry.address}/platform/interlock/{name}@{digest}"))
+            own = [layer["size"] for layer in pushed["layers"][-layers.count_own(dockerfile) :]]
+            assert sum(own) <= layers.MAX_BYTES, name
             run([cosign, "verify", "--key", tmp_path / "ours.pub", "--insecure-ignore-tlog=true", tagged], timeout=120)
             built = kind_cluster.engine.docker(
                 "image", "inspect", "--format", "{{json .RootFS.Layers}}", f"{NAMES}/{name}:dev"
@@ -42,3 +47,13 @@ def test_our_images_are_released_described_and_signed(
             described = {package["name"] for package in sbom["packages"]}
             assert {"aiohttp", "libc6"} <= described
             assert ("interlock.dev/launch" in described) == (name == "guard"), "the launcher of stdio servers"
+
+        values = (dist / "charts" / "interlock" / "values.yaml").read_text()
+        assert f"digest: {digest}" in values, "that of the image that came last"
+        trial = f"{registry.address}/trial"
+        assert (
+            main([trial, "--tag", "1.0", "--all", "--unsigned", "--undescribed", "--dist", str(tmp_path / "d2")]) == 0
+        )
+        for image in IMAGES:
+            assert registry.crane("digest", f"{trial}/interlock/{short_name(image)}:1.0").startswith("sha256:")
+        assert not (tmp_path / "d2" / "sbom").exists()

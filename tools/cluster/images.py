@@ -20,6 +20,8 @@ from tools.machine.settings import Settings
 REPOSITORY = Path(__file__).parents[2]
 INPUTS_LABEL = "dev.interlock.inputs"
 """The hash of everything that an image was built from."""
+VERSION_LABEL = "org.opencontainers.image.version"
+"""The version of Interlock, under the name that registries and scanners read."""
 NAMES = "registry.invalid/interlock"
 """The beginning of our images' names. No registry can have this host (RFC 6761), so no image is pulled by accident."""
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
@@ -103,13 +105,14 @@ def named(names: Sequence[str]) -> list[Image]:
     Raises:
         ClusterError: there is no such image.
     """
-    by_name = {short: image for image in IMAGES for short in (image.name, _short(image))}
+    by_name = {short: image for image in IMAGES for short in (image.name, short_name(image))}
     if unknown := [name for name in names if name not in by_name]:
-        raise ClusterError(f"no such image: {', '.join(unknown)}; there are: {', '.join(map(_short, IMAGES))}")
+        raise ClusterError(f"no such image: {', '.join(unknown)}; there are: {', '.join(map(short_name, IMAGES))}")
     return [by_name[name] for name in names] if names else list(IMAGES)
 
 
-def _short(image: Image) -> str:
+def short_name(image: Image) -> str:
+    """Return the name of an image without registry and tag, such as `guard`."""
     return image.name.rpartition("/")[2].partition(":")[0]
 
 
@@ -154,10 +157,11 @@ def _build(engine: Engine, settings: Settings, image: Image, base: str) -> bool:
     inputs = hashlib.sha256(context + base.encode()).hexdigest()
     if _label(engine, image.name) == inputs:
         return False
-    log = settings.logs / f"image-{_short(image)}.log"
+    log = settings.logs / f"image-{short_name(image)}.log"
     log.unlink(missing_ok=True)
     proxies = [word for name in PROXIES if os.environ.get(name) for word in ("--build-arg", name)]
     arguments = ["--tag", image.name, "--file", image.dockerfile, "--label", f"{INPUTS_LABEL}={inputs}"]
+    arguments += ["--label", f"{VERSION_LABEL}={read_version()}"]
     arguments += ["--build-arg", f"BASE={base}", *proxies]
     if engine.is_private:
         arguments += ["--network", "host"]  # it has no bridge for builds
@@ -170,6 +174,13 @@ def _build(engine: Engine, settings: Settings, image: Image, base: str) -> bool:
     if old and old != _identity(engine, image.name):
         _forget(engine, old)
     return True
+
+
+def read_version() -> str:
+    """Return the version of Interlock, read from its file: these tools run without its packages on the path."""
+    text = (REPOSITORY / "operator" / "interlock_contract" / "version.py").read_text(encoding="utf-8")
+    (version,) = re.findall(r'^VERSION: Final = "(.+)"$', text, re.MULTILINE)
+    return str(version)
 
 
 def pack(folder: Path, inputs: Sequence[str]) -> bytes:

@@ -47,6 +47,7 @@ class Publisher:
         tag: the tag, which is never moved to another image.
         key: what cosign signs with, a file or the URI of a key service. None: nothing is signed.
         dist: the folder for SBOMs.
+        describes: whether an SBOM is written for each image.
     """
 
     programs: Mapping[str, Path]
@@ -54,6 +55,11 @@ class Publisher:
     tag: str
     key: str | None
     dist: Path
+    describes: bool = True
+
+    def repository_of(self, name: str) -> str:
+        """Return where an image with this name in the manifests, without tag, is pushed to."""
+        return f"{self.registry}/{name.partition('/')[2]}"
 
     def publish(self, name: str, archive: Path) -> Published:
         """Push one image, unless the tag is this image already. Write its SBOM and sign both.
@@ -65,29 +71,38 @@ class Publisher:
         Raises:
             ClusterError: the tag has another image, the registry has another image after the push, or a program failed.
         """
-        path = name.partition("/")[2]
-        published = Published(name, f"{self.registry}/{path}", self._crane("digest", "--tarball", archive))
+        published = Published(name, self.repository_of(name), self._crane("digest", "--tarball", archive))
         tagged = f"{published.repository}:{self.tag}"
-        found = self._tagged(published.repository)
+        found = self.tagged(published.repository)
         if found not in {None, published.digest}:
             raise ClusterError(f"{tagged} is another image ({found}), and no tag is moved: choose another TAG")
         if found is None:
             self._crane("push", archive, tagged)
-        if self._tagged(published.repository) != published.digest:
+        if self.tagged(published.repository) != published.digest:
             raise ClusterError(f"{tagged} is not the image that was pushed, {published.digest}")
-        sbom = self._describe(published, archive)
-        if self.key is not None:
-            self._cosign("sign", "--key", self.key, *_SIGN, published.reference)
-            predicate = ("--type", "spdxjson", "--predicate", str(sbom))
-            self._cosign("attest", "--key", self.key, *predicate, *_SIGN, published.reference)
+        self.sign(published, self._describe(published, archive) if self.describes else None)
         say(f"release: {published.reference}")
         return published
+
+    def sign(self, published: Published, sbom: Path | None = None) -> None:
+        """Sign an image in the registry, and attest its SBOM; nothing without a key.
+
+        Args:
+            published: the image.
+            sbom: a file with its SBOM, None where the image has one of BuildKit.
+        """
+        if self.key is None:
+            return
+        self._cosign("sign", "--key", self.key, *_SIGN, published.reference)
+        if sbom is not None:
+            predicate = ("--type", "spdxjson", "--predicate", str(sbom))
+            self._cosign("attest", "--key", self.key, *predicate, *_SIGN, published.reference)
 
     def resolve(self, image: str) -> str:
         """Return the digest of an image in its registry."""
         return self._crane("digest", image)
 
-    def _tagged(self, repository: str) -> str | None:
+    def tagged(self, repository: str) -> str | None:
         """Return the digest that the tag names, None if the repository has no such tag."""
         try:
             return self._crane("digest", f"{repository}:{self.tag}")
