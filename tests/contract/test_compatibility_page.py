@@ -38,6 +38,7 @@ def row(begin: str) -> str:
     ("begin", "version"),
     [
         ("1.37", versions.KUBERNETES.removeprefix("v")),
+        ("1.36", versions.KUBERNETES_OLDER.removeprefix("v")),
         ("1.33", versions.KUBERNETES_OLDEST.removeprefix("v")),
         ("distribution", versions.KIND),
         ("network plugin", versions.KUBE_ROUTER),

@@ -140,7 +140,7 @@ def oldest_cluster(pytestconfig: pytest.Config) -> Iterator[KwokCluster]:
     """The API server of the oldest Kubernetes that Interlock supports, without controllers, nodes and pods."""
     preparation = pytestconfig.stash[_PREPARATION]
     _raise_failure(preparation, "api")
-    options = kwok.KwokOptions(nodes=0, oldest=True)
+    options = kwok.KwokOptions(nodes=0, api_server=programs.OLDEST)
     cluster = kwok.create(f"interlock-oldest-{os.getpid()}", options, preparation.settings)
     try:
         contexts.check_kubeconfig(cluster.kubeconfig)

@@ -34,7 +34,8 @@ class KwokOptions:
         extra_args: "component=key=value" each, as `kwokctl --extra-args` takes them.
         memory: above which each program collects garbage at every opportunity (`GOMEMLIMIT`). A program that needs more
             takes all of a core for it.
-        oldest: run the oldest API server that Interlock supports, alone: controllers may not be newer than it.
+        api_server: the program of an older API server, `programs.OLDEST` or `programs.OLDER`. It runs alone:
+            controllers may not be newer than it. Empty: that of all other programs.
         owned: delete the cluster when this process has died and another one starts a kwok cluster.
     """
 
@@ -45,7 +46,7 @@ class KwokOptions:
     unlimited_qps: bool = False
     extra_args: Sequence[str] = ()
     memory: str = "1500MiB"
-    oldest: bool = False
+    api_server: str = ""
     owned: bool = True
 
 
@@ -195,8 +196,8 @@ def _cluster(name: str, options: KwokOptions, settings: Settings, lock: Lock | N
 
 def _create_arguments(options: KwokOptions, settings: Settings, kubeconfig: Path) -> list[str]:
     paths = programs.ensure(settings, programs.KWOK)
-    if options.oldest:
-        paths = {**paths, "kube-apiserver": programs.ensure(settings, [programs.OLDEST])[programs.OLDEST]}
+    if options.api_server:
+        paths = {**paths, "kube-apiserver": programs.ensure(settings, [options.api_server])[options.api_server]}
     arguments = ["create", "cluster", "--runtime", "binary", "--wait", f"{READY_SECONDS}s"]
     arguments += ["--kubeconfig", str(kubeconfig)]
     for component in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
@@ -204,7 +205,7 @@ def _create_arguments(options: KwokOptions, settings: Settings, kubeconfig: Path
     arguments += ["--kwok-controller-binary", str(paths["kwok"])]
     # As in kubeadm's clusters: admission policies see each controller under a name of its own, not the administrator's.
     arguments += ["--extra-args", "kube-controller-manager=use-service-account-credentials=true"]
-    if options.oldest:
+    if options.api_server:
         arguments += ["--disable", "kube-controller-manager", "--disable", "kube-scheduler"]
     if options.audit_policy:
         arguments += ["--kube-audit-policy", str(options.audit_policy.absolute())]

@@ -23,6 +23,8 @@ GITHUB_API = "https://api.github.com/repos"
 
 OLDEST = "kube-apiserver-oldest"
 """The API server of the oldest Kubernetes that Interlock supports."""
+OLDER = "kube-apiserver-older"
+"""The API server of a version between that one and the newest."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ def all_programs() -> tuple[Program, ...]:
         _kubernetes(
             "kube-apiserver", 150, version=versions.KUBERNETES_OLDEST, module="kubernetes-oldest", called=OLDEST
         ),
+        _kubernetes("kube-apiserver", 150, version=versions.KUBERNETES_OLDER, module="kubernetes-older", called=OLDER),
         _kubernetes("kubelet", 60, released=False),
         _kubernetes("kube-proxy", 20, released=False),
         _kubernetes("kubeadm", 20, released=False),
@@ -146,6 +149,7 @@ def all_programs() -> tuple[Program, ...]:
         ),
         *_release_programs(),
         _helm(),
+        _actionlint(),
         *_prometheus_programs(),
         Program(
             "metrics-server",
@@ -164,6 +168,16 @@ def _helm() -> Program:
     source = GoPackage("helm", "helm.sh/helm/v4/cmd/helm", flags)
     release = Release(url, f"{url}.sha256", f"linux-{architecture()}/helm")
     return Program("helm", versions.HELM, source, release, 60)
+
+
+def _actionlint() -> Program:
+    """Return the checker of the workflows in .github."""
+    version = versions.ACTIONLINT.removeprefix("v")
+    file = f"actionlint_{version}_linux_{architecture()}.tar.gz"
+    source = GoPackage("actionlint", "github.com/rhysd/actionlint/cmd/actionlint")
+    return Program(
+        "actionlint", versions.ACTIONLINT, source, _github("rhysd/actionlint", versions.ACTIONLINT, file, "actionlint")
+    )
 
 
 def _prometheus_programs() -> tuple[Program, ...]:

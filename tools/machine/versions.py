@@ -2,6 +2,7 @@
 
 KUBERNETES = "v1.37.2"
 KUBERNETES_OLDEST = "v1.33.13"  # the oldest that Interlock supports: its API server runs in tests
+KUBERNETES_OLDER = "v1.36.3"  # the first minor with MutatingAdmissionPolicies, as KUBERNETES_OLDEST
 KIND = "v0.33.0"
 KWOK = "v0.8.0"
 ETCD = "v3.7.3"  # for kwokctl, which takes any
@@ -19,6 +20,7 @@ COSIGN = "v3.1.3"
 HELM = "v4.3.2"
 DISTRIBUTION = "v3.1.2"  # the registry of the tests
 METRICS_SERVER = "v0.9.0"  # for the tests of autoscaling
+ACTIONLINT = "v1.7.12"  # for the test of the workflows
 PROMETHEUS = "v0.315.1"  # of its Go module: the release 3.15.1, for the tests of metric gates
 
 KIND_NODE_IMAGE = "kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5"

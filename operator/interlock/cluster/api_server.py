@@ -1,11 +1,10 @@
-"""The API server's addresses and version, as Kubernetes itself reports them.
+"""The API server's addresses, as Kubernetes itself reports them.
 
 The NetworkPolicies of guards allow egress to these addresses alone.
 """
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable
 
 from interlock.deployment.children.egress_rules import endpoints_of
@@ -55,26 +54,3 @@ class ApiServerFinder:
                 await self.find()
             except (ApiError, *UNREACHABLE) as error:
                 _log.warning("addresses of the API server not read", extra={"error": str(error) or repr(error)})
-
-
-MINIMUM = (1, 33)
-
-
-class KubernetesTooOld(Exception):  # noqa: N818 - it says what the cluster is
-    """The API server is older than the oldest supported version."""
-
-
-async def check_version(client: KubeClient) -> str:
-    """Return the API server's version.
-
-    Raises:
-        KubernetesTooOld: It is older than 1.33; the message says so.
-    """
-    found = await client.get("/version")
-    version = int(found["major"]), int(re.match(r"\d+", found["minor"])[0])  # type: ignore[index]
-    if version < MINIMUM:
-        raise KubernetesTooOld(
-            f"this cluster runs Kubernetes {found['gitVersion']}, but Interlock needs 1.33 or newer "
-            "(native sidecars, selectable fields): upgrade the cluster first"
-        )
-    return str(found["gitVersion"])

@@ -4,7 +4,7 @@ from typing import Any
 
 import kopf
 
-from interlock.cluster.api_server import KubernetesTooOld
+from interlock.cluster.kubernetes_version import KubernetesTooOld
 from interlock.cluster.operator_key import OperatorKeyUnusable
 from interlock.handlers.metadata_session import MetadataSession, open_session
 from interlock.runtime.app import App

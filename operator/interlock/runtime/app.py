@@ -17,12 +17,13 @@ from typing import Any
 from interlock.cluster.admission_policies import AdmissionPolicies
 from interlock.cluster.agent_pods import AgentPodStore
 from interlock.cluster.api_json import parse_api_json, parse_object
-from interlock.cluster.api_server import ApiServerFinder, check_version
+from interlock.cluster.api_server import ApiServerFinder
 from interlock.cluster.applier import Applier
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.config_map_store import ConfigMapStore
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.kill_lease import KillLease
+from interlock.cluster.kubernetes_version import check_version
 from interlock.cluster.ledger_store import LedgerStore, environments_of
 from interlock.cluster.metric_source import MetricSource
 from interlock.cluster.namespace_users import NamespaceUsers
@@ -63,6 +64,7 @@ from interlock.telemetry import (
     TelemetryServer,
 )
 from interlock_contract.clock import monotonic
+from interlock_contract.version import VERSION
 from interlock_kube.client import Json, KubeClient
 from interlock_kube.installed_policies import InstalledPolicies
 from interlock_kube.object_reader import MISSED, ObjectName, ObjectReader
@@ -253,7 +255,10 @@ class App:
         policies = self._build_policies(client, writer, worker.run, lambda: api_server.found)
         ledgers = self._ledger_reconciler(client, ledger_store, agent_pods, events)
         self._start_workers(agents, bindings, policies, ledgers, failures)
-        _log.info("operator started", extra={"kubernetes": version, "agents": self._cache.agent_count()})
+        _log.info(
+            "operator started",
+            extra={"version": VERSION, "kubernetes": version.name, "agents": self._cache.agent_count()},
+        )
 
     async def _follow(
         self, watches: Mapping[str, ChildWatch | AgentPodStore | LedgerStore | ConfigMapStore | NamespaceUsers]

@@ -12,6 +12,7 @@ from interlock.cluster.agent_pods import AgentPodStore
 from interlock.cluster.api_server import ApiServerFinder
 from interlock.cluster.config_map_store import ConfigMapStore
 from interlock.cluster.kill_lease import KillLease
+from interlock.cluster.kubernetes_version import KubernetesVersion
 from interlock.cluster.ledger_store import LedgerStore
 from interlock.cluster.namespace_users import NamespaceUsers
 from interlock.cluster.node_watch import NodeWatch
@@ -56,8 +57,8 @@ def client(monkeypatch: pytest.MonkeyPatch) -> ClosingClient:
     """Let the operator start against an API server in memory, with watches that bring nothing."""
     client = ClosingClient()
 
-    async def version(_: Any) -> str:
-        return "v1.35.0"
+    async def version(_: Any) -> KubernetesVersion:
+        return KubernetesVersion("v1.35.0", ())
 
     monkeypatch.setattr(app_module, "KubeClient", lambda *_, **__: client)
     monkeypatch.setattr(app_module, "check_version", version)

@@ -22,6 +22,7 @@ KUBE_ROUTER_HASH = "h1:xWsptKtmZ44L+NjwFKoFAFlVdxCz8fka9A/eYJe95Ok="
 WHERE = {
     "kubernetes": ("k8s.io/kubernetes", versions.KUBERNETES),
     "kubernetes-oldest": ("k8s.io/kubernetes", versions.KUBERNETES_OLDEST),
+    "kubernetes-older": ("k8s.io/kubernetes", versions.KUBERNETES_OLDER),
     "kind": ("sigs.k8s.io/kind", versions.KIND),
     "kwok": ("sigs.k8s.io/kwok", versions.KWOK),
     "etcd": ("go.etcd.io/etcd/server/v3", versions.ETCD),
@@ -35,6 +36,7 @@ WHERE = {
     "crane": ("github.com/google/go-containerregistry", versions.CRANE),
     "syft": ("github.com/anchore/syft", versions.SYFT),
     "cosign": ("github.com/sigstore/cosign/v3", versions.COSIGN),
+    "actionlint": ("github.com/rhysd/actionlint", versions.ACTIONLINT),
     "helm": ("helm.sh/helm/v4", versions.HELM),
     "distribution": ("github.com/distribution/distribution/v3", versions.DISTRIBUTION),
     "prometheus": ("github.com/prometheus/prometheus", versions.PROMETHEUS),
