@@ -147,7 +147,7 @@ def test_the_operator_writes_all_its_objects_on_the_oldest_version(oldest: Names
 def test_the_largest_agent_is_bounded_and_killed_on_the_oldest_version(oldest: Namespace) -> None:
     policies = f"/apis/interlock.dev/v1alpha1/namespaces/{oldest.namespace}/agentpolicies/support"
     oldest.admin.must("PATCH", policies, {"spec": a_policy()["spec"]}, MERGE)
-    manifest = largest("x" * 2000)
+    manifest = largest("x" * 1000)
     editor, path = oldest.users["editor"], f"{oldest.agents}/{manifest['metadata']['name']}"
     bounds.eventually(
         lambda: editor.send("POST", oldest.agents, manifest).status == http.HTTPStatus.CREATED, "it is created", 30

@@ -309,7 +309,7 @@ class Template(ApiModel):
     )
     """Where the container finds its volumes."""
 
-    volumes: tuple[AgentVolume, ...] = Field(default=(), max_length=16, json_schema_extra=kube(keys=("name",)))
+    volumes: tuple[AgentVolume, ...] = Field(default=(), max_length=15, json_schema_extra=kube(keys=("name",)))
     """Volumes of the agent's pods, which the agent's container alone mounts."""
 
     metadata: PodMetadata | None = None

@@ -137,7 +137,7 @@ class StdioServer(ApiModel):
     )
     """Where the container finds its volumes."""
 
-    volumes: tuple[PodVolume, ...] = Field(default=(), max_length=16, json_schema_extra=kube(keys=("name",)))
+    volumes: tuple[PodVolume, ...] = Field(default=(), max_length=15, json_schema_extra=kube(keys=("name",)))
     """Volumes that this server alone mounts."""
 
     node_selector: NodeLabels = Field(default_factory=dict)
