@@ -53,7 +53,7 @@ SCENES: Final = (
     Scene("Staging", ("logs .*stage=staging",)),
     Scene("Production, one region", ("logs .*stage=one-region",)),
     Scene("A change in production", ("patch agents", "status.placements", "status.placements", "status.placements")),
-    Scene("A bad revision", ("exec sender", "exec sender", "interlock.dev/abort=", "exec sender")),
+    Scene("A bad revision", ("exec sender", 'value: "bad"', "exec sender", "interlock.dev/abort=", "exec sender")),
     Scene("A budget", ("wait .*BudgetExhausted --", "logs .*spender", "reason=BudgetAlert", "spender$")),
     Scene("The kill switch", ("kill-switch=", "wait --for=delete", "scale deployment", "get pods", "get agents")),
 )
