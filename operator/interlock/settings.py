@@ -44,6 +44,10 @@ class OperatorSettings(BaseSettings):
     """Secrets with which kubelets pull the images of all pods that the operator creates, as JSON:
     [{"name": "registry-login"}]. Each namespace with agents needs Secrets of these names: they are never copied."""
 
+    guard_wave_percent: int = Field(default=10, ge=1, le=100)
+    """How many agents get the guards of a new version of the operator at the same time, in percent of all agents, at
+    least one. The next ones follow once these are ready again."""
+
     audit_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
     """Where guards send audit records, such as http://interlock-audit.interlock-system.svc:7420; empty: nowhere."""
 

@@ -47,6 +47,11 @@ ADMISSION_POLICIES_CHANGED = Gauge(
     "interlock_admission_policies_changed",
     "Admission policies and bindings of Interlock that are missing or differ, -1 while they cannot be read.",
 )
+GUARD_UPDATES = Gauge(
+    "interlock_guard_updates",
+    "Agents whose guards are not of the operator's version: waiting, updating, or failed, which stops all others.",
+    ["state"],
+)
 _LEDGER = ["namespace", "policy", "agent", "environment", "period"]
 BUDGET_SPENT = Gauge(
     "interlock_budget_spent_dollars",

@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from interlock_contract.budget.bundle_budget import BundleBudget
 from interlock_contract.budget.money import Limit
+from interlock_contract.bundle_schema import READ_SCHEMAS, newer_field
 from interlock_contract.canonical_json import canonicalize, digest_of
 from interlock_contract.http_target import HttpTarget, matches
 from interlock_contract.json_pointer import POINTER
@@ -22,6 +23,7 @@ from interlock_contract.loops import BundleLoops
 from interlock_contract.model_access import ModelAccess
 from interlock_contract.patterns import CLIMBING, URI_GLOB, PatternInvalid, compile_pattern
 from interlock_contract.strict_fields import (
+    BundleInvalid,
     Digest,
     Name,
     StrictStruct,
@@ -33,9 +35,6 @@ from interlock_contract.strict_fields import (
     require_one,
     written,
 )
-
-SCHEMA_VERSION: Final = 4
-"""Version of the contract; a guard refuses a bundle of any other."""
 
 BUNDLE_KEY: Final = "bundle.json"
 """Key of the ConfigMap's `data` that holds the bundle."""
@@ -370,7 +369,7 @@ class Bundle(StrictStruct, frozen=True):
     placement's Lease.
     """
 
-    schema_version: Literal[4]
+    schema_version: Literal[4, 5]
     agent: AgentIdentity
     revision: Text
     stage: Name
@@ -443,7 +442,11 @@ def parse_bundle(text: str) -> Bundle:
     Raises:
         BundleInvalid: Naming the path, such as `sources[0].tools[2].operation`.
     """
-    return parse_document(text, Bundle, SCHEMA_VERSION, key="schemaVersion")
+    bundle = parse_document(text, Bundle, *READ_SCHEMAS, key="schemaVersion")
+    newer = newer_field(bundle, bundle.schema_version)
+    if newer is not None:
+        raise BundleInvalid(f"{newer}: is unknown in version {bundle.schema_version}")
+    return bundle
 
 
 def dump_bundle(bundle: Bundle) -> str:

@@ -61,6 +61,8 @@ COPY_OF: Final = f"{GROUP}/copy-of"
 CONFIG_DIGEST = f"{GROUP}/config-digest"
 """Annotation of an agent's pods: a new value rolls the pods when the agent's files or sources change."""
 
+BUNDLE_SCHEMAS: Final = f"{GROUP}/bundle-schemas"
+"""Annotation of a pod with a guard: the versions of the bundle's schema that the guard reads, with commas between."""
 OPENINGS: Final = f"{GROUP}/openings"
 """Annotation of a pod of an agent or a guard: the ways past the guard, and the identity at a cloud, that it was started
 with. A pod with more than its policy opens now is deleted."""
@@ -131,6 +133,10 @@ ENDPOINT_LABEL: Final = f"{GROUP}/endpoint"
 off before a scale-down ends the pod. So no workload and no NetworkPolicy may select by it."""
 ENDPOINT: Final = "true"
 
+HOLD_GUARD_UPDATES: Final = f"{GROUP}/hold-guard-updates"
+"""Annotation of a namespace: any value other than `HOLD_OFF` keeps the guards of its agents at their version. In the
+operator's namespace it holds for all agents."""
+HOLD_OFF: Final = "off"
 SCRAPE_LABEL: Final = f"{GROUP}/scrape"
 """Label of a namespace: with the value `SCRAPE_ALLOWED`, its pods may read metrics of all programs."""
 SCRAPE_ALLOWED: Final = "allowed"

@@ -62,13 +62,13 @@ Name = Annotated[
 Digest = Annotated[str, like(r"[0-9a-f]{64}", "a SHA-256 in 64 hexadecimal digits")]
 
 
-def parse_document(text: str, kind: type[Document], version: int, *, key: str) -> Document:
+def parse_document(text: str, kind: type[Document], *versions: int, key: str) -> Document:
     """Read a document.
 
     Args:
         text: Strict JSON.
         kind: The struct of its root.
-        version: The only version that is read.
+        versions: The versions that are read.
         key: The field of the root that holds the version.
 
     Raises:
@@ -79,8 +79,8 @@ def parse_document(text: str, kind: type[Document], version: int, *, key: str) -
     except JsonInvalid as error:
         raise BundleInvalid(f"$: {error}") from None
     # The version comes first, because a document of another version can differ anywhere.
-    if isinstance(value, dict) and value.get(key, version) != version:
-        raise BundleInvalid(f"{key}: this program reads version {version}")
+    if isinstance(value, dict) and value.get(key, versions[0]) not in versions:
+        raise BundleInvalid(f"{key}: this program reads version {' and '.join(map(str, versions))}")
     try:
         document = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

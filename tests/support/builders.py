@@ -504,6 +504,9 @@ class SnapshotBuilder:
     config_maps: dict[str, LiveConfigMap | None] = field(default_factory=dict)
     claims_of_others: tuple[ClaimUse, ...] = ()
     stricter: StricterEnvironments = NONE_STRICTER
+    guard_image: str = GUARD_IMAGE
+    operator_version: str = ""
+    may_update: str = ""
 
     def of(self, agent: AgentBuilder) -> "SnapshotBuilder":
         """Let it be about another agent."""
@@ -549,7 +552,7 @@ class SnapshotBuilder:
             policy=self.policy.build() if self.policy else None,
             bindings=tuple(binding.build() for binding in self.bindings),
             children=dict(self.children),
-            guard_image=GUARD_IMAGE,
+            guard_image=self.guard_image,
             unreadable=self.unreadable,
             kill_seen=self.kill_seen,
             api_server=API_SERVER,
@@ -569,6 +572,8 @@ class SnapshotBuilder:
             config_maps=dict(self.config_maps),
             claims_of_others=self.claims_of_others,
             stricter=self.stricter,
+            operator_version=self.operator_version,
+            may_update=self.may_update,
         )
 
 

@@ -5,8 +5,10 @@ from typing import Any
 from interlock.cluster.applier import Applier
 from interlock.cluster.revision_store import RevisionStore
 from interlock.runtime.agent_decision import AgentDecider
+from interlock.runtime.guard_updates import GuardUpdates
 from interlock.runtime.rollout_limiter import RolloutLimiter
 from interlock.runtime.snapshot_reader import SnapshotReader
+from interlock.settings import OperatorSettings
 from interlock_contract.clock import monotonic
 from interlock_kube.installed_policies import InstalledPolicies
 
@@ -16,4 +18,7 @@ def a_decider(client: Any, reader: SnapshotReader, applier: Applier) -> AgentDec
     revisions = RevisionStore(client)
     reader.revisions_of = revisions.known
     limiter = RolloutLimiter(lambda _: set(), reader.status, lambda _: None)
-    return AgentDecider(reader, applier, revisions, InstalledPolicies(client, monotonic), client, limiter)
+    updates = GuardUpdates(set, reader.status, lambda _: None, lambda *_: None, OperatorSettings())
+    decider = AgentDecider(reader, applier, revisions, InstalledPolicies(client, monotonic), client, limiter, updates)
+    reader.may_update = lambda _: ""
+    return decider

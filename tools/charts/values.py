@@ -216,6 +216,11 @@ class Operator(Program):
         Literal["", "DEBUG", "INFO", "WARNING", "ERROR"], AddsVariable(_ENV, name="INTERLOCK_LOG_LEVEL")
     ] = Field(default="", examples=["DEBUG"])
     """The lowest level that is logged. If empty, `INFO`."""
+    guard_wave_percent: Annotated[int, AddsVariable(_ENV, name="INTERLOCK_GUARD_WAVE_PERCENT")] = Field(
+        default=0, ge=0, le=100, examples=[25]
+    )
+    """How many agents get the guards of a new version [at the same time](../how-to/upgrade.md#waves), in percent of all
+    agents. If 0, 10."""
     guard_resources: GuardResources
     """Resources of Interlock's own containers in pods of agents, verifications and notifiers. An AgentPolicy may state
     others."""

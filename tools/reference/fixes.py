@@ -64,6 +64,10 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "ConfigMapMissing": "create the ConfigMap or the key, or mark the reference as `optional: true`",
         "ConfigMapRefused": "what the message says: refer to a ConfigMap of your own, or remove the key",
         "LedgerMissing": "remove what refuses the BudgetLedger",
+        "GuardUpdateWaiting": "wait for the [wave](../how-to/upgrade.md#waves), or do what the message says",
+        "GuardUpdating": "wait",
+        "GuardUpdateFailed": "[let the agent become ready](../how-to/upgrade.md#if-an-update-fails), kill it, or scale "
+        "it to 0",
         "LedgerInvalid": "wait for the [repair](../explanation/budgets.md#a-ledger-that-cannot-be-read)",
         "BudgetExhausted": "wait for the next window, raise the budget in the policy, or set an "
         "[override](../spec/v1alpha1/agent.md#raise-a-budget)",
@@ -135,6 +139,7 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "OpeningsAltered": "exempt pods with the label `app.kubernetes.io/managed-by=interlock` from the admission "
         "webhook or policy that changes their [annotation](../explanation/isolation.md#exceptions)",
         "LedgerRepaired": "see what the [repair](../explanation/budgets.md#a-ledger-that-cannot-be-read) has spent",
+        "GuardUpdatesStopped": "[let the agent become ready](../how-to/upgrade.md#if-an-update-fails) that it names",
         "AdmissionPoliciesChanged": "if it was not intended, apply `manifests/admission` again",
     },
 }
@@ -169,6 +174,8 @@ NO_ACTION: Final = frozenset(
             "AdmissionPoliciesRestored",
             "WithinBudget",
             "NoBudget",
+            "GuardCurrent",
+            "GuardUpdatesResumed",
         ),
     }
 )

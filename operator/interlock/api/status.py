@@ -62,6 +62,8 @@ class ConditionType(StrEnum):
     """The newest revision was stopped or breached a gate, or the last good one cannot run."""
     BUDGET_EXHAUSTED = "BudgetExhausted"
     """Too little is left of the budget for a call that a guard refused."""
+    GUARD_UPDATED = "GuardUpdated"
+    """The guards are those of the operator's present version."""
 
 
 MAX_MANAGED_OBJECTS = 288
@@ -241,6 +243,28 @@ class ManagedObject(ApiModel):
     """SHA-256, in hex, of its content in the API server's answer to the operator's last write. Empty for a Secret."""
 
 
+MAX_POD_TEMPLATES = 16
+"""Most Deployments whose pod templates are recorded: twice those of four placements."""
+
+
+class PodTemplateRecord(ApiModel):
+    """What the operator recorded about the pod template of a Deployment when it last wrote or kept it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str = Field(max_length=253)
+    """Name of the Deployment."""
+
+    operator: str = Field(max_length=64)
+    """SHA-256, in hex, of version and settings of the operator."""
+
+    inputs: str = Field(max_length=64)
+    """SHA-256, in hex, of the generations of the objects that the template was built from."""
+
+    template: str = Field(max_length=64)
+    """SHA-256, in hex, of the template as this operator writes it. The pods may keep that of an earlier one."""
+
+
 class KillStatus(ApiModel):
     """The last time that the kill switch was engaged."""
 
@@ -275,7 +299,7 @@ class AgentStatus(ApiModel):
 
     conditions: tuple[Condition, ...] = Field(default=(), max_length=32, json_schema_extra=kube(keys=("type",)))
     """The layers in order, then Ready, Stalled, Killed, PolicyEnforced, EgressEnforced, PromotionPending, Serving,
-    Progressing, RolloutPaused, Degraded and BudgetExhausted."""
+    Progressing, RolloutPaused, Degraded, BudgetExhausted and GuardUpdated."""
 
     ready_replicas: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
     """Number of pods of the current stage that are ready, of those that it must have."""
@@ -318,6 +342,11 @@ class AgentStatus(ApiModel):
         default=(), max_length=MAX_MANAGED_OBJECTS, json_schema_extra=kube(keys=("kind", "name"))
     )
     """The managed objects as the operator left them. An object that differs has been changed by others."""
+
+    pod_templates: tuple[PodTemplateRecord, ...] = Field(
+        default=(), max_length=MAX_POD_TEMPLATES, json_schema_extra=kube(keys=("name",))
+    )
+    """The pod templates of Deployments. By them the operator tells a change of users from one of its own version."""
 
     budget: BudgetStatus | None = None
     """What the agent has spent in the environment of its current stage; absent if it calls nothing that costs money."""

@@ -12,16 +12,15 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from interlock.api.shared_types import ObjectMeta
+from interlock.cluster.event_poster import Program, operator_in
 from interlock.reconcile.agent_events import EventNote, EventReason
 from interlock.telemetry import ADMISSION_POLICIES_CHANGED
 from interlock_contract.canonical_json import canonicalize, digest_of
 from interlock_kube.client import METADATA_LIST, NOT_FOUND, UNREACHABLE, AnswerTooLarge, ApiError, Json, KubeClient
-from interlock_kube.resource_types import DEPLOYMENT, ResourceType
+from interlock_kube.resource_types import ResourceType
 from interlock_kube.watch import read_pages
 
 _log = logging.getLogger(__name__)
@@ -61,15 +60,6 @@ def digest_policy(found: Mapping[str, Any]) -> str:
     return digest_of(canonicalize(spec))
 
 
-@dataclass(frozen=True)
-class _Program:
-    """The operator's Deployment, as an Event regards it."""
-
-    metadata: ObjectMeta
-    kind: str = DEPLOYMENT.kind
-    api_version: str = DEPLOYMENT.api_version
-
-
 class AdmissionPolicies:
     """Reads the admission policies, and reports what is missing or differs.
 
@@ -83,12 +73,12 @@ class AdmissionPolicies:
     def __init__(
         self,
         client: KubeClient,
-        post: Callable[[_Program, EventNote], None],
+        post: Callable[[Program, EventNote], None],
         namespace: str,
         digests: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self._client, self._post = client, post
-        self._operator = _Program(ObjectMeta(name="interlock", namespace=namespace))
+        self._operator = operator_in(namespace)
         self._digests = digests or json.loads(DIGESTS_FILE.read_text(encoding="utf-8"))
         self._read: dict[tuple[str, str], tuple[str, str]] = {}  # resource version and digest of each that was read
         self._reported: list[str] | None = None

@@ -12,7 +12,15 @@ from interlock.cluster.child_cache import AgentKey, agent_of
 from interlock.cluster.pod_warnings import UNREADY_SECONDS, PodWarnings
 from interlock.cluster.selective_watch import SelectiveWatch
 from interlock.deployment.observed.causes import PodWarning
-from interlock.deployment.observed.pod_reports import AgentPods, PodReport, ReadySpan, deletion_of, read_pod
+from interlock.deployment.observed.pod_reports import (
+    AgentPods,
+    PodReport,
+    ReadySpan,
+    deletion_of,
+    read_pod,
+    schemas_in,
+)
+from interlock_contract.bundle_schema import SCHEMA_VERSION
 from interlock_contract.clock import monotonic
 from interlock_contract.names import AGENT_LABEL, HAS_CLAIMS_LABEL
 from interlock_kube.client import Json, KubeClient
@@ -90,7 +98,7 @@ class AgentPodStore:
     def of(self, agent: AgentKey, since: datetime | None) -> AgentPods:
         """Return what is known about an Agent's pods, and forget what is not asked for.
 
-        Of those that are terminating, only the ones that mount claims are known: other pods wait for their end.
+        Of those that are terminating, only the ones are known that something waits for (`AgentPods.ending`).
 
         Args:
             agent: The Agent.
@@ -164,8 +172,9 @@ class AgentPodStore:
     def owner_of(self, _kind: str, found: Json) -> Hashable | None:
         """Return the Agent of a pod, None for one that is terminating and that no other pod waits for."""
         metadata = found["metadata"]
-        is_over = "deletionTimestamp" in metadata and HAS_CLAIMS_LABEL not in metadata["labels"]
-        return None if is_over else agent_of(found)
+        schemas = schemas_in(metadata)
+        is_awaited = HAS_CLAIMS_LABEL in metadata["labels"] or (schemas is not None and SCHEMA_VERSION not in schemas)
+        return None if "deletionTimestamp" in metadata and not is_awaited else agent_of(found)
 
     def is_known(self, owner: Hashable) -> bool:
         """Return True if the Agent exists."""

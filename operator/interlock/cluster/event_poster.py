@@ -8,6 +8,7 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from interlock.reconcile.agent_events import EventNote
 from interlock.telemetry import EVENTS_DROPPED
 from interlock_contract.clock import write_time
 from interlock_kube.client import CONFLICT, ApiError, Json, KubeClient
-from interlock_kube.resource_types import EVENT
+from interlock_kube.resource_types import DEPLOYMENT, EVENT
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +41,26 @@ class Regarded(Protocol):
     @property
     def metadata(self) -> ObjectMeta:
         """Its metadata."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A Deployment of Interlock, as an Event regards it.
+
+    Attributes:
+        metadata: Its name and namespace.
+        kind: Its kind.
+        api_version: Group and version of its kind.
+    """
+
+    metadata: ObjectMeta
+    kind: str = DEPLOYMENT.kind
+    api_version: str = DEPLOYMENT.api_version
+
+
+def operator_in(namespace: str) -> Program:
+    """Return the operator's Deployment in its namespace."""
+    return Program(ObjectMeta(name="interlock", namespace=namespace))
 
 
 class EventPoster:

@@ -1,13 +1,14 @@
-"""The users and groups of pods by namespace, followed by the annotations that OpenShift writes.
+"""What annotations of namespaces say: the users and groups of pods on OpenShift, and whether guards are held.
 
 Of a namespace without such annotations nothing is kept.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers, users_of
+from interlock_contract.names import HOLD_GUARD_UPDATES, HOLD_OFF
 from interlock_kube.client import Json, KubeClient
 from interlock_kube.resource_types import ResourceType
 from interlock_kube.watch import GoneEvent, SyncedEvent, WatchOptions, follow_known
@@ -17,7 +18,7 @@ NAMESPACE: Final = ResourceType("Namespace", "/api/v1", "namespaces")
 
 
 class NamespaceUsers:
-    """Knows the users and groups of pods in each namespace.
+    """Knows the users and groups of pods in each namespace, and the namespaces whose guards are held.
 
     Args:
         client: Speaks to the API server.
@@ -27,11 +28,18 @@ class NamespaceUsers:
     def __init__(self, client: KubeClient, changed: Callable[[str], None]) -> None:
         self._client, self._changed = client, changed
         self._users: dict[str, PodUsers] = {}
+        self._held: set[str] = set()
+        self.on_hold: Callable[[str], None] = lambda _namespace: None
+        """Called with a namespace whose guards are held from now on, or no longer."""
         self._synced = asyncio.Event()
 
     def of(self, namespace: str) -> PodUsers:
         """Return the users and groups of the pods of a namespace."""
         return self._users.get(namespace, DEFAULT_USERS)
+
+    def holds_guards(self, namespace: str) -> bool:
+        """Return True if the guards of a namespace keep their version."""
+        return namespace in self._held
 
     async def synced(self) -> None:
         """Wait until all namespaces were read once: before that, pods could get users that OpenShift refuses."""
@@ -46,9 +54,12 @@ class NamespaceUsers:
                 self._synced.set()
             elif isinstance(event, GoneEvent):
                 self._users.pop(event.key, None)
+                self._hold(event.key, {})
             else:
                 with skip_on_defect(NAMESPACE.kind, event.object):
-                    self._put(_name_of(event.object), users_of(event.object["metadata"].get("annotations") or {}))
+                    annotations = event.object["metadata"].get("annotations") or {}
+                    self._hold(_name_of(event.object), annotations)
+                    self._put(_name_of(event.object), users_of(annotations))
 
     def _put(self, namespace: str, users: PodUsers) -> None:
         if users == self.of(namespace):
@@ -58,6 +69,13 @@ class NamespaceUsers:
         else:
             self._users[namespace] = users
         self._changed(namespace)
+
+    def _hold(self, namespace: str, annotations: Mapping[str, str]) -> None:
+        is_held = annotations.get(HOLD_GUARD_UPDATES, HOLD_OFF) != HOLD_OFF
+        if is_held == (namespace in self._held):
+            return
+        self._held ^= {namespace}
+        self.on_hold(namespace)
 
 
 def _name_of(found: Json) -> str:

@@ -15,6 +15,7 @@ from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
 from interlock.governance.budgets import EnvironmentBudget, ModelPrices
 from interlock.orchestration.claim_checks import claims_in
 from interlock_contract.bundle import DEFAULT_DRAIN_SECONDS
+from interlock_contract.bundle_schema import SCHEMA_VERSION
 from interlock_contract.kill import GRACE_SECONDS
 
 
@@ -84,8 +85,8 @@ class Peer:
 class Placement:
     """The input of everything in `children`.
 
-    The last nine attributes say what it serves at the moment, and how. They reach running pods, and change no pod
-    template.
+    The attributes from `is_serving` on say what it serves at the moment, and how. They reach running pods, and change
+    no pod template.
 
     Attributes:
         agent: The Agent, as applied.
@@ -121,6 +122,7 @@ class Placement:
         is_counted: Whether its guards count what they do, since its stage has gates, or a source is in mode Audit.
         audited: The sources in mode Audit, whose guards record what the policy does not permit, and let it pass.
         is_killed: Whether the agent is killed, so that nothing is open past the guard while its pods end.
+        bundle_schema: The version of the bundle's schema that its guards read.
     """
 
     agent: Agent
@@ -155,6 +157,7 @@ class Placement:
     draining_addresses: tuple[str, ...] = ()
     audited: frozenset[str] = frozenset()
     is_killed: bool = False
+    bundle_schema: int = SCHEMA_VERSION
 
     @property
     def isolation(self) -> Isolation:

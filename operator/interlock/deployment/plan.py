@@ -5,7 +5,7 @@ the pending writes in the order in which they must happen. A live object is also
 (`ownership.content_digest`): that finds additions, which no manifest names.
 """
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -43,6 +43,11 @@ _QUANTITIES = ("requests", "limits")
 def has_drifted(desired: Manifest, live: Manifest) -> bool:
     """Return True if a desired value is missing from the live object or differs in it."""
     return drifted_member(desired, live) is not None
+
+
+def differs(desired: Any, live: Any) -> bool:
+    """Return True if a part of a live object lacks a desired value, or has it otherwise."""
+    return _difference(desired, live) is not None
 
 
 def drifted_member(desired: Manifest, live: Manifest) -> str | None:
@@ -227,6 +232,7 @@ def plan_children(
     starts_pods: bool = True,
     creates_secrets: bool = False,
     stopped: Container[ChildKey] = (),
+    kept: Collection[ChildKey] = (),
 ) -> WritePlan:
     """Return the writes after which exactly the desired children exist, as they are desired.
 
@@ -238,6 +244,7 @@ def plan_children(
         starts_pods: Whether new pods may start.
         creates_secrets: Whether to create Secrets that were created before: others may have deleted them.
         stopped: The Deployments without pods because of a kill or an exhausted budget.
+        kept: Objects that stay as they are, although they are not desired.
     """
 
     def needs_write(manifest: Manifest) -> bool:
@@ -267,7 +274,7 @@ def plan_children(
     pending = [manifest for manifest in desired if needs_write(manifest)]
     wanted = {key_of(manifest) for manifest in desired}
     # A child that lost its owner or labels is not among the live ones, but its pods may run.
-    surplus = (live.keys() | applied.keys()) - wanted
+    surplus = (live.keys() | applied.keys()) - wanted - set(kept)
     workloads = [one for one in pending if one["kind"] == WORKLOAD]
     held: list[ChildKey] = []
     ended: list[ChildKey] = []

@@ -1,8 +1,8 @@
 """The pure part of one Agent's reconcile: check the layers, decide the rollout, plan the children, build the status."""
 
 import functools
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -13,6 +13,7 @@ from interlock.api.status import AgentStatus
 from interlock.deployment.children.revisions import build_revision, notes_of
 from interlock.deployment.names import ChildKey, Manifest, bundle_text, key_of
 from interlock.deployment.plan import WritePlan, plan_children
+from interlock.deployment.pod_templates import TemplateRecord
 from interlock.governance.budgets import LedgerIdentity
 from interlock.orchestration.gate_limits import gated_stages
 from interlock.orchestration.orchestrated import drain_timeout_of, hold_before, stages_to_approve
@@ -24,6 +25,7 @@ from interlock.reconcile.agent_events import EventNote
 from interlock.reconcile.agent_report import AgentReport
 from interlock.reconcile.agent_status import build_status, grace_ends_at
 from interlock.reconcile.ended_pods import EndedPod
+from interlock.reconcile.guard_updates import decide_update, update_due_at, write_records
 from interlock.reconcile.image_digests import compare_images, kept_images
 from interlock.reconcile.layers import killed_by
 from interlock.reconcile.managed_objects import record_applied
@@ -63,6 +65,7 @@ class ReconcileResult:
         marks: The pods that must be marked as ones that go before a Deployment asks for fewer, or as ones that stay.
         withdrawn: The pods to delete before workloads change, since they were started with more than is open now.
         overdue: The same of pods that a scale-down ends, since they had something under way until their time was over.
+        templates: What to record about the pod template of each Deployment, if the plan is carried out.
     """
 
     plan: WritePlan
@@ -78,6 +81,7 @@ class ReconcileResult:
     marks: tuple[PodMark, ...] = ()
     withdrawn: tuple[WithdrawnPod, ...] = ()
     overdue: tuple[EndedPod, ...] = ()
+    templates: Mapping[str, TemplateRecord] = field(default_factory=dict)
 
 
 def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
@@ -168,7 +172,8 @@ def _audited_environments(snapshot: Snapshot, record: RolloutRecord, revisions: 
 
 def _result(report: AgentReport, new_revisions: tuple[Manifest, ...], now: datetime) -> ReconcileResult:
     snapshot = report.snapshot
-    desired = children_of(report.placements, report.decision.public)
+    update = decide_update(children_of(report.placements, report.decision.public), report.placements, snapshot, now)
+    desired = update.desired
     if report.killed is None:
         desired += objects_of_tests(snapshot, report.facts, report.placements, report.tests)
     missing = tuple(dict.fromkeys(ledger for one in report.placements for ledger in one.budget.missing))
@@ -180,19 +185,27 @@ def _result(report: AgentReport, new_revisions: tuple[Manifest, ...], now: datet
         starts_pods=snapshot.starts_pods and not missing,
         creates_secrets=is_secret_due,
         stopped=frozenset(key for one in report.placements for key in one.stopped_workloads),
+        kept=update.kept,
     )
-    report = replace(report, plan=plan, placements=with_enforcement(report.placements, desired, snapshot))
+    report = replace(
+        report, plan=plan, update=update, placements=with_enforcement(report.placements, desired, snapshot)
+    )
     status = build_status(report, now)
-    managed = frozenset(key_of(manifest) for manifest in desired)
+    known = snapshot.children.keys() | snapshot.applied.keys()
+    managed = frozenset((*map(key_of, desired), *(update.kept & known)))
     digests = tuple(digest(text) for text in _bundles(desired))
+    templates = write_records(update.records, snapshot.agent.status, WritePlan(held=plan.held), {})
     recorded = record_applied(managed, snapshot.applied, {})
-    status = status.model_copy(update={"bundle_digests": digests, "managed_objects": recorded})
+    status = status.model_copy(
+        update={"bundle_digests": digests, "managed_objects": recorded, "pod_templates": templates}
+    )
     announced = _announced(snapshot, digests) if any(_bundles(plan.pending)) else digests
     refusal = report.verdict.refusal
     times = (
         report.decision.next_at,
         secret_due_at,
         None if refusal is None else grace_ends_at(snapshot.agent, refusal, now),
+        update_due_at(status),
         *(one.budget.requeue_at for one in report.placements),
         *(one.scale_down.next_at for one in report.placements),
     )
@@ -207,6 +220,7 @@ def _result(report: AgentReport, new_revisions: tuple[Manifest, ...], now: datet
         marks=tuple(mark for one in report.placements for mark in one.marks),
         withdrawn=tuple(pod for one in report.placements for pod in withdrawn_pods(one.placement, snapshot.pods)),
         overdue=tuple(pod for one in report.placements for pod in one.overdue) if snapshot.starts_pods else (),
+        templates=update.records,
     )
 
 

@@ -61,6 +61,10 @@ class EventReason(StrEnum):
     Interlock writes their annotation. They are deleted with growing pauses."""
     LEDGER_REPAIRED = "LedgerRepaired"
     """A BudgetLedger could not be read. What was lost of it counts as spent."""
+    GUARD_UPDATES_STOPPED = "GuardUpdatesStopped"
+    """An agent was not ready again after the update of its guards, so no other agent is updated."""
+    GUARD_UPDATES_RESUMED = "GuardUpdatesResumed"
+    """No agent stops the updates of guards any longer."""
     ADMISSION_POLICIES_CHANGED = "AdmissionPoliciesChanged"
     """Admission policies of Interlock are missing, or differ from those of this version."""
     ADMISSION_POLICIES_RESTORED = "AdmissionPoliciesRestored"
@@ -111,6 +115,7 @@ def transitions(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNo
         *_selftest_note(before, after),
         *_egress_note(before, after),
         *_budget_note(before, after),
+        *_guard_note(before, after),
     )
 
 
@@ -214,6 +219,16 @@ def _budget_note(before: AgentStatus | None, after: AgentStatus) -> tuple[EventN
     if new is None or was == now_is:
         return ()
     return (EventNote("Warning" if now_is else "Normal", new.reason, f"{new.type}={new.status}: {new.message}"),)
+
+
+def _guard_note(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:
+    """Report that the pods of guards are replaced for a new version of the operator, and that this has failed."""
+    old, new = _find(before, ConditionType.GUARD_UPDATED), _find(after, ConditionType.GUARD_UPDATED)
+    if new is None or (old is not None and old.reason == new.reason):
+        return ()
+    if new.reason == AgentReason.GUARD_UPDATE_FAILED:
+        return (EventNote("Warning", new.reason, f"{new.type}={new.status}: {new.message}"),)
+    return (EventNote("Normal", new.reason, new.message),) if new.reason == AgentReason.GUARD_UPDATING else ()
 
 
 def _find(status: AgentStatus | None, kind: ConditionType) -> Condition | None:

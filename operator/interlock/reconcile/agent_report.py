@@ -9,6 +9,7 @@ from interlock.deployment.plan import WORKLOAD, WritePlan
 from interlock.orchestration.rollout_decision import RolloutDecision
 from interlock.orchestration.rollout_state import PlacementKey, RolloutFacts
 from interlock.reconcile.conditions import printable
+from interlock.reconcile.guard_updates import GuardUpdate
 from interlock.reconcile.layers import Verdict
 from interlock.reconcile.placements import RunningPlacement
 from interlock.reconcile.revisions import Revisions
@@ -30,6 +31,7 @@ class AgentReport:
         collisions: The recorded collision counts of placements' names.
         tests: What is seen of the tests of the current stage.
         images: What tags have led to, by revision and image, as the status must record it.
+        update: What was decided about the pod templates.
     """
 
     snapshot: Snapshot
@@ -41,6 +43,7 @@ class AgentReport:
     collisions: Mapping[PlacementKey, int] = field(default_factory=dict)
     tests: SeenTests = field(default_factory=SeenTests)
     images: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    update: GuardUpdate = field(default_factory=GuardUpdate)
 
     @property
     def verdict(self) -> Verdict:

@@ -17,6 +17,7 @@ from interlock.reconcile.agent_report import AgentReport, killed_message
 from interlock.reconcile.claims import claim_holders, claims_to_keep
 from interlock.reconcile.conditions import Finding, build_condition
 from interlock.reconcile.egress import egress_of, open_network
+from interlock.reconcile.guard_updates import update_finding
 from interlock.reconcile.placements import RunningPlacement
 from interlock.reconcile.policy_enforced import WAITING, enforced_finding, waiting_finding
 from interlock.reconcile.promotion import promotion_finding
@@ -51,10 +52,10 @@ _OF_DEPLOYMENT = (
 def build_status(report: AgentReport, now: datetime) -> AgentStatus:
     """Return the status. It leaves `status.kill` out, which belongs to the kill controller."""
     agent, current = report.agent, report.current
-    enforced = enforced_finding(report)
+    enforced, is_ready = enforced_finding(report), ready_finding(report)
     findings = (
         *_layers(report),
-        ready_finding(report),
+        is_ready,
         _stalled(report, now),
         _killed(report),
         enforced,
@@ -62,6 +63,7 @@ def build_status(report: AgentReport, now: datetime) -> AgentStatus:
         _promotion(report),
         *rollout_findings(report),
         _budget(report),
+        _guard_update(report, is_ready, enforced, now),
     )
     ready = report.ready_pods(current) if current is not None else 0
     replicas, selected = _scale(report)
@@ -288,6 +290,18 @@ def _budget(report: AgentReport) -> Finding:
     if report.current is not None:
         return next(exhausted, report.current.budget.finding)
     return waiting_finding(report, ConditionType.BUDGET_EXHAUSTED)
+
+
+def _guard_update(report: AgentReport, ready: Finding, enforced: Finding, now: datetime) -> Finding:
+    serves = bool(report.serving) and all(map(report.is_ready, report.serving))
+    return update_finding(
+        report.update,
+        report.snapshot,
+        now,
+        has_pods=report.killed is None and any(one.placement.replicas > 0 for one in report.placements),
+        is_ready=serves and enforced.reason != AgentReason.SELF_TEST_FAILED,
+        trouble=ready.message if ready.status != "True" else enforced.message,
+    )
 
 
 def _stage(report: AgentReport) -> StageStatus | None:

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from interlock.api.agent import Stage
 from interlock.api.environments import Isolation
 from interlock.deployment.names import ChildKey, placement_digest, placement_name, revision_label, workload_names
+from interlock.deployment.observed.guard_schemas import SeenSchemas, see_schemas
 from interlock.deployment.observed.readiness import Readiness, readiness_of_all
 from interlock.deployment.observed.work_counts import counts_of
 from interlock.deployment.plan import WORKLOAD
@@ -39,6 +40,7 @@ class SeenPlacement:
         unread: Names of those whose images are not known, once a tag of the placement is known to have moved.
         cut_off: Names of pods that its guards refuse for their image by now, and that are not reported any more.
         cut_off_addresses: The same of addresses of a separate agent's pods.
+        schemas: The schema of the bundle that its guards read.
     """
 
     seen: PlacementSeen
@@ -49,6 +51,7 @@ class SeenPlacement:
     unread: frozenset[str] = frozenset()
     cut_off: frozenset[str] = frozenset()
     cut_off_addresses: frozenset[str] = frozenset()
+    schemas: SeenSchemas = field(default_factory=SeenSchemas)
 
 
 def observe(
@@ -123,7 +126,7 @@ def _see(
 ) -> SeenPlacement:
     name = placement_name(snapshot.agent.metadata, key.stage, key.revision, record.collisions.get(key, 0))
     isolation = _isolation(snapshot, revisions, key, stage)
-    found = (snapshot.children.get(ChildKey(WORKLOAD, one)) for one in workload_names(name, isolation))
+    found = [snapshot.children.get(ChildKey(WORKLOAD, one)) for one in workload_names(name, isolation)]
     bundle = _bundle_of(snapshot, name)
     guards, agents = _pods(snapshot, key, name, isolation, bundle)
     changed = frozenset(one.name for one in snapshot.pods.with_other_images(key.stage, key.revision))
@@ -140,6 +143,7 @@ def _see(
         unread=_unread(snapshot, key, bundle),
         cut_off=cut_off,
         cut_off_addresses=cut_off_addresses,
+        schemas=see_schemas(snapshot.pods, key.stage, key.revision, found[-1]),
     )
     if not is_running:
         return placement

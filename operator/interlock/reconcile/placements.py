@@ -34,6 +34,7 @@ from interlock.reconcile.snapshot import Snapshot
 from interlock.reconcile.stage_gates import counted_placement
 from interlock_contract.agent_key import derive_agent_key
 from interlock_contract.bundle import digest
+from interlock_contract.bundle_schema import SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class RunningPlacement:
         overdue: The pods that a scale-down ends now, since they had something under way until their time was over.
         claims: The claims that it uses.
         claim_wait: Which pods it waits for before it has any, since they use one of its claims; empty for none.
+        is_bundle_unread: Guards that run read no schema of the bundle that this operator writes.
     """
 
     desired: DesiredPlacement
@@ -65,6 +67,7 @@ class RunningPlacement:
     overdue: tuple[EndedPod, ...] = ()
     claims: frozenset[str] = frozenset()
     claim_wait: str = ""
+    is_bundle_unread: bool = False
 
     @property
     def key(self) -> PlacementKey:
@@ -184,6 +187,7 @@ def build_placements(
             is_counted=desired.key == counted or bool(found.audited.get(environment)),
             audited=found.audited.get(environment, frozenset()),
             is_killed=is_killed,
+            bundle_schema=known.schemas.written if known is not None else SCHEMA_VERSION,
         )
         built.append((desired, budget, placement))
         scaled.append(scale_down)
@@ -223,6 +227,7 @@ def _running(
         marks=marks_of(scale_down, known) if known and scale_down.replicas > 0 else (),
         is_stopped=placement.is_killed or budget.is_stopped,
         overdue=overdue_pods(scale_down, known, snapshot.pods) if known else (),
+        is_bundle_unread=known is not None and known.schemas.is_unread,
     )
 
 

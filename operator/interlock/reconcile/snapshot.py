@@ -100,6 +100,8 @@ class Snapshot:
         config_maps: The ConfigMaps of its namespace that it and its stdio servers refer to.
         stricter: The environments that its policy holds for development, and another one of its namespace does not, or
             may not. None without mode Audit.
+        operator_version: The digest of version and settings of the operator.
+        may_update: Why pods of guards may not be replaced because of the operator's version alone; empty if they may.
         claims_of_others: What the other Agents have to do with claims that it names or holds.
     """
 
@@ -134,6 +136,8 @@ class Snapshot:
     config_maps: LiveConfigMaps = field(default_factory=dict)
     claims_of_others: tuple[ClaimUse, ...] = ()
     stricter: StricterEnvironments = NONE_STRICTER
+    operator_version: str = ""
+    may_update: str = ""
 
     @property
     def applied(self) -> AppliedObjects:

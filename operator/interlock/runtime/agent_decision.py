@@ -14,6 +14,7 @@ from interlock.governance.budgets import addressee_of
 from interlock.orchestration.commands import COMMANDS_POLICY
 from interlock.reconcile.agent import ReconcileResult, reconcile
 from interlock.reconcile.snapshot import Snapshot
+from interlock.runtime.guard_updates import GuardUpdates
 from interlock.runtime.rollout_limiter import RolloutLimiter
 from interlock.runtime.snapshot_reader import SnapshotReader, Turn
 from interlock_contract.names import ROLLOUT_COMMANDS
@@ -45,6 +46,7 @@ class AgentDecider:
     Args:
         reader: Builds the snapshot of an Agent.
         limiter: Bounds the rollouts under way.
+        updates: Bounds the updates of guards under way.
         applier: Creates ledgers.
         revisions: Reads and creates revisions.
         policies: Tells whether admission policies are installed.
@@ -59,10 +61,13 @@ class AgentDecider:
         policies: InstalledPolicies,
         client: KubeClient,
         limiter: RolloutLimiter,
+        updates: GuardUpdates,
     ) -> None:
         self._reader = reader
         self._limiter = limiter
         reader.may_start = limiter.may_start
+        self._updates = updates
+        reader.may_update = updates.may_update
         self._applier = applier
         self._revisions = revisions
         self._policies = policies
@@ -82,12 +87,14 @@ class AgentDecider:
             return await self._decide(key, now, secret_created_at)
         finally:
             self._limiter.took_turn(key)
+            self._updates.took_turn(key)
 
     async def _decide(self, key: Key, now: datetime, secret_created_at: datetime | None) -> Decided | None:
         agent = self._reader.agent(key)
         if agent is None:
             self._reader.forget(key)
             self._limiter.gone(key)
+            self._updates.gone(key)
             return None
         turn = Turn(
             secret_created_at,
@@ -116,6 +123,8 @@ class AgentDecider:
     def _reconcile(self, key: Key, snapshot: Snapshot, now: datetime) -> ReconcileResult:
         """Reconcile, and count a rollout that begins before another Agent's turn."""
         result = reconcile(snapshot, now)
+        if not result.missing_revisions and not result.ended_tests:
+            self._updates.saw(key, result.status)
         if snapshot.policy is not None and not result.missing_revisions:
             self._limiter.saw(key, snapshot.policy.metadata.name, result.status)
         return result

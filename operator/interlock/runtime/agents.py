@@ -24,6 +24,7 @@ from interlock.deployment.plan import ENFORCEMENT_BOUND, SECRET, unrestored, wor
 from interlock.reconcile.agent import ReconcileResult
 from interlock.reconcile.agent_events import EventNote, EventReason, transitions
 from interlock.reconcile.agent_status import enforcement_lost_message, with_failure
+from interlock.reconcile.guard_updates import write_records
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Snapshot
 from interlock.reconcile.withdrawn_pods import brake_notes, withdrawal_notes
@@ -144,8 +145,7 @@ class AgentReconciler:
         self._forget_failures(key)
         if any(one.kind == SECRET for one in written):
             self._secrets[key] = now
-        managed = record_applied(result.managed, snapshot.applied, written)
-        status = result.status.model_copy(update={"managed_objects": managed})
+        status = _with_written(result, snapshot, agent, written)
         if decided.failure is not None:
             reason, known = decided.failure.reason, agent.status.conditions if agent.status else ()
             status = with_failure(status, reason, str(decided.failure), known, agent.metadata.generation, now)
@@ -242,6 +242,7 @@ class AgentReconciler:
         update = {
             "managed_objects": record_applied(kept, snapshot.applied, failure.written),
             "bundle_digests": result.announced if is_recent else result.status.bundle_digests,
+            "pod_templates": write_records(result.templates, agent.status, result.plan, failure.written),
         }
         await self._report(key, agent, status.model_copy(update=update))
 
@@ -274,6 +275,13 @@ class AgentReconciler:
             if note.reason in _COUNTED:
                 _COUNTED[note.reason].inc()
             self._events.post(agent, note)
+
+
+def _with_written(result: ReconcileResult, snapshot: Snapshot, agent: Agent, written: AppliedObjects) -> AgentStatus:
+    """Return the status with what the writes of a plan left."""
+    managed = record_applied(result.managed, snapshot.applied, written)
+    templates = write_records(result.templates, agent.status, result.plan, written)
+    return result.status.model_copy(update={"managed_objects": managed, "pod_templates": templates})
 
 
 def _is_over(since: datetime, now: datetime) -> bool:

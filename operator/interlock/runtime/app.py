@@ -42,6 +42,7 @@ from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader,
 from interlock.runtime.child_watch import ChildWatch
 from interlock.runtime.dead_holders import DeadHolders
 from interlock.runtime.failure_report import FailureReporter
+from interlock.runtime.guard_updates import GuardUpdates
 from interlock.runtime.ledger_removal import LedgerRemoval
 from interlock.runtime.ledgers import LedgerReconciler
 from interlock.runtime.liveness import WatchLag
@@ -137,6 +138,7 @@ class App:
         self._loop = asyncio.get_running_loop()
         self._policy_children = ChildCache(AGENT_POLICY.kind)
         self._users_in: Callable[[str], PodUsers] = lambda _: DEFAULT_USERS
+        self._namespaces: NamespaceUsers | None = None
         self._child_watch: ChildWatch | None = None
         self._agent_pods: AgentPodStore | None = None
         self._ledger_store: LedgerStore | None = None
@@ -284,9 +286,14 @@ class App:
         metrics = MetricSource(self.settings.prometheus, self._agents.add, monotonic)
         reader.metrics_of = (await self._opened.enter_async_context(metrics)).results
         limiter = RolloutLimiter(self._cache.agents_under, reader.status, self._agents.add)
+        updates = GuardUpdates(self._cache.agents, reader.status, self._agents.add, events.post, self.settings)
+        if self._namespaces is not None:
+            updates.holds, self._namespaces.on_hold = self._namespaces.holds_guards, updates.hold_changed
         return AgentReconciler(
             cache=self._cache,
-            decider=AgentDecider(reader, applier, revisions, InstalledPolicies(client, monotonic), client, limiter),
+            decider=AgentDecider(
+                reader, applier, revisions, InstalledPolicies(client, monotonic), client, limiter, updates
+            ),
             applier=applier,
             writer=writer,
             events=events,
@@ -298,7 +305,7 @@ class App:
     def _open_users(self, client: KubeClient) -> NamespaceUsers:
         """Return what knows the users and groups of pods by namespace."""
         users = NamespaceUsers(client, functools.partial(self._router.wake_namespace, Event.USERS_CHANGED))
-        self._users_in = users.of
+        self._users_in, self._namespaces = users.of, users
         return users
 
     def _open_config_maps(self, client: KubeClient) -> ConfigMapStore:

@@ -29,6 +29,7 @@ from interlock.reconcile.revisions import needed_revisions
 from interlock.reconcile.rollout_status import read_record
 from interlock.reconcile.snapshot import BudgetSnapshot, KnownRevision, Snapshot, Unreadable
 from interlock.reconcile.stage_gates import current_gates
+from interlock.runtime.operator_version import digest_version
 from interlock.settings import OperatorSettings
 from interlock_contract.kill import KillLatch, observe
 from interlock_kube.client import Json
@@ -106,6 +107,9 @@ class SnapshotReader:
         """Returns the addresses of nodes and of their pods; None while they are not known."""
         self.may_start: Callable[[Key, AgentPolicy], str] = lambda *_: ""
         """Returns why a rollout that the policy or a binding begins must wait for those of other agents."""
+        self.may_update: Callable[[Key], str] = lambda _: ""
+        """Returns why the guards of an agent may not be replaced for this version of the operator alone."""
+        self._version = digest_version(settings)
 
     def may_start_pods(self, key: Key, uid: str) -> bool:
         """Return True unless the Agent was killed, or deleted, or the kill controller was lost since its snapshot.
@@ -193,6 +197,8 @@ class SnapshotReader:
             test_pods=turn.test_pods,
             config_maps=self._config_maps(agent, bindings),
             claims_of_others=self._claims_of_others(key),
+            operator_version=self._version,
+            may_update=self.may_update(key),
             stricter=self._cache.stricter_environments(policy) if isinstance(policy, AgentPolicy) else NONE_STRICTER,
         )
 

@@ -74,6 +74,16 @@ CASES: Final[Mapping[str, Case]] = {
     "InterlockClockSkew": _of_program("clock_skew_seconds", "-6x20", "5x20", not_yet=4),
     "InterlockEnforcementLost": _of_program("agents_enforcement_lost", "1x20", "0x20", not_yet=0),
     "InterlockAdmissionPoliciesChanged": _of_program("admission_policies_changed", "-1x20", "0x20", not_yet=4),
+    "InterlockGuardUpdatesStopped": Case(
+        {f'interlock_guard_updates{{{SYSTEM},state="failed"}}': "1x20"},
+        {
+            f'interlock_guard_updates{{{SYSTEM},state="failed"}}': "0x30",
+            f'interlock_guard_updates{{{SYSTEM},state="waiting"}}': "5x30",
+            f'interlock_guard_updates{{{TENANT},state="failed"}}': "1x30",
+        },
+        OPERATOR | {"state": "failed"},
+        not_yet=0,
+    ),
     "InterlockReconcileDefect": Case(
         {f'interlock_reconcile_failures_total{{{SYSTEM},kind="Agent",cause="defect"}}': "_x5 1x20"},
         {

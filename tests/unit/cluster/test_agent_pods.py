@@ -11,6 +11,8 @@ from interlock.cluster.child_cache import AgentKey
 from interlock.deployment.observed.causes import PodWarning
 from interlock.deployment.observed.egress_check import EgressCheckVerdict
 from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, ReadySpan
+from interlock_contract.bundle_schema import write_schemas
+from interlock_contract.names import BUNDLE_SCHEMAS
 from tests.requirements import requirement
 from tests.support.builders import NOW, seconds
 from tests.support.pod_failures import container, ended
@@ -108,6 +110,15 @@ def test_a_pod_that_terminates_belongs_to_no_agent_so_that_it_is_dropped() -> No
     known = Known()
     assert known.store.owner_of("Pod", a_pod("one")) == KEY
     assert known.store.owner_of("Pod", a_pod("one", deleted=5)) is None
+
+
+def test_a_guard_that_ends_and_does_not_read_the_newest_bundle_is_known_until_it_is_gone() -> None:
+    known = Known()
+    for said, is_known in ((None, True), (write_schemas(), False)):
+        pod = a_pod("one", deleted=5)
+        pod["metadata"]["labels"] = {**pod["metadata"]["labels"], "interlock.dev/guard": "triage"}
+        pod["metadata"]["annotations"] = {} if said is None else {BUNDLE_SCHEMAS: said}
+        assert (known.store.owner_of("Pod", pod) == KEY) is is_known
 
 
 def with_claims(pod: dict[str, Any], *names: str) -> dict[str, Any]:

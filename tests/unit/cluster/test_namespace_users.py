@@ -7,6 +7,7 @@ from typing import Any
 
 from interlock.cluster.namespace_users import NamespaceUsers
 from interlock.deployment.pod_users import DEFAULT_USERS, UID_RANGE, users_of
+from interlock_contract.names import HOLD_GUARD_UPDATES
 from interlock_kube.client import METADATA_LIST, Json
 from tests.requirements import requirement
 from tests.support.bounds import until
@@ -78,3 +79,21 @@ async def test_a_namespace_that_is_gone_is_forgotten_and_one_that_cannot_be_read
         scene.send("ADDED", a_namespace("team-d", RANGE, 102))
         await until(lambda: "team-d" in scene.changed, "the last change")
         assert scene.users.of("team-a") == scene.users.of("team-b") == DEFAULT_USERS
+
+
+async def test_a_namespace_holds_its_guards_by_any_value_but_off_and_a_change_is_reported_once() -> None:
+    scene, reported = Scene(a_namespace("team-a", {HOLD_GUARD_UPDATES: "on"}), a_namespace("team-b")), list[str]()
+    scene.users.on_hold = reported.append
+    with scene.running():
+        await scene.users.synced()
+        assert (scene.users.holds_guards("team-a"), scene.users.holds_guards("team-b")) == (True, False)
+        assert reported == ["team-a"]
+
+        scene.send("MODIFIED", a_namespace("team-a", {HOLD_GUARD_UPDATES: "until Monday"}, 101))
+        scene.send("MODIFIED", a_namespace("team-b", {HOLD_GUARD_UPDATES: ""}, 102))
+        scene.send("MODIFIED", a_namespace("team-a", {HOLD_GUARD_UPDATES: "off"}, 103))
+        scene.send("DELETED", a_namespace("team-b", {HOLD_GUARD_UPDATES: ""}, 104))
+        await until(lambda: len(reported) == 4, "all changes")
+        assert reported == ["team-a", "team-b", "team-a", "team-b"]
+        assert not scene.users.holds_guards("team-a")
+        assert not scene.users.holds_guards("team-b")

@@ -203,7 +203,7 @@ def test_equal_placements_give_equal_text() -> None:
     one, two = (build_bundle(a_placement())["data"]["bundle.json"] for _ in range(2))
 
     assert one == two
-    assert json.loads(one)["schemaVersion"] == 4
+    assert json.loads(one)["schemaVersion"] == 5
 
 
 def test_what_records_hold_of_arguments_is_the_policys_word() -> None:

@@ -31,7 +31,7 @@ from interlock_contract.bundle import (
 from interlock_contract.strict_fields import BundleInvalid
 
 WIRE: dict[str, Any] = {
-    "schemaVersion": 4,
+    "schemaVersion": 5,
     "agent": {"name": "support-triage", "namespace": "agents", "uid": "u-1"},
     "revision": "0123456789",
     "stage": "one-region",
@@ -106,7 +106,7 @@ WIRE: dict[str, Any] = {
 }
 
 PARSED = Bundle(
-    schema_version=4,
+    schema_version=5,
     agent=AgentIdentity("support-triage", "agents", "u-1"),
     revision="0123456789",
     stage="one-region",

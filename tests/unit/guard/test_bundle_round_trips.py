@@ -15,7 +15,6 @@ from interlock_contract.bundle import (
     MAX_IN_FLIGHT,
     MAX_REQUEST_BYTES,
     MAX_RESULT_BYTES,
-    SCHEMA_VERSION,
     AgentIdentity,
     Bundle,
     BundleArgumentRule,
@@ -36,6 +35,7 @@ from interlock_contract.bundle import (
     dump_bundle,
     parse_bundle,
 )
+from interlock_contract.bundle_schema import SCHEMA_VERSION
 from interlock_contract.http_target import HttpTarget, TargetHeader
 from interlock_contract.model_access import Model, ModelAccess, Provider
 from interlock_contract.strict_fields import BundleInvalid

@@ -41,7 +41,7 @@ VALUES: list[Any] = [None, "a", "b", "ab", "c", "", 2, 4, -1, True, ["a", "b"], 
 
 def wire(**source: Any) -> dict[str, Any]:
     return {
-        "schemaVersion": 4,
+        "schemaVersion": 5,
         "agent": {"name": "a", "namespace": "n", "uid": "u"},
         "revision": "r",
         "stage": "s",

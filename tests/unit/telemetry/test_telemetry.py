@@ -87,7 +87,7 @@ def test_no_metric_but_those_of_ledgers_has_a_label_that_users_write(module: Mod
 
     assert len(series) >= least
     labels = {name for found in series if found not in BY_LEDGER for name in found._labelnames}  # noqa: SLF001
-    assert labels <= {"kind", "cause", "result", "method", "code"}
+    assert labels <= {"kind", "cause", "result", "method", "code", "state"}
 
 
 def test_a_log_line_is_one_json_object_with_its_fields(capfd: pytest.CaptureFixture[str]) -> None:

@@ -30,7 +30,6 @@ from interlock_contract.bundle import (
     BUNDLE_KEY,
     MAX_CHANGED_ADDRESSES,
     MAX_CHANGED_PODS,
-    SCHEMA_VERSION,
     AgentIdentity,
     Bundle,
     BundleArgumentRule,
@@ -51,6 +50,7 @@ from interlock_contract.bundle import (
     ScopeLimit,
     dump_bundle,
 )
+from interlock_contract.bundle_schema import SCHEMA_VERSION, newer_field
 from interlock_contract.loops import BundleLoops
 
 MCP_CONFIG = "mcp.json"
@@ -124,7 +124,16 @@ def _key(index: int) -> str:
 
 
 def compile_bundle(placement: Placement) -> Bundle:
-    """Return the policy that the placement's guard enforces."""
+    """Return the policy that the placement's guard enforces, in the schema that its guards read.
+
+    What that schema cannot say is never left out: then the bundle is in today's schema, and older guards refuse it.
+    """
+    bundle = _compile(placement)
+    is_sayable = newer_field(bundle, placement.bundle_schema) is None
+    return structs.replace(bundle, schema_version=placement.bundle_schema) if is_sayable else bundle
+
+
+def _compile(placement: Placement) -> Bundle:
     metadata, owner = placement.agent.metadata, placement.agent.spec.owner
     return Bundle(
         schema_version=SCHEMA_VERSION,

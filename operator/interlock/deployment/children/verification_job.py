@@ -52,7 +52,8 @@ from interlock.deployment.names import (
 )
 from interlock.deployment.placement import ApiServerAddress, BoundSource
 from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
-from interlock_contract.bundle import BUNDLE_KEY, SCHEMA_VERSION, AgentIdentity, Bundle, dump_bundle
+from interlock_contract.bundle import BUNDLE_KEY, AgentIdentity, Bundle, dump_bundle
+from interlock_contract.bundle_schema import SCHEMA_VERSION
 from interlock_contract.names import GROUP
 from interlock_contract.pod import (
     CONFIG_PATH,

@@ -32,7 +32,8 @@ from interlock.deployment.names import (
 )
 from interlock.deployment.openings import openings_of
 from interlock.deployment.placement import Placement
-from interlock_contract.names import CLAIMS, CONFIG_DIGEST, HAS_CLAIMS_LABEL, OPENINGS
+from interlock_contract.bundle_schema import write_schemas
+from interlock_contract.names import BUNDLE_SCHEMAS, CLAIMS, CONFIG_DIGEST, HAS_CLAIMS_LABEL, OPENINGS
 from interlock_contract.pod import AGENT_CONTAINER, GUARD_CONTAINER, GUARD_HOST
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
@@ -79,6 +80,8 @@ def _deployment(placement: Placement, name: str, component: str, pod: dict[str, 
         labels = {**stated.labels, **labels}  # those of Interlock last: kills and NetworkPolicies find pods by them
     if opened:
         annotations[OPENINGS] = opened
+    if component == GUARD_POD or not placement.is_separate:
+        annotations[BUNDLE_SCHEMAS] = write_schemas()
     return build_placement_child(
         placement,
         "apps/v1",

@@ -17,8 +17,10 @@ from interlock.deployment.observed.causes import PodCause, find_cause, without_f
 from interlock.deployment.observed.egress_check import EgressCheckReport, read_egress_check
 from interlock.deployment.observed.pod_images import PodImage, is_image_unknown, read_images
 from interlock.deployment.openings import openings_in
+from interlock_contract.bundle_schema import read_schemas
 from interlock_contract.names import (
     APP_COMPONENT_LABEL,
+    BUNDLE_SCHEMAS,
     ENDPOINT,
     ENDPOINT_LABEL,
     GUARD_LABEL,
@@ -102,6 +104,7 @@ class PodReport:
         openings: What it was started with that can be withdrawn, see `openings`.
         template_hash: What the Deployment's controller names its ReplicaSet by, empty if it has none.
         has_ended: All its containers have ended for good.
+        schemas: The versions of the bundle's schema that its guard reads; None without a guard.
     """
 
     uid: str
@@ -123,6 +126,7 @@ class PodReport:
     openings: str = ""
     template_hash: str = ""
     has_ended: bool = False
+    schemas: frozenset[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,8 @@ class AgentPods:
     Attributes:
         reports: The reports of its pods that are not terminating.
         past: When its pods were Ready before.
-        ending: The reports of its pods that are terminating and mount claims.
+        ending: The reports of its pods that are terminating and that something waits for: they mount claims, or their
+            guards do not read the newest schema of the bundle.
         leaving: The names of all its pods that were deleted and may still run; None where that is not known.
     """
 
@@ -255,7 +260,13 @@ def read_pod(pod: Manifest) -> PodReport:
     claims = frozenset() if has_ended else mounted_claims(pod.get("spec", {}))
     if (deleted_at := deletion_of(pod)) is not None:
         return PodReport(
-            metadata.get("uid", ""), group, ready_until=deleted_at, claims=claims, is_ending=True, has_ended=has_ended
+            metadata.get("uid", ""),
+            group,
+            ready_until=deleted_at,
+            claims=claims,
+            is_ending=True,
+            has_ended=has_ended,
+            schemas=schemas_in(metadata),
         )
     is_ready, changed_at = _readiness(pod)
     ends, is_last_lost = _ends(pod)
@@ -277,7 +288,15 @@ def read_pod(pod: Manifest) -> PodReport:
         openings=openings_in(metadata.get("annotations") or {}),
         template_hash=labels.get(TEMPLATE_HASH_LABEL, ""),
         has_ended=has_ended,
+        schemas=schemas_in(metadata),
     )
+
+
+def schemas_in(metadata: Manifest) -> frozenset[int] | None:
+    """Return the versions of the bundle's schema that the guard of a pod reads, None for a pod without a guard."""
+    if GUARD_LABEL not in (metadata.get("labels") or {}):
+        return None
+    return read_schemas((metadata.get("annotations") or {}).get(BUNDLE_SCHEMAS))
 
 
 def mounted_claims(spec: Manifest) -> frozenset[str]:

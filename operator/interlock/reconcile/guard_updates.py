@@ -1,0 +1,255 @@
+"""The update of one agent's guards to this version and these settings of the operator: what is written, how far it is.
+
+In isolation Separate an update replaces the pods of guards alone: the agent's pods keep the template that they have,
+unless the agent is not ready for long, so that there is nothing to keep. Placements on their way out are not updated.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from interlock.api.status import AgentReason, AgentStatus, Condition, ConditionType, PodTemplateRecord
+from interlock.deployment.children.config import compile_bundle
+from interlock.deployment.names import (
+    ChildKey,
+    Manifest,
+    guard_workload,
+    key_of,
+    name_of,
+    workload_names,
+)
+from interlock.deployment.observed.readiness import readiness_of
+from interlock.deployment.ownership import AppliedObjects
+from interlock.deployment.placement import Placement
+from interlock.deployment.plan import WORKLOAD, WritePlan
+from interlock.deployment.pod_templates import TemplateRecord, choose_template, digest_parts, needed_by
+from interlock.orchestration.guard_waves import UpdateState
+from interlock.reconcile.conditions import Finding
+from interlock.reconcile.placements import RunningPlacement
+from interlock.reconcile.snapshot import Snapshot
+from interlock_contract.bundle_schema import SCHEMA_VERSION
+
+UPDATE_DEADLINE: Final = timedelta(minutes=10)
+"""How long after its update an agent that was Ready may take until it is so again, and how long separate agents' pods
+that are not ready are kept."""
+_KIND: Final = ConditionType.GUARD_UPDATED
+_AWAY: Final = "no new pod starts while the kill controller is away"
+
+
+@dataclass(frozen=True)
+class GuardUpdate:
+    """What is decided about the pod templates of one agent.
+
+    Attributes:
+        desired: The manifests of all objects, with the templates that are kept.
+        records: What to record about each Deployment once it is as desired.
+        kept: Objects that pods with a kept template need, whatever is desired otherwise.
+        is_waiting: Pods of guards run with a template of another version of the operator, and go on doing so.
+        is_updating: Such pods are replaced now.
+        is_new: The status records templates of another version of the operator.
+    """
+
+    desired: tuple[Manifest, ...] = ()
+    records: Mapping[str, TemplateRecord] = field(default_factory=dict)
+    kept: frozenset[ChildKey] = frozenset()
+    is_waiting: bool = False
+    is_updating: bool = False
+    is_new: bool = False
+
+
+def decide_update(
+    desired: tuple[Manifest, ...], placements: Sequence[RunningPlacement], snapshot: Snapshot, now: datetime
+) -> GuardUpdate:
+    """Return the manifests to write, with the pod templates that are kept.
+
+    Guards that read no schema of the bundle that this operator writes, or not the one that their bundle needs, refuse
+    everything. So they are replaced immediately.
+
+    Args:
+        desired: The manifests of all objects of the agent, as of today.
+        placements: Its placements.
+        snapshot: The snapshot.
+        now: The time.
+    """
+    owner = {name: one for one in placements for name in _workloads(one.placement)}
+    recorded = read_records(snapshot.agent.status)
+    inputs = {name_of(one.placement): digest_inputs(one.placement, snapshot) for one in placements}
+    taking_part = {name for name, one in owner.items() if _takes_part(one, name, snapshot, now)}
+    written, choices = [], {}
+    for manifest in desired:
+        key = key_of(manifest)
+        if key.kind != WORKLOAD or key.name not in owner:
+            written.append(manifest)
+            continue
+        one = owner[key.name]
+        choice = choose_template(
+            manifest,
+            snapshot.children.get(key),
+            snapshot.applied.get(key),
+            recorded.get(key.name),
+            operator=snapshot.operator_version,
+            inputs=inputs[name_of(one.placement)],
+            is_first=_condition(snapshot.agent.status, _KIND) is None,
+            may_update=key.name in taking_part and (is_unread(one) or not _waits_for(snapshot)),
+        )
+        choices[key.name] = choice
+        written.append(choice.manifest)
+    counted = [choice for name, choice in choices.items() if name in taking_part]
+    return GuardUpdate(
+        tuple(written),
+        {name: choice.record for name, choice in choices.items()},
+        needed_by(choice.manifest for choice in choices.values() if choice.is_kept),
+        is_waiting=any(choice.is_kept for choice in counted),
+        is_updating=any(choice.is_outdated and not choice.is_kept for choice in counted),
+        is_new=any(one.operator != snapshot.operator_version for one in recorded.values()),
+    )
+
+
+def _workloads(placement: Placement) -> tuple[str, ...]:
+    return workload_names(name_of(placement), placement.isolation)
+
+
+def _takes_part(one: RunningPlacement, name: str, snapshot: Snapshot, now: datetime) -> bool:
+    """Return True if a Deployment is updated: one with guards, or whose agent is not ready for long.
+
+    Deployments of a placement on its way out are not.
+    """
+    if one.desired.is_draining:
+        return False
+    if name == guard_workload(one.placement):
+        return True
+    live = snapshot.children.get(ChildKey(WORKLOAD, name))
+    ready = _condition(snapshot.agent.status, ConditionType.READY)
+    is_late = ready is not None and ready.status == "False" and now - ready.last_transition_time >= UPDATE_DEADLINE
+    return is_late and not readiness_of(live.manifest if live is not None else None).is_ready
+
+
+def _waits_for(snapshot: Snapshot) -> str:
+    """Return what an agent's update waits for, empty if it may begin."""
+    return snapshot.may_update if snapshot.starts_pods else _AWAY
+
+
+def is_unread(one: RunningPlacement) -> bool:
+    """Return True if guards of a placement that run do not read the bundle that it needs."""
+    schema = one.placement.bundle_schema
+    if one.is_bundle_unread or schema == SCHEMA_VERSION:
+        return one.is_bundle_unread
+    return compile_bundle(one.placement).schema_version != schema
+
+
+def digest_inputs(placement: Placement, snapshot: Snapshot) -> str:
+    """Return the SHA-256, in hex, of what a placement's pod templates are built from, besides version and settings.
+
+    Objects stand for their content by their generations.
+    """
+    objects = (snapshot.agent, *((snapshot.policy,) if snapshot.policy else ()), *snapshot.bindings)
+    generations = sorted((one.kind, one.metadata.name, one.metadata.uid, one.metadata.generation) for one in objects)
+    key = hashlib.sha256(snapshot.operator_key).hexdigest()
+    return digest_parts(generations, key, astuple(placement.users), placement.guard_addresses, name_of(placement))
+
+
+def read_records(status: AgentStatus | None) -> dict[str, TemplateRecord]:
+    """Return what a status records about the pod templates of Deployments, by their names."""
+    found = status.pod_templates if status is not None else ()
+    return {one.name: TemplateRecord(one.operator, one.inputs, one.template) for one in found}
+
+
+def write_records(
+    update: Mapping[str, TemplateRecord], before: AgentStatus | None, plan: WritePlan, written: AppliedObjects
+) -> tuple[PodTemplateRecord, ...]:
+    """Return what the status must record: of a Deployment that was not written, what it recorded before.
+
+    Otherwise a change of a user that could not be written would count as one of the operator, and wait.
+
+    Args:
+        update: What to record about each Deployment once it is as desired.
+        before: The status before.
+        plan: The plan.
+        written: What the writes of the plan left.
+    """
+    known = read_records(before)
+    pending = {key_of(one) for one in plan.workloads} | set(plan.held)
+    found = {
+        name: known.get(name) if (key := ChildKey(WORKLOAD, name)) in pending and key not in written else record
+        for name, record in update.items()
+    }
+    return tuple(
+        PodTemplateRecord(name=name, operator=one.operator, inputs=one.inputs, template=one.template)
+        for name, one in sorted(found.items())
+        if one is not None
+    )
+
+
+def update_finding(
+    update: GuardUpdate, snapshot: Snapshot, now: datetime, *, has_pods: bool, is_ready: bool, trouble: str
+) -> Finding:
+    """Return the condition GuardUpdated.
+
+    Only an agent that was Ready before its update can fail by it. One without pods has nothing to update.
+
+    Args:
+        update: What was decided.
+        snapshot: The snapshot, with the conditions until now.
+        now: The time.
+        has_pods: Whether the agent is to have pods.
+        is_ready: Whether all of its pods that serve are ready.
+        trouble: Why they are not.
+    """
+    before = _condition(snapshot.agent.status, _KIND)
+    reason = None if before is None else before.reason
+    has_failed = reason == AgentReason.GUARD_UPDATE_FAILED and not update.is_new
+    began = has_failed or reason == AgentReason.GUARD_UPDATING
+    if not has_pods:
+        return Finding(_KIND, "True", AgentReason.GUARD_CURRENT, "no pods run, so there is no guard to update")
+    if update.is_waiting and not has_failed:
+        message = (
+            f"the guards are those of another version of the operator, or of other settings: {_waits_for(snapshot)}"
+        )
+        return Finding(_KIND, "False", AgentReason.GUARD_UPDATE_WAITING, message)
+    is_due = update.is_updating and (
+        reason == AgentReason.GUARD_UPDATE_FAILED or _is_true(_condition(snapshot.agent.status, ConditionType.READY))
+    )
+    is_done = is_ready and not update.is_updating and not update.is_waiting
+    if is_done or not (began or is_due):
+        return Finding(_KIND, "True", AgentReason.GUARD_CURRENT, "the guards are those of this version of the operator")
+    if has_failed or (before is not None and began and now - before.last_transition_time >= UPDATE_DEADLINE):
+        message = (
+            f"not ready within {UPDATE_DEADLINE // timedelta(minutes=1)} min of the update of its guards: "
+            f"{trouble}; no other agent is updated until this one is ready, killed, scaled to 0 or deleted"
+        )
+        return Finding(_KIND, "False", AgentReason.GUARD_UPDATE_FAILED, message)
+    return Finding(_KIND, "Unknown", AgentReason.GUARD_UPDATING, _UPDATING)
+
+
+_UPDATING: Final = "the pods of guards are replaced with those of this version of the operator; soaks pause meanwhile"
+
+
+def update_due_at(status: AgentStatus) -> datetime | None:
+    """Return when an update that is under way fails, None without one."""
+    found = _condition(status, _KIND)
+    if found is None or found.reason != AgentReason.GUARD_UPDATING:
+        return None
+    return found.last_transition_time + UPDATE_DEADLINE
+
+
+def state_of(status: AgentStatus | None) -> UpdateState:
+    """Return how far the update of an agent is, as its status says."""
+    found = _condition(status, _KIND)
+    return UpdateState.UPDATED if found is None else _STATES.get(found.reason, UpdateState.UPDATED)
+
+
+_STATES: Final[Mapping[str, UpdateState]] = {
+    AgentReason.GUARD_UPDATE_WAITING: UpdateState.WAITING,
+    AgentReason.GUARD_UPDATING: UpdateState.UPDATING,
+    AgentReason.GUARD_UPDATE_FAILED: UpdateState.FAILED,
+}
+
+
+def _condition(status: AgentStatus | None, kind: ConditionType) -> Condition | None:
+    return next((one for one in status.conditions if one.type == kind), None) if status is not None else None
+
+
+def _is_true(condition: Condition | None) -> bool:
+    return condition is not None and condition.status == "True"
