@@ -19,8 +19,12 @@ from tools.charts.bindings import Binding
 from tools.charts.leaves import Leaf
 from tools.charts.sources import ROOT
 from tools.cluster import programs
+from tools.cluster.images import NAMES
 from tools.machine.process import CommandFailedError, run
 from tools.machine.settings import from_environment
+from tools.release.charts import write_charts
+from tools.release.kustomization import render_values
+from tools.release.publishing import Published
 
 pytestmark = pytest.mark.api
 
@@ -232,6 +236,20 @@ def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any], named: str
     with pytest.raises(CommandFailedError) as refused:
         template("interlock", tmp_path, values)
     assert named in str(refused.value).replace("'", "/").replace(".", "/") or named in str(refused.value)
+
+
+@requirement("charts.values", "supply.released-by-digest")
+def test_the_packed_charts_of_a_release_name_its_images_without_any_value(tmp_path: Path) -> None:
+    registry, digest = "registry.example.com/platform", f"sha256:{'a' * 64}"
+    names = {f"{registry}/interlock/{name}" for name in ("operator", "guard", "audit")}
+    published = [Published(f"{NAMES}/{name.rpartition('/')[2]}", name, digest) for name in names]
+    write_charts(tmp_path / "charts", render_values(published, registry=registry, tag="1.0", base="debian@sha256:0"))
+    folders = [tmp_path / "charts" / name for name in ("interlock-crds", "interlock")]
+    run([program("helm"), "package", *folders, "--destination", tmp_path])
+    packed = [tmp_path / f"{folder.name}-{VERSION}.tgz" for folder in folders]
+    assert all(path.is_file() for path in packed)
+    text = run([program("helm"), "template", "interlock", packed[1], "--namespace", "interlock-system"])
+    assert images_in(text) == {f"{name}@{digest}" for name in names}
 
 
 def test_a_release_in_another_namespace_is_refused(tmp_path: Path) -> None:
