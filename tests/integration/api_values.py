@@ -13,7 +13,7 @@ NO_RESOURCE = (
     "* for all of them is allowed in dataAccess[].read only"
 )
 NO_PATH = "is not a path of a file: write it relative and without .., such as prompts/system.md"
-NO_VARIABLE = "is not an environment variable: write letters, digits and underscores, such as LOG_LEVEL"
+NO_VARIABLE = "is not an environment variable: write printable ASCII characters but =, such as LOG_LEVEL"
 RESERVED = "is set by Interlock: choose a name that does not start with INTERLOCK_"
 NO_POINTER = "is not a JSON pointer to an argument: write /region, or /filter/region (~0 is ~, ~1 is /)"
 NO_LIMIT = "not a quantity above 0, which would be no limit at all: write 1 for CPU, or 128Mi for memory and disks"
@@ -320,7 +320,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (stdio(command=["x" * 4096] * 9), TOO_LARGE),
     (agent(spec__template__command="agent --serve"), 'must be of type array: "string"'),
     (agent(spec__template__env=[{"name": "INTERLOCK_SCOPE", "value": "[]"}]), f'"INTERLOCK_SCOPE" {RESERVED}'),
-    (agent(spec__template__env=[{"name": "LOG-LEVEL"}]), f'"LOG-LEVEL" {NO_VARIABLE}'),
+    (agent(spec__template__env=[{"name": "LOG=LEVEL"}]), f'"LOG=LEVEL" {NO_VARIABLE}'),
     (agent(spec__template__env=[{"name": ""}]), f'"" {NO_VARIABLE}'),
     (agent(spec__template__env=[{"name": "A"}, {"name": "A"}]), 'Duplicate value: {"name":"A"}'),
     (agent(spec__template__env=[{"name": f"A{i}"} for i in range(65)]), "must have at most 64 items"),
@@ -486,7 +486,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (stdio(args=["x" * 4097]), long(4096)),
     (stdio(env=[{"name": f"A{i}", "value": ""} for i in range(65)]), "must have at most 64 items"),
     (stdio(env=[{"name": "A", "value": ""}] * 2), 'Duplicate value: {"name":"A"}'),
-    (stdio(env=[{"name": "A B", "value": ""}]), f'"A B" {NO_VARIABLE}'),
+    (stdio(env=[{"name": "A=B", "value": ""}]), f'"A=B" {NO_VARIABLE}'),
     (stdio(env=[{"name": "A" * 257, "value": ""}]), long(256)),
     (stdio(env=[{"name": "A", "value": "x" * 4097}]), long(4096)),
     (secret(name=None), "name: Required value"),

@@ -184,7 +184,7 @@ def test_the_largest_rollout_that_the_bounds_allow_fits_the_cost_limit(server: A
 UNSAFE_TEXT = [
     agent(spec__files=[{"path": "../x"}]),
     agent(spec__template__env=[{"name": "INTERLOCK_SCOPE"}]),
-    agent(spec__template__env=[{"name": "A B"}]),
+    agent(spec__template__env=[{"name": "A=B"}]),
     agent(spec__bindings=[{"source": "../crm"}]),
     staged(stage("A", "staging")),
 ]

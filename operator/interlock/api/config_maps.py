@@ -45,7 +45,7 @@ ConfigMapKey = Annotated[ObjectName, checked(_KEY, CONFIG_MAP_KEY_INVALID), Afte
 """A key of a ConfigMap."""
 
 EnvPrefix = Annotated[str, Field(max_length=64), checked(rf"^({VARIABLE[1:-1]})?$", ENV_PREFIX_INVALID)]
-"""What names of variables begin with."""
+"""What names of variables begin with, such as `my-app.`."""
 
 
 class ConfigMapKeySelector(ApiModel):

@@ -17,7 +17,8 @@ ROLE_ADDRESS = (
 )
 NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 RESOURCE = r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9_])?$"
-VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+VARIABLE = r"^[ -<>-~]+$"
+"""What Kubernetes takes from 1.32 on: any printable character of ASCII but the equals sign."""
 RELATIVE_PATH = r"^[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)*$"
 DOTS_IN_PATH = r"(^|/)\.{1,2}(/|$)"
 LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
@@ -206,7 +207,7 @@ FILES_TOO_LARGE = (
 COMMAND_TOO_LARGE = (
     "command, args and env hold more than 32768 characters together: move large values into a file or the image"
 )
-VARIABLE_INVALID = "{text} is not an environment variable: write letters, digits and underscores, such as LOG_LEVEL"
+VARIABLE_INVALID = "{text} is not an environment variable: write printable ASCII characters but =, such as LOG_LEVEL"
 VARIABLE_RESERVED = "{text} is set by Interlock: choose a name that does not start with INTERLOCK_"
 IMAGE_INVALID = "{text} is not an image: write it without spaces, such as registry.example.com/agent:1.0"
 CONCURRENCY_INVALID = "is neither a number of agents from 1 nor a percentage: write 5 or 10%"

@@ -32,9 +32,7 @@ CONFIG_MAP_KEY_INVALID = (
     "{text} is not a key of a ConfigMap: write letters, digits, dashes, underscores and dots, without .. at the "
     "beginning"
 )
-ENV_PREFIX_INVALID = (
-    "{text} is not the beginning of names of variables: write letters, digits and underscores, and no digit first"
-)
+ENV_PREFIX_INVALID = "{text} is not the beginning of names of variables: write printable ASCII characters but ="
 MOUNT_PATH_INVALID = (
     "{text} is not an absolute path: write it without .., // and a / at its end, such as /var/cache/app"
 )

@@ -132,7 +132,7 @@ def test_a_file_outside_its_folder_cannot_even_be_read(path: str) -> None:
         File(path=path)
 
 
-@pytest.mark.parametrize("name", ["INTERLOCK_SCOPE", "A B", "1A", "", "A\n"])
+@pytest.mark.parametrize("name", ["INTERLOCK_SCOPE", "A=B", "", "A\n", "\u00c4"])
 def test_a_variable_that_is_ours_or_none_cannot_even_be_read(name: str) -> None:
     with pytest.raises(ValidationError, match=r"is set by Interlock|is not an environment variable"):
         EnvVar(name=name)

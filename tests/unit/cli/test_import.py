@@ -154,7 +154,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "mcpServers.crm.env.A has control characters": (server(env={"A": "x\x00"}), IMAGE),
     "mcpServers.crm.env is not an object": (server(env=[]), IMAGE),
     "mcpServers.crm.command is not a string": (server(command=["npx", 1]), IMAGE),
-    "is not an environment variable": (server(env={"A B": "x"}), IMAGE),
+    "is not an environment variable": (server(env={"A=B": "x"}), (*IMAGE, "--keep", "crm:env.A=B")),
     "is set by Interlock": (server(env={"INTERLOCK_X": "x"}), IMAGE),
     "args[1] has a placeholder": (server(args=["x", "${TOKEN}"]), IMAGE),
     "args[0] has '${workspaceFolder}'": (server(args=["${workspaceFolder}"]), IMAGE),
