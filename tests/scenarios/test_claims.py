@@ -120,25 +120,60 @@ def test_an_agent_with_a_claim_has_one_pod_whatever_is_asked_for() -> None:
     assert ("live", "agent", 1) in deployments(simulation)
 
 
-def test_its_claims_are_recorded_while_pods_use_them() -> None:
-    simulation = running()
+def recorded(simulation: Simulation) -> tuple[str, ...]:
     assert simulation.status.rollout is not None
-    assert simulation.status.rollout.claims == ("files",)
+    return simulation.status.rollout.claims
+
+
+def test_its_claims_are_recorded_while_it_names_them_or_pods_use_them() -> None:
+    simulation = running()
+    assert recorded(simulation) == ("files", "files-try"), "the next rollout finds its files in staging"
     simulation.apply(AGENT.with_template(**{**AGENT.raw["spec"]["template"], "volumes": []}))
     settle(simulation)
-    assert simulation.status.rollout.claims == ("files",), "the pod of revision 1 is still ending"
+    assert recorded(simulation) == ("files",), "the pod of revision 1 is still ending"
     simulation.let_pods_end()
     settle(simulation)
-    assert simulation.status.rollout.claims == ()
+    assert recorded(simulation) == ()
 
 
-def test_a_policy_that_withholds_claims_ends_the_pods_that_use_them() -> None:
+def test_a_policy_that_withholds_claims_ends_the_pods_that_use_them_and_gives_them_to_no_other_agent() -> None:
     simulation = running()
     simulation.find_policy(POLICY)
     settle(simulation)
     assert simulation.condition(ConditionType.GOVERNED).reason == AgentReason.TEMPLATE_NOT_ALLOWED
     assert "PersistentVolumeClaims" in message(simulation, ConditionType.GOVERNED)
     assert deployments(simulation) == []
+    simulation.let_pods_end()
+    settle(simulation)
+    assert recorded(simulation) == ("files", "files-try")
+
+
+@pytest.mark.parametrize("loss", ["policy", "owner"])
+def test_an_agent_that_lost_its_pods_for_a_while_finds_its_files_again(loss: str) -> None:
+    simulation = running()
+    agent = an_agent("abe").with_stages(a_stage("live", "production")).created(NOW + hours(50))
+    younger = Simulation(
+        a_snapshot()
+        .of(agent.with_claims(files={"production": "files"}))
+        .with_policy(ALLOWED.giving("abe", "crm", read=["contacts"]))
+        .with_bindings(a_binding())
+    )
+    if loss == "policy":
+        simulation.find_policy(None)
+    else:
+        simulation.apply(AGENT.without_owner())
+    settle(simulation)
+    simulation.let_pods_end()
+    settle(simulation)
+    assert not is_asking(simulation)
+    found_others(younger, use_of(simulation))
+    assert younger.condition(ConditionType.ORCHESTRATED).reason == AgentReason.CLAIM_SHARED
+    assert deployments(younger) == []
+
+    simulation.find_policy(ALLOWED)
+    simulation.apply(AGENT)
+    found_others(simulation, use_of(younger))
+    assert is_asking(simulation)
 
 
 FILES = frozenset({"files"})

@@ -11,8 +11,12 @@ from interlock.api.template_messages import AGENT_VOLUME_SOURCE, CLAIM_NAME_INVA
 from interlock.api.text import ObjectName, checked
 from interlock.api.volumes import PodVolume
 
+MAX_AGENT_VOLUMES = 16
+"""Most volumes of an agent."""
 MAX_ENVIRONMENT_CLAIMS = 16
 """Most claims of one volume: one for each environment of a rollout with as many stages as there can be."""
+MAX_CLAIMS = MAX_AGENT_VOLUMES * MAX_ENVIRONMENT_CLAIMS
+"""Most claims that an Agent can name."""
 
 _CLAIM_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 

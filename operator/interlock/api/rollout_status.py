@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 from pydantic import ConfigDict, Field, model_validator
 
 from interlock.api.budget_status import ExhaustedBudget
+from interlock.api.claims import MAX_CLAIMS
 from interlock.api.markers import kube
 from interlock.api.shared_types import ApiModel, ScopeDimension, Timestamp
 from interlock.api.text import EnvironmentName
@@ -28,8 +29,6 @@ MAX_PLACEMENT_STATUS: Final = 8
 """Most placements that are shown, more than there can be."""
 MAX_SOURCES: Final = 128
 """Most sources of all placements: 32 of each."""
-MAX_CLAIMS: Final = 64
-"""Most claims of all placements: 16 of each. Those of pods that are ending follow as far as there is room."""
 MAX_TEST_RESULTS: Final = 8
 """Most results of tests that are recorded, as many as a stage has tests. Each may have 4 KiB of log."""
 MAX_TEST_LOG: Final = 4096
@@ -276,7 +275,8 @@ class RolloutStatus(_Recorded):
     claims: tuple[Annotated[str, Field(max_length=253)], ...] = Field(
         default=(), max_length=MAX_CLAIMS, json_schema_extra={"x-kubernetes-list-type": "atomic"}
     )
-    """The PersistentVolumeClaims of the revisions that have placements or pods: no other Agent gets them."""
+    """The PersistentVolumeClaims that it uses or has used, as long as its spec or its last good revision names them: no
+    other Agent gets them."""
 
     handled_commands: tuple[Annotated[str, Field(max_length=256)], ...] = Field(
         default=(), max_length=MAX_COMMANDS, json_schema_extra={"x-kubernetes-list-type": "atomic"}

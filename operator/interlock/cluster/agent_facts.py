@@ -82,8 +82,9 @@ def _violation_in(status: Any) -> str:
 def _is_refused(status: Any) -> bool:
     """Return True if an Agent is refused for another reason than those that end by themselves.
 
-    A refused Agent has no pods, also without an owner or a policy, and may stay as it is for ever. One that waits for
-    its servers, or for the claim of another Agent, keeps its turn.
+    A refused Agent begins nothing, also without an owner or a policy, and may stay as it is for ever. One that waits
+    for its servers, or for the claim of another Agent, keeps its turn. A claim that it has used stays its own in any
+    case.
     """
     layer, reason = _refusing_layer(status)
     if layer == ConditionType.ACTIONS_BOUND:

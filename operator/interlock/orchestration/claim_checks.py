@@ -26,7 +26,7 @@ class ClaimUse:
         agent: Its name.
         created_at: When it was created.
         named: The claims that its spec names.
-        held: The claims that its status announces: those of its placements, and of pods that are ending.
+        held: The claims that its status announces: those that it uses, and has used and still names.
         used: The claims that its pods have, or that its Deployments start pods with.
         is_refused: No policy lets it run as it is, so what it names keeps no claim from others.
     """
@@ -63,6 +63,11 @@ def claim_volumes(spec: AgentSpec) -> dict[str, ClaimVolume]:
     """Return the volumes of an Agent that are claims, by name."""
     found = ((one.name, one.persistent_volume_claim) for one in spec.template.volumes)
     return {name: volume for name, volume in found if volume is not None}
+
+
+def claim_names(spec: AgentSpec) -> frozenset[str]:
+    """Return the names of the claims of an Agent in all environments."""
+    return frozenset(one.claim_name for volume in claim_volumes(spec).values() for one in volume.claims)
 
 
 def claims_in(spec: AgentSpec, environment: str) -> frozenset[str]:
@@ -170,6 +175,6 @@ def _why_other_first(claim: str, own: ClaimUse, other: ClaimUse) -> str:
     if claim in own.used:  # both use it: there was no announcement, such as before an upgrade
         return "uses it" if claim in other.used and is_older else ""
     if claim in other.held | other.used:
-        return "uses it"
+        return "uses it" if claim in other.used else "has used it, or is about to"
     is_named = claim in other.named and not other.is_refused
     return "is older" if is_named and is_older and claim not in own.held else ""

@@ -14,10 +14,11 @@ from interlock.deployment.observed.readiness import readiness_of
 from interlock.deployment.plan import ENFORCEMENT_BOUND, WORKLOAD
 from interlock.orchestration.soak import StageFacts
 from interlock.reconcile.agent_report import AgentReport, killed_message
-from interlock.reconcile.claims import claim_holders, claims_to_keep
+from interlock.reconcile.claims import claim_holders, claims_to_keep, earlier_claims
 from interlock.reconcile.conditions import Finding, build_condition
 from interlock.reconcile.egress import egress_of, open_network
 from interlock.reconcile.guard_updates import update_finding
+from interlock.reconcile.layers import announced_claims
 from interlock.reconcile.placements import RunningPlacement
 from interlock.reconcile.policy_enforced import WAITING, enforced_finding, waiting_finding
 from interlock.reconcile.promotion import promotion_finding
@@ -129,9 +130,13 @@ def _sources(report: AgentReport) -> tuple[str, ...]:
 
 
 def _claims(report: AgentReport) -> tuple[str, ...]:
-    """Return the claims that no other agent gets: those of all placements, and of pods that are ending."""
+    """Return the claims that no other agent gets: those of placements, of earlier ones, and of pods that are ending."""
+    facts, known = report.facts, report.revisions.known
+    refs = (facts.newest, facts.good.ref if facts.good is not None else None)
+    specs = (known[ref.digest].content.agent for ref in refs if ref is not None and ref.digest in known)
+    earlier = earlier_claims(report.snapshot, announced_claims(report.agent), specs)
     holders = claim_holders(report.snapshot, ()).values()
-    return claims_to_keep((one.claims for one in report.placements), (one.claims for one in holders))
+    return claims_to_keep((one.claims for one in report.placements), earlier, (one.claims for one in holders))
 
 
 def _placement(report: AgentReport, one: RunningPlacement) -> PlacementStatus:

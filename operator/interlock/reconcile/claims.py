@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from interlock.api.rollout_status import MAX_CLAIMS
+from interlock.api.agent import AgentSpec
+from interlock.api.claims import MAX_CLAIMS
 from interlock.deployment.names import AGENT_POD, ChildKey, Manifest, revision_label
 from interlock.deployment.observed.pod_reports import AgentPods, mounted_claims
 from interlock.deployment.plan import WORKLOAD, LiveChild
+from interlock.orchestration.claim_checks import claim_names
 from interlock.orchestration.rollout_decision import DesiredPlacement
 from interlock.orchestration.rollout_state import HeldClaims, PlacementKey, RevisionRef
 from interlock.reconcile.snapshot import Snapshot
@@ -76,19 +78,45 @@ def _of_pods(snapshot: Snapshot) -> Iterator[_Held]:
             yield one.group.stage, one.group.revision, one.claims, False
 
 
-def claims_to_keep(placements: Iterable[frozenset[str]], holders: Iterable[frozenset[str]]) -> tuple[str, ...]:
+def claims_to_keep(
+    placements: Iterable[frozenset[str]], earlier: frozenset[str], holders: Iterable[frozenset[str]]
+) -> tuple[str, ...]:
     """Return the claims to record, so that no other agent gets them: at most `MAX_CLAIMS`.
 
-    Those of placements always have room. A claim beyond them is only that of a pod which is ending. For its end the
-    next pod waits in any case, whosever it is, since the operator asks the API server before it starts one.
+    Those of placements always have room, and those of earlier ones go before others. A claim beyond them is only that
+    of a pod which is ending. For its end the next pod waits in any case, whosever it is, since the operator asks the
+    API server before it starts one.
 
     Args:
         placements: The claims of each placement.
+        earlier: The claims that the agent keeps besides, see `earlier_claims`.
         holders: The claims of each placement, also earlier ones, that pods and Deployments hold.
     """
     used = frozenset[str]().union(*placements)
-    ending = sorted(frozenset[str]().union(*holders) - used)
-    return tuple(sorted([*sorted(used), *ending][:MAX_CLAIMS]))
+    ending = frozenset[str]().union(*holders) - used - earlier
+    ordered = [*sorted(used), *sorted(earlier - used), *sorted(ending)]
+    return tuple(sorted(ordered[:MAX_CLAIMS]))
+
+
+def earlier_claims(snapshot: Snapshot, recorded: Iterable[str], revisions: Iterable[AgentSpec]) -> frozenset[str]:
+    """Return the claims that an agent has announced and does not lose while it has no placement that uses them.
+
+    Its files would be those of the next agent that names the claim. So it keeps a claim that its spec, or a revision to
+    which it may return, still names: while it is refused or aborted, or between two rollouts through an environment. An
+    Agent that is being deleted keeps none, and neither does one that another agent was faster than.
+
+    Args:
+        snapshot: The snapshot.
+        recorded: The claims that its status announces.
+        revisions: The Agent as of its newest and of its last good revision.
+    """
+    agent = snapshot.agent
+    if agent.metadata.deletion_timestamp is not None:
+        return frozenset()
+    announced = frozenset(recorded).difference(*((one.held | one.used) for one in snapshot.claims_of_others))
+    if any(one.kind == "Agent" for one in snapshot.unreadable):  # what it names is not known
+        return announced
+    return announced & frozenset(name for spec in (agent.spec, *revisions) for name in claim_names(spec))
 
 
 def describe_wait(one: DesiredPlacement, claims: Iterable[str], refs: Iterable[RevisionRef]) -> str:

@@ -276,7 +276,7 @@ def write_rollout(record: RolloutRecord, sources: tuple[str, ...] = (), claims: 
     Args:
         record: The facts, and what belongs to them.
         sources: The sources of the revisions that have placements.
-        claims: The claims that placements use, or whose pods are ending, `MAX_CLAIMS` at most.
+        claims: The claims that no other agent gets, `MAX_CLAIMS` at most.
     """
     facts, collisions, digests = record.facts, record.collisions, record.content_digests
     return RolloutStatus(

@@ -99,6 +99,7 @@ def test_a_claim_is_named_once(volumes: dict[str, dict[str, str]], sentence: str
 
 
 FILES = frozenset({"files"})
+HAS = "has used it, or is about to"
 
 
 def others(*uses: ClaimUse, held: str = "", used: str = "") -> Claims:
@@ -111,17 +112,17 @@ def others(*uses: ClaimUse, held: str = "", used: str = "") -> Claims:
     [
         (others(ClaimUse("zoe", OLDER, named=frozenset({"files"}))), "is older"),
         (others(ClaimUse("aaa", NOW, named=frozenset({"files"}))), "is older"),
-        (others(ClaimUse("abe", YOUNGER, held=frozenset({"files"}))), "uses it"),
-        (others(ClaimUse("abe", YOUNGER, held=FILES, is_refused=True)), "uses it"),
-        (others(ClaimUse("zoe", OLDER, held=FILES), held="files"), "uses it"),
-        (others(ClaimUse("abe", YOUNGER, held=FILES), held="files"), "uses it"),
+        (others(ClaimUse("abe", YOUNGER, held=frozenset({"files"}))), HAS),
+        (others(ClaimUse("abe", YOUNGER, held=FILES, is_refused=True)), HAS),
+        (others(ClaimUse("zoe", OLDER, held=FILES), held="files"), HAS),
+        (others(ClaimUse("abe", YOUNGER, held=FILES), held="files"), HAS),
         (others(ClaimUse("zoe", OLDER, held=FILES, used=FILES), used="files"), "uses it"),
     ],
     ids=[
         "an older one",
         "one of the same second",
         "a younger one that has it",
-        "a refused one whose pods are ending",
+        "a refused one that has used it",
         "two that announce it, and this one is younger",
         "two that announce it, and this one is older",
         "two that use it",

@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 
-from interlock.api.rollout_status import MAX_CLAIMS
+from interlock.api.claims import MAX_CLAIMS, ClaimVolume
+from interlock.api.pod_template import Template
 from interlock.deployment.names import ChildKey
 from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, PodReport
 from interlock.deployment.plan import LiveChild
+from interlock.orchestration.claim_checks import ClaimUse
 from interlock.orchestration.rollout_decision import DesiredPlacement
 from interlock.orchestration.rollout_state import HeldClaims, PlacementKey, RevisionRef
-from interlock.reconcile.claims import claim_holders, claims_to_keep, describe_wait, used_claims
+from interlock.reconcile.claims import claim_holders, claims_to_keep, describe_wait, earlier_claims, used_claims
 from interlock.reconcile.snapshot import Snapshot
-from tests.support.builders import a_snapshot, a_stage, stages
+from tests.support.builders import SnapshotBuilder, a_snapshot, a_stage, an_agent, stages
 
 OLD, NEW = "a" * 64, "b" * 64
 KEY = PlacementKey("live", OLD)
@@ -123,8 +125,49 @@ def test_the_sentence_names_the_revision_whose_pods_must_end(
 
 
 def test_claims_of_placements_are_recorded_whatever_is_ending_and_no_more_than_there_is_room_for() -> None:
-    used = [frozenset(f"z-{stage}-{number:02}" for number in range(16)) for stage in range(4)]
+    used = [frozenset(f"z-{stage:02}-{number:02}" for number in range(16)) for stage in range(16)]
     ending = frozenset(f"a-{number:02}" for number in range(16))
-    assert claims_to_keep(used, [*used, ending]) == tuple(sorted(frozenset().union(*used)))
-    assert claims_to_keep(used[:1], [ending]) == tuple(sorted(used[0] | ending))
-    assert len(claims_to_keep(used, [])) == MAX_CLAIMS
+    earlier = frozenset({"b", "c"})
+    assert claims_to_keep(used, earlier, [*used, ending]) == tuple(sorted(frozenset().union(*used)))
+    assert claims_to_keep(used[:1], earlier, [ending]) == tuple(sorted(used[0] | earlier | ending))
+    assert claims_to_keep(used[1:], earlier, [ending]) == tuple(
+        sorted(frozenset().union(*used[1:]) | earlier | frozenset(sorted(ending)[:14]))
+    )
+    assert len(claims_to_keep(used, earlier, [])) == MAX_CLAIMS
+
+
+def test_all_claims_that_a_spec_can_name_have_room() -> None:
+    volumes = Template.model_fields["volumes"].metadata
+    claims = ClaimVolume.model_fields["claims"].metadata
+    named = [one.max_length for one in (*volumes, *claims) if hasattr(one, "max_length")]
+    assert len(named) == 2
+    assert named[0] * named[1] == MAX_CLAIMS
+
+
+NAMING = an_agent().with_claims(files={"development": "files", "staging": "files-try"})
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "recorded", "kept"),
+    [
+        (a_snapshot().of(NAMING), ["files"], {"files"}),
+        (a_snapshot().of(NAMING), ["files", "earlier"], {"files"}),
+        (a_snapshot().of(NAMING), [], set()),
+        (a_snapshot().of(an_agent()), ["files"], set()),
+        (a_snapshot().of(NAMING.being_deleted("x")), ["files"], set()),
+        (a_snapshot().of(an_agent()).with_unreadable("Agent", "triage"), ["files"], {"files"}),
+        (a_snapshot().of(an_agent()).with_unreadable("AgentPolicy", "x"), ["files"], set()),
+        (replace(a_snapshot().of(NAMING), claims_of_others=(ClaimUse("abe", held=FILES),)), ["files"], set()),
+        (replace(a_snapshot().of(NAMING), claims_of_others=(ClaimUse("abe", used=FILES),)), ["files"], set()),
+        (replace(a_snapshot().of(NAMING), claims_of_others=(ClaimUse("abe", named=FILES),)), ["files"], {"files"}),
+    ],
+)
+def test_an_agent_keeps_a_claim_that_it_has_used_while_it_names_it(
+    snapshot: SnapshotBuilder, recorded: list[str], kept: set[str]
+) -> None:
+    assert earlier_claims(snapshot.build(), recorded, ()) == kept
+
+
+def test_a_claim_of_a_revision_to_which_it_may_return_is_kept_too() -> None:
+    snapshot = a_snapshot().of(an_agent()).build()
+    assert earlier_claims(snapshot, ["files"], [NAMING.build().spec]) == FILES
