@@ -298,7 +298,16 @@ def test_admission_uses_the_words_of_the_reconciler(name: str) -> None:
     assert [piece for piece in pieces if piece not in words] == []
 
 
-@pytest.mark.parametrize("name", ["TEMPLATE_NOT_ALLOWED", "GRACE_NOT_ALLOWED", "DIGEST_REQUIRED"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "TEMPLATE_NOT_ALLOWED",
+        "GRACE_NOT_ALLOWED",
+        "METADATA_KEY_NOT_ALLOWED",
+        "AMOUNT_NOT_ALLOWED",
+        "DIGEST_REQUIRED",
+    ],
+)
 def test_admission_uses_the_words_of_the_reconciler_on_templates(name: str) -> None:
     variables = " ".join(variable["expression"] for variable in policies()["agents-create"]["variables"])
     words = re.sub(r"'\s*\+\s*'", "", variables)

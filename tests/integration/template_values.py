@@ -5,6 +5,7 @@ from typing import Any
 
 from interlock.api.agent import Agent
 from interlock.api.pod_policy import DEFAULT_FEATURES, PodFeature
+from interlock.api.pod_template import SAFE_TO_EVICT
 from interlock.api.policy import AgentPolicy
 from interlock.deployment.children.verification_job import VerificationTarget, build_job
 from interlock.deployment.plan import desired_children
@@ -67,6 +68,7 @@ _BAD: list[tuple[dict[str, Any], str]] = [
     ({"startupProbe": {"grpc": {"port": 7412}}}, PORT_RESERVED),
     ({"livenessProbe": {"httpGet": {"port": 80, "path": "x"}}}, '"x" is not the path of a request'),
     ({"livenessProbe": {"periodSeconds": 5}}, "a probe needs exactly one of exec, httpGet, tcpSocket and grpc"),
+    ({"env": [{"name": "A=B"}]}, '"A=B" is not an environment variable'),
     ({"env": [{"name": "A", "valueFrom": {}}]}, "valueFrom needs exactly one of configMapKeyRef and fieldRef"),
     (
         {"env": [{"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]},
@@ -95,6 +97,8 @@ _GOOD: list[dict[str, Any]] = [
     volume("/tmp/cache"),  # noqa: S108 - a path in the container
     {"metadata": {"annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}}},
     {"metadata": {"labels": {"example.com/team": "a"}}},  # which the policy may list
+    {"env": [{"name": "my-app.log level", "value": "info"}]},
+    {"envFrom": [{"prefix": "my-app.", "configMapRef": {"name": "settings"}}]},
     {"resources": {"requests": {"cpu": 0, "memory": "0"}, "limits": {"cpu": "1m", "memory": 1}}},
     {"livenessProbe": {"httpGet": {"port": "http"}}, "ports": [{"name": "http", "containerPort": 8080}]},
 ]
@@ -109,6 +113,21 @@ _BAD_RULES: list[tuple[dict[str, Any], str]] = [
     ({"default": {"tolerations": [{}]}}, "a toleration without a key needs operator Exists"),
 ]
 
+_METADATA: dict[str, Any] = {
+    "metadata": {
+        "labels": {"user.interlock.dev/team": "a", "example.com/b": "c"},
+        "annotations": {
+            SAFE_TO_EVICT: "false",
+            "user.interlock.dev/team": "a",
+            "example.org/c": "d",
+            "example.net/b": "e",
+        },
+    }
+}
+_AMOUNTS: dict[str, Any] = {
+    "resources": {"requests": {"cpu": "1500m", "memory": "2048Mi"}, "limits": {"cpu": "1.5", "memory": 2147483648}},
+    "volumes": [{"name": "cache", "emptyDir": {"sizeLimit": "2Gi"}}, {"name": "plain", "emptyDir": {}}],
+}
 DIGEST = f"registry.example.com/agent@sha256:{'0' * 64}"
 _JUDGED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "every field of a template, none allowed": ({"allow": []}, EVERY_FIELD),
@@ -117,6 +136,14 @@ _JUDGED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"allow": [one.value for one in PodFeature], "maxTerminationGracePeriodSeconds": 30},
         EVERY_FIELD,
     ),
+    "keys of metadata that are not listed": ({"metadataKeys": ["example.com/a", "example.net/*"]}, _METADATA),
+    "keys of metadata that are listed": (
+        {"metadataKeys": ["example.com/*", "example.net/b", "example.org/c"]},
+        _METADATA,
+    ),
+    "amounts above the largest ones": ({"max": {"cpu": 1, "memory": "1Gi", "emptyDir": "1Gi"}}, _AMOUNTS),
+    "amounts that are the largest ones": ({"max": {"cpu": "1500m", "memory": "2Gi", "emptyDir": "2Gi"}}, _AMOUNTS),
+    "amounts of which one kind alone has a maximum": ({"max": {"memory": "1Gi"}}, _AMOUNTS),
     "a tag where a digest is required": ({"imageReferences": "Digest"}, {}),
     "a digest": ({"imageReferences": "Digest"}, {"image": DIGEST}),
 }
