@@ -58,6 +58,8 @@ ACCEPT_DRIFT = f"{GROUP}/accept-drift"
 
 COPY_OF: Final = f"{GROUP}/copy-of"
 """Annotation of a copy that a revision keeps of a ConfigMap: the name of that ConfigMap."""
+SCHEDULING_DIGEST: Final = f"{GROUP}/scheduling-digest"
+"""Annotation of a Deployment: SHA-256 of where its pods run, since a member that is wanted no longer is found by it."""
 CONFIG_DIGEST = f"{GROUP}/config-digest"
 """Annotation of an agent's pods: a new value rolls the pods when the agent's files or sources change."""
 

@@ -19,6 +19,7 @@ from interlock.deployment.names import Manifest, key_of
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
 from interlock.governance.governed import check_governance
+from interlock_contract.names import SCHEDULING_DIGEST
 from interlock_contract.pod import FIRST_RESERVED_PORT, GUARD_GID, LAST_RESERVED_PORT
 from tests.support.builders import a_binding, a_placement, a_policy, a_separate_placement, an_agent
 from tests.support.pod_security import restricted_violations
@@ -266,6 +267,8 @@ def test_the_plain_objects_are_built_so_that_hostile_ones_are_compared() -> None
 
 def check_deployment(manifest: Manifest, plain: Manifest) -> None:
     template, before = manifest["spec"]["template"], plain["spec"]["template"]
+    for one in (manifest, plain):
+        one["metadata"]["annotations"].pop(SCHEDULING_DIGEST)  # which is of the template, and for the operator alone
     assert manifest["metadata"] == plain["metadata"]
     assert {**manifest["spec"], "template": None} == {**plain["spec"], "template": None}
     for kind in ("labels", "annotations"):

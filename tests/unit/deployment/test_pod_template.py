@@ -12,6 +12,7 @@ from interlock.deployment.children.stage_tests import StageService, build_test_j
 from interlock.deployment.children.workload import build_workloads
 from interlock.deployment.names import pod_labels
 from interlock.deployment.placement import Placement
+from interlock_contract.names import SCHEDULING_DIGEST
 from tests.support.builders import PolicyBuilder, a_placement, a_policy, a_separate_placement, a_stage, an_agent
 from tests.support.pod_security import restricted_violations
 from tests.support.pod_templates import CASES, agent_of
@@ -187,6 +188,10 @@ def test_a_template_with_everything_leaves_what_is_interlocks(placement: Callabl
     for full, bare in zip(build_workloads(with_everything), build_workloads(plain), strict=True):
         component = full["metadata"]["labels"]["app.kubernetes.io/component"]
         template, before = full["spec"]["template"], bare["spec"]["template"]
+        for one in (full, bare):
+            one["metadata"]["annotations"].pop(
+                SCHEDULING_DIGEST
+            )  # which is of the template, and for the operator alone
         assert full["metadata"] == bare["metadata"]
         assert full["spec"]["selector"] == bare["spec"]["selector"]
         assert pod_labels(plain, component).items() <= template["metadata"]["labels"].items()

@@ -1,6 +1,7 @@
 """Where a placement's pods run, and with which Secrets the kubelet pulls their images."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from interlock.api.pod_policy import PodDefaults
 from interlock.api.pod_template import Template
@@ -9,7 +10,30 @@ from interlock.api.stdio_server import StdioServer
 from interlock.deployment.children.user_volumes import dump_part
 from interlock.deployment.names import GUARD_POD, selector
 from interlock.deployment.placement import Placement
+from interlock_contract.canonical_json import canonicalize, digest_of
 from interlock_contract.names import AGENT_LABEL, APP_COMPONENT_LABEL
+
+SCHEDULING_MEMBERS: Final = (
+    "affinity",
+    "imagePullSecrets",
+    "nodeSelector",
+    "priorityClassName",
+    "tolerations",
+    "topologySpreadConstraints",
+)
+"""The members of a pod's spec that take effect immediately, in Deployments of all revisions."""
+
+
+def scheduling_digest(pod: Mapping[str, Any]) -> str:
+    """Return the SHA-256 in hex of where a pod runs.
+
+    A Deployment has it as an annotation. Members that a live Deployment has in addition are no drift, since webhooks
+    may add some. So without the annotation, one that is removed from a template would stay.
+
+    Args:
+        pod: The pod's spec.
+    """
+    return digest_of(canonicalize({name: pod[name] for name in SCHEDULING_MEMBERS if name in pod}))
 
 
 def build_scheduling(placement: Placement, component: str) -> dict[str, Any]:

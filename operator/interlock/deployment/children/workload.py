@@ -14,7 +14,12 @@ from interlock.deployment.children.config import user_files
 from interlock.deployment.children.guard_container import build_egress_check, build_guard, build_guard_volumes
 from interlock.deployment.children.pod_parts import bound_restarts, build_pre_stop, pod_defaults, pod_security
 from interlock.deployment.children.resources import LAUNCHER_NEEDS, own_resources
-from interlock.deployment.children.scheduling import build_pull_secrets, build_scheduling, stdio_servers
+from interlock.deployment.children.scheduling import (
+    build_pull_secrets,
+    build_scheduling,
+    scheduling_digest,
+    stdio_servers,
+)
 from interlock.deployment.children.server_containers import build_launcher, build_servers
 from interlock.deployment.cloud_identity import pod_metadata
 from interlock.deployment.egress_exceptions import agent_exceptions, opens_dns
@@ -33,7 +38,14 @@ from interlock.deployment.names import (
 from interlock.deployment.openings import openings_of
 from interlock.deployment.placement import Placement
 from interlock_contract.bundle_schema import write_schemas
-from interlock_contract.names import BUNDLE_SCHEMAS, CLAIMS, CONFIG_DIGEST, HAS_CLAIMS_LABEL, OPENINGS
+from interlock_contract.names import (
+    BUNDLE_SCHEMAS,
+    CLAIMS,
+    CONFIG_DIGEST,
+    HAS_CLAIMS_LABEL,
+    OPENINGS,
+    SCHEDULING_DIGEST,
+)
 from interlock_contract.pod import AGENT_CONTAINER, GUARD_CONTAINER, GUARD_HOST
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
@@ -82,7 +94,7 @@ def _deployment(placement: Placement, name: str, component: str, pod: dict[str, 
         annotations[OPENINGS] = opened
     if component == GUARD_POD or not placement.is_separate:
         annotations[BUNDLE_SCHEMAS] = write_schemas()
-    return build_placement_child(
+    manifest = build_placement_child(
         placement,
         "apps/v1",
         "Deployment",
@@ -100,6 +112,8 @@ def _deployment(placement: Placement, name: str, component: str, pod: dict[str, 
             },
         },
     )
+    manifest["metadata"]["annotations"][SCHEDULING_DIGEST] = scheduling_digest(pod)
+    return manifest
 
 
 def _eviction(stated: PodMetadata) -> dict[str, str]:
