@@ -11,7 +11,7 @@ from interlock.api.template_messages import AGENT_VOLUME_SOURCE, CLAIM_NAME_INVA
 from interlock.api.text import ObjectName, checked
 from interlock.api.volumes import PodVolume
 
-MAX_AGENT_VOLUMES = 16
+MAX_AGENT_VOLUMES = 15
 """Most volumes of an agent."""
 MAX_ENVIRONMENT_CLAIMS = 16
 """Most claims of one volume: one for each environment of a rollout with as many stages as there can be."""

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from interlock.api.claims import AgentVolume
+from interlock.api.claims import MAX_AGENT_VOLUMES, AgentVolume
 from interlock.api.config_maps import EnvFrom
 from interlock.api.container_env import EnvVar
 from interlock.api.container_probes import PORT_NAME, ContainerProbe, PortNumber, ReadinessProbe, check_port
@@ -125,6 +125,13 @@ PortName = Annotated[
 ]
 """The name of a container's port."""
 
+
+def _is_not_reserved(name: str) -> str:
+    if re.fullmatch(_RESERVED_PRIORITY[1:-1], name):
+        raise ValueError(format_message(PRIORITY_RESERVED, text=name))
+    return name
+
+
 PriorityClassName = Annotated[
     str,
     Field(
@@ -135,6 +142,7 @@ PriorityClassName = Annotated[
         ),
     ),
     checked(_CLASS_NAME, CLASS_NAME_INVALID),
+    AfterValidator(_is_not_reserved),
 ]
 """The name of a PriorityClass."""
 
@@ -245,6 +253,12 @@ class PodMetadata(ApiModel):
     own only cluster-autoscaler.kubernetes.io/safe-to-evict may be set."""
 
 
+def _each_once(constraints: tuple[TopologySpreadConstraint, ...]) -> tuple[TopologySpreadConstraint, ...]:
+    if len({(one.topology_key, one.when_unsatisfiable) for one in constraints}) < len(constraints):
+        raise ValueError(SPREAD_TWICE)
+    return constraints
+
+
 _NAMED_ONCE = "!has(p.name) || self.ports.exists_one(q, has(q.name) && q.name == p.name)"
 
 
@@ -309,7 +323,9 @@ class Template(ApiModel):
     )
     """Where the container finds its volumes."""
 
-    volumes: tuple[AgentVolume, ...] = Field(default=(), max_length=15, json_schema_extra=kube(keys=("name",)))
+    volumes: tuple[AgentVolume, ...] = Field(
+        default=(), max_length=MAX_AGENT_VOLUMES, json_schema_extra=kube(keys=("name",))
+    )
     """Volumes of the agent's pods, which the agent's container alone mounts."""
 
     metadata: PodMetadata | None = None
@@ -324,7 +340,9 @@ class Template(ApiModel):
     affinity: Affinity | None = None
     """Nodes and pods that decide where pods of agent and guard run."""
 
-    topology_spread_constraints: tuple[TopologySpreadConstraint, ...] = Field(default=(), max_length=4)
+    topology_spread_constraints: Annotated[tuple[TopologySpreadConstraint, ...], AfterValidator(_each_once)] = Field(
+        default=(), max_length=4
+    )
     """How evenly pods of agent and guard are spread."""
 
     priority_class_name: PriorityClassName | None = None
@@ -349,9 +367,4 @@ class Template(ApiModel):
         names = [port.name for port in self.ports if port.name is not None]
         if len(set(names)) < len(names):
             raise ValueError(PORT_NAME_TWICE)
-        spreads = {(one.topology_key, one.when_unsatisfiable) for one in self.topology_spread_constraints}
-        if len(spreads) < len(self.topology_spread_constraints):
-            raise ValueError(SPREAD_TWICE)
-        if self.priority_class_name is not None and re.fullmatch(_RESERVED_PRIORITY[1:-1], self.priority_class_name):
-            raise ValueError(format_message(PRIORITY_RESERVED, text=self.priority_class_name))
         return self

@@ -41,3 +41,14 @@ def exceeds(amount: str, limit: str) -> bool | None:
         return parse_quantity(amount) > parse_quantity(limit)
     except ValueError:
         return None
+
+
+def limit_exceeds(limit: str, most: str) -> bool | None:
+    """Return True if a limit is above the largest one, and None if one of them is no quantity.
+
+    Kubernetes takes 0 for no limit at all. Earlier versions accepted it.
+    """
+    try:
+        return parse_quantity(limit) == 0 or parse_quantity(limit) > parse_quantity(most)
+    except ValueError:
+        return None

@@ -3,9 +3,18 @@
 import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 from interlock.api.markers import Rule, cel_pattern, kube
@@ -164,8 +173,15 @@ Quantity = Annotated[
 """A Kubernetes quantity such as `100m` or `128Mi`; a whole number may be written without quotes."""
 
 
-def _limits_something(text: str) -> str:
+STORED: Final = "stored"
+"""Context of the validation of what an earlier version has accepted and pods run with: rules that came later, and that
+no one is endangered by, do not hold for it."""
+
+
+def _limits_something(text: str, info: ValidationInfo) -> str:
     """Refuse 0 as a limit. A text that is no quantity is left to the API server, as in `Quantity`."""
+    if info.context == STORED:
+        return text
     try:
         is_limit = parse_quantity(text) > 0
     except ValueError:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from interlock.api.agent import Agent
-from interlock.cluster.resource_cache import ResourceCache, parse_agent
+from interlock.cluster.object_parser import read_agent
+from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.selective_watch import SelectiveWatch
 from interlock.deployment.names import policy_label
 from interlock.governance.budgets import LedgerIdentity
@@ -357,8 +357,8 @@ class LedgerStore:
 def environments_of(cache: ResourceCache, key: Key) -> set[str]:
     """Return the environments of an Agent's stages, none where it is not known or cannot be read."""
     raw = cache.agent(key)
-    agent = parse_agent(raw) if raw is not None else None
-    return {stage.environment for stage in agent.spec.stages} if isinstance(agent, Agent) else set()
+    agent = read_agent(raw) if raw is not None else None
+    return {stage.environment for stage in agent.spec.stages} if agent is not None else set()
 
 
 def build_tracked(key: Key) -> Json:

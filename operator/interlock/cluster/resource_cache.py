@@ -14,26 +14,22 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from pydantic import ValidationError
-
 from interlock.action.audit_mode import (
     StricterEnvironments,
     environments_outside_development,
     has_audit,
     stricter_environments,
 )
-from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy, AgentPolicyStatus
-from interlock.api.stored_status import read_agent_status
-from interlock.api.verification import BindingCondition, MCPBindingStatus
+from interlock.api.verification import BindingCondition
 from interlock.cluster.agent_facts import AgentFacts, AgentSummary, AgentUses, facts_of
-from interlock.cluster.api_json import describe
 from interlock.cluster.config_map_store import names_in
 from interlock.cluster.kept_metadata import with_needed_metadata
 from interlock.cluster.namespace_budget import AGENT_BYTES, MIB, POLICY_BYTES, NamespaceBudget, ObjectKey
+from interlock.cluster.object_parser import TOO_LARGE, parse_binding, parse_policy, parse_policy_status
 from interlock.orchestration.claim_checks import ClaimUse
-from interlock.reconcile.snapshot import Unreadable, served_source_in
+from interlock.reconcile.snapshot import Unreadable, readable, served_source_in
 from interlock_contract.names import NEEDS_REVIEW
 from interlock_kube.client import Json
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of, version_of
@@ -139,8 +135,8 @@ class ResourceCache:
         known = self._policies.get(key)
         raw = with_needed_metadata(raw)
         too_much = self._policy_too_large(AGENT_POLICY, key, raw)
-        parsed = too_much or _parse_policy(raw)
-        self._policies.put(key, _Policy(version, parsed, None if too_much else _parse_policy_status(raw)))
+        parsed = too_much or parse_policy(raw)
+        self._policies.put(key, _Policy(version, parsed, None if too_much else parse_policy_status(raw)))
         self._uids[AGENT_POLICY.kind, key] = raw["metadata"]["uid"]
         if _egress_of(known.policy if known else None) != _egress_of(parsed):
             self.on_proxy_change(key[0])
@@ -155,7 +151,7 @@ class ResourceCache:
             return set()
         known = self._bindings.get(key)
         raw = with_needed_metadata(raw)
-        parsed = self._policy_too_large(MCP_BINDING, key, raw) or _parse_binding(raw)
+        parsed = self._policy_too_large(MCP_BINDING, key, raw) or parse_binding(raw)
         self._bindings.put(key, (version, parsed))
         self._uids[MCP_BINDING.kind, key] = raw["metadata"]["uid"]
         self.on_config_maps(MCP_BINDING.kind, key, names_in(raw, "spec", "server", "stdio"))
@@ -234,8 +230,7 @@ class ResourceCache:
     def stricter_environments(self, policy: AgentPolicy) -> StricterEnvironments:
         """Return the environments that a policy holds for development, and another one of its namespace does not."""
         found = ((key[1], one.policy) for key, one in self._policies.within(policy.metadata.namespace).items())
-        others = {name: one if isinstance(one, AgentPolicy) else None for name, one in found}
-        return stricter_environments(policy, others)
+        return stricter_environments(policy, {name: readable(one, AgentPolicy) for name, one in found})
 
     def policy_status(self, key: Key) -> AgentPolicyStatus | None:
         """Return an AgentPolicy's status as the API server has it; None where there is none that can be read."""
@@ -304,13 +299,14 @@ class ResourceCache:
         return {key for key, (_, one) in found if isinstance(one, MCPBinding) and one.spec.source in wanted}
 
     def _agents_using(self, namespace: str, binding: MCPBinding | Unreadable | None) -> set[Key]:
-        """Return the agents of the namespace that use the binding's source; one that cannot be read concerns all."""
+        """Return the agents of the namespace that use the binding's source; one that names none concerns all."""
         if binding is None:
             return set()
         concerned = self._agents.within(namespace)
-        if isinstance(binding, Unreadable):
+        source = binding.source if isinstance(binding, Unreadable) else binding.spec.source
+        if source is None:
             return set(concerned)
-        return {key for key, entry in concerned.items() if binding.spec.source in entry.facts.uses.sources}
+        return {key for key, entry in concerned.items() if source in entry.facts.uses.sources}
 
     def _agents_judged_by(
         self, key: Key, before: AgentPolicy | Unreadable | None, after: AgentPolicy | Unreadable | None
@@ -319,7 +315,8 @@ class ResourceCache:
         if _classes_of(before) == _classes_of(after):
             return set()
         found = self._policies.within(key[0]).items()
-        auditing = (name for name, one in found if isinstance(one.policy, AgentPolicy) and has_audit(one.policy))
+        known = ((name, readable(one.policy, AgentPolicy)) for name, one in found)
+        auditing = (name for name, one in known if one is not None and has_audit(one))
         return {agent for name in auditing for agent in self.agents_under(name)}
 
     def _version(self, kind: str, key: Key) -> int:
@@ -362,15 +359,13 @@ def _over(budget: NamespaceBudget) -> str:
 
 
 _NEEDED = ("name", "namespace", "uid", "resourceVersion", "generation", "deletionTimestamp", "annotations")
-_TOO_LARGE = "tooLarge"
-"""A member of an Agent that is kept without its spec. The API server takes no such member."""
 
 
 def _without_spec(raw: Json, reason: str) -> Json:
     """Return what is kept of an Agent that does not fit: enough for its kill and its status."""
     metadata = {name: raw["metadata"][name] for name in _NEEDED if name in raw["metadata"]}
     kept: Json = {name: raw[name] for name in ("apiVersion", "kind", "status") if name in raw}
-    return kept | {"metadata": metadata, _TOO_LARGE: reason}
+    return kept | {"metadata": metadata, TOO_LARGE: reason}
 
 
 def _serves(binding: MCPBinding, uses: AgentUses) -> bool:
@@ -381,28 +376,15 @@ def _entry(raw: Json, version: int, text: str) -> _Entry:
     return _Entry(version=version, data=zlib.compress(text.encode(), level=1), facts=facts_of(raw))
 
 
-def _parse_policy(raw: Json) -> AgentPolicy | Unreadable:
-    try:
-        return AgentPolicy.model_validate(_without_status(raw))
-    except ValidationError as error:
-        status = _parse_policy_status(raw)
-        return Unreadable.of(AGENT_POLICY.kind, raw, describe(error), status.conditions if status else ())
-
-
-def _parse_policy_status(raw: Json) -> AgentPolicyStatus | None:
-    """Return the status; one that cannot be read counts as none, since nothing depends on it."""
-    try:
-        return AgentPolicyStatus.model_validate(raw["status"]) if raw.get("status") else None
-    except ValidationError:
-        return None
-
-
 def _egress_of(policy: AgentPolicy | Unreadable | None) -> object:
     """Return what verifications depend on in an AgentPolicy; None where it says nothing about them.
 
-    One that withholds nothing may be the first that allows a server, so each of them counts.
+    One that withholds nothing may be the first that allows a server, so each of them counts. So does one that cannot
+    be read, by which no server may run.
     """
-    if policy is None or isinstance(policy, Unreadable):
+    if isinstance(policy, Unreadable):
+        return policy, _egress_of(readable(policy, AgentPolicy))
+    if policy is None:
         return None
     about = policy.spec.egress_proxy, policy.spec.pod_template
     is_deleted = policy.metadata.deletion_timestamp is not None
@@ -411,15 +393,17 @@ def _egress_of(policy: AgentPolicy | Unreadable | None) -> object:
 
 def _classes_of(policy: AgentPolicy | Unreadable | None) -> frozenset[str] | None:
     """Return the environments that a policy declares and not for development; None where it cannot be read."""
-    if isinstance(policy, Unreadable):
-        return None
-    return frozenset() if policy is None else environments_outside_development(policy)
+    if policy is None:
+        return frozenset()
+    found = readable(policy, AgentPolicy)
+    return None if found is None else environments_outside_development(found)
 
 
 def _rules_of(policy: AgentPolicy | Unreadable) -> object:
     """Return what Agents depend on in an AgentPolicy: its spec, and whether it is being deleted."""
     if isinstance(policy, Unreadable):
-        return policy
+        rest = readable(policy, AgentPolicy)
+        return policy, None if rest is None else _rules_of(rest)
     return policy.spec, policy.metadata.deletion_timestamp is None
 
 
@@ -429,7 +413,8 @@ def _grants_of(binding: MCPBinding | Unreadable) -> object:
     That is its spec, whether that is judged, reviewed and verified, what is pinned, and whether it is being deleted.
     """
     if isinstance(binding, Unreadable):
-        return binding
+        rest = readable(binding, MCPBinding)
+        return binding, None if rest is None else _grants_of(rest)
     verified = binding.status.condition(BindingCondition.VERIFIED) if binding.status else None
     known = binding.verification
     pins = tuple(
@@ -440,35 +425,3 @@ def _grants_of(binding: MCPBinding | Unreadable) -> object:
     metadata = binding.metadata
     marks = NEEDS_REVIEW in metadata.annotations, metadata.deletion_timestamp is None
     return binding.spec, binding.is_judged, marks, condition, known.verified_at is None, pins
-
-
-def _parse_binding(raw: Json) -> MCPBinding | Unreadable:
-    try:
-        binding = MCPBinding.model_validate(_without_status(raw))
-    except ValidationError as error:
-        status = _parse_binding_status(raw)
-        return Unreadable.of(MCP_BINDING.kind, raw, describe(error), status.conditions if status else ())
-    return binding.model_copy(update={"status": _parse_binding_status(raw)})
-
-
-def _parse_binding_status(raw: Json) -> MCPBindingStatus | None:
-    """Return the status; one that cannot be read counts as none, so the MCP server is verified again."""
-    try:
-        return MCPBindingStatus.model_validate(raw["status"]) if raw.get("status") else None
-    except ValidationError:
-        return None
-
-
-def parse_agent(raw: Json) -> Agent | Unreadable:
-    """Return the Agent, or why it cannot be read."""
-    if _TOO_LARGE in raw:
-        return Unreadable("Agent", raw["metadata"]["name"], raw[_TOO_LARGE])
-    try:
-        agent = Agent.model_validate(_without_status(raw))
-    except ValidationError as error:
-        return Unreadable("Agent", raw["metadata"]["name"], describe(error))
-    return agent.model_copy(update={"status": read_agent_status(raw.get("status"))})
-
-
-def _without_status(raw: Json) -> Json:
-    return {name: value for name, value in raw.items() if name != "status"}

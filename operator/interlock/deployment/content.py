@@ -16,7 +16,7 @@ from interlock.api.binding import MCPBinding, MCPBindingSpec
 from interlock.api.environments import Isolation
 from interlock.api.policy import AgentPolicy, AgentPolicySpec, DataAccessRow, ModelPolicy, ModelUpstream
 from interlock.api.refusals import model_matches
-from interlock.api.shared_types import ApiModel
+from interlock.api.shared_types import STORED, ApiModel
 from interlock.api.verification import BindingCondition, PinnedDefinition
 from interlock.deployment.children.upstreams import DEFAULT_UPSTREAMS
 from interlock.deployment.cloud_identity import reviewed_identities
@@ -138,7 +138,7 @@ def parse_content(data: Any) -> Content:
         ContentInvalidError: It is none of this version. The message names the first field.
     """
     try:
-        return Content.model_validate(data)
+        return Content.model_validate(data, context=STORED)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])

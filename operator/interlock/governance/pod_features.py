@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from interlock.api.pod_policy import PodFeature, PodMaximums, PodTemplatePolicy
 from interlock.api.pod_template import SAFE_TO_EVICT, USER_KEYS, ContainerUser, Template
-from interlock.api.quantities import exceeds
+from interlock.api.quantities import exceeds, limit_exceeds
 from interlock.api.shared_types import ApiModel, Resources
 from interlock.api.stdio_server import ServerUser, StdioServer
 from interlock.api.template_messages import (
@@ -173,22 +173,27 @@ def amount_refusals(place: str, template: Template | StdioServer, policy: str, r
     """
     return [
         AMOUNT_NOT_ALLOWED.format(field=f"{place}.{field}", amount=amount, limit=limit, policy=policy, kind=kind)
-        for field, kind, amount, limit in _amounts(template, rules.maximum)
-        if exceeds(amount, limit) is not False  # what is no quantity is refused, too
+        for field, kind, amount, limit in _amounts_above(template, rules.maximum)
     ]
 
 
-def _amounts(template: Template | StdioServer, most: PodMaximums) -> Iterator[tuple[str, str, str, str]]:
-    """Yield each amount that has a maximum: its field, the name of the maximum, the amount and the maximum."""
+def _amounts_above(template: Template | StdioServer, most: PodMaximums) -> Iterator[tuple[str, str, str, str]]:
+    """Yield each amount above its maximum: its field, the name of the maximum, the amount and the maximum.
+
+    What is no quantity counts as above.
+    """
     stated = template.resources or Resources()
-    for name, amounts in (("requests", stated.requests), ("limits", stated.limits)):
+    for name, amounts, is_above in (
+        ("requests", stated.requests, exceeds),
+        ("limits", stated.limits, limit_exceeds),
+    ):
         for kind, limit in (("cpu", most.cpu), ("memory", most.memory)):
             amount = getattr(amounts, kind, None)
-            if amount is not None and limit is not None:
+            if amount is not None and limit is not None and is_above(amount, limit) is not False:
                 yield f"resources.{name}.{kind}", kind, amount, limit
     for volume in template.volumes:
         size = volume.empty_dir.size_limit if volume.empty_dir is not None else None
-        if size is not None and most.empty_dir is not None:
+        if size is not None and most.empty_dir is not None and limit_exceeds(size, most.empty_dir) is not False:
             yield f"volumes[{volume.name}].emptyDir.sizeLimit", "emptyDir", size, most.empty_dir
 
 

@@ -11,6 +11,7 @@ from interlock.api.environments import class_of_name
 from interlock.api.rollout_status import MAX_PASSED
 from interlock.api.status import AgentStatus
 from interlock.deployment.children.revisions import build_revision, notes_of
+from interlock.deployment.kept_scheduling import keep_scheduling
 from interlock.deployment.names import ChildKey, Manifest, bundle_text, key_of
 from interlock.deployment.plan import WritePlan, plan_children
 from interlock.deployment.pod_templates import TemplateRecord
@@ -176,6 +177,7 @@ def _result(report: AgentReport, new_revisions: tuple[Manifest, ...], now: datet
     desired = update.desired
     if report.killed is None:
         desired += objects_of_tests(snapshot, report.facts, report.placements, report.tests)
+    desired = keep_scheduling(desired, snapshot.children, snapshot.kept_pod_members)
     missing = tuple(dict.fromkeys(ledger for one in report.placements for ledger in one.budget.missing))
     is_secret_due, secret_due_at = _secret_due(report, now)
     plan = plan_children(

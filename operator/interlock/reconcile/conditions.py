@@ -54,9 +54,10 @@ def build_unreadable_conditions(problem: Unreadable, reason: str, now: datetime)
         reason: The reason for Ready and Stalled.
         now: The time.
     """
+    until = "its Agents have no pods" if problem.rest is None else "its Agents run as they are, and no revision begins"
     message = (
         f"{problem.kind} {problem.name} cannot be read because of {problem.message}; correct that field. Until then, "
-        "its Agents have no pods"
+        f"{until}"
     )
     findings = (
         Finding(ConditionType.READY, "False", reason, message),

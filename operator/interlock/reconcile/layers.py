@@ -1,10 +1,11 @@
 """The verdict of the layers on one Agent: governance, orchestration and action, in that order."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from interlock.action.actions_bound import check_action
 from interlock.api.agent import Agent
+from interlock.api.binding import MCPBinding
 from interlock.api.refusals import Refusal
 from interlock.api.status import AgentReason, ConditionType
 from interlock.deployment.cloud_identity import check_metadata_server
@@ -13,7 +14,7 @@ from interlock.governance.governed import check_governance
 from interlock.orchestration.claim_checks import LONG_AGO, Claims, ClaimUse, check_claims
 from interlock.orchestration.orchestrated import check_orchestration
 from interlock.reconcile.claims import used_claims
-from interlock.reconcile.snapshot import Snapshot, Unreadable
+from interlock.reconcile.snapshot import Snapshot, Unreadable, readable
 from interlock_contract.kill import KillLatch, observe
 
 
@@ -93,7 +94,13 @@ def announced_claims(agent: Agent) -> frozenset[str]:
 
 
 def refuses_all(snapshot: Snapshot) -> Refusal | None:
-    """Return why no revision at all may run, whatever it was reviewed with; None if some may."""
+    """Return why no revision at all may run, whatever it was reviewed with; None if some may.
+
+    An object of which all is known that revisions depend on refuses only what would begin.
+    """
+    lost = tuple(one for one in snapshot.unreadable if one.rest is None)
+    if len(lost) < len(snapshot.unreadable):
+        snapshot = replace(snapshot, unreadable=lost)
     return (
         _being_deleted(snapshot.agent)
         or _unreadable_agent(snapshot)
@@ -124,7 +131,8 @@ def _being_deleted(agent: Agent) -> Refusal | None:
 def _unreadable_agent(snapshot: Snapshot) -> Refusal | None:
     for problem in snapshot.unreadable:
         if problem.kind == "Agent":
-            return Refusal(AgentReason.SPEC_INVALID, f"this Agent cannot be read: {problem.message}; fix it")
+            message = f"this Agent cannot be read: {problem.message}; fix it{_what_runs(problem)}"
+            return Refusal(AgentReason.SPEC_INVALID, message)
     return None
 
 
@@ -141,11 +149,19 @@ def _unreadable_binding(snapshot: Snapshot) -> Refusal | None:
 
     The snapshot has only those that may serve a source of the agent.
     """
+    environments = {stage.environment for stage in snapshot.agent.spec.stages}
     for problem in snapshot.unreadable:
-        if problem.kind == "MCPBinding" and snapshot.agent.spec.bindings:
+        rest = readable(problem, MCPBinding)
+        is_elsewhere = rest is not None and environments.isdisjoint(rest.spec.environments)
+        if problem.kind == "MCPBinding" and snapshot.agent.spec.bindings and not is_elsewhere:
             return Refusal(AgentReason.BINDING_INVALID, _unreadable_message(problem))
     return None
 
 
 def _unreadable_message(problem: Unreadable) -> str:
-    return f"{problem.kind} {problem.name} cannot be read: {problem.message}; fix it or delete it"
+    return f"{problem.kind} {problem.name} cannot be read: {problem.message}; fix it or delete it{_what_runs(problem)}"
+
+
+def _what_runs(problem: Unreadable) -> str:
+    """Return the end of a sentence about an object that cannot be read: what becomes of revisions that run."""
+    return "" if problem.rest is None else "; revisions that run go on, and none begins"

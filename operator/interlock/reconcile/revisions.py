@@ -140,7 +140,8 @@ def find_revisions(snapshot: Snapshot, record: RolloutRecord) -> Revisions:
     today = content_of(snapshot.agent, policy, snapshot.bindings, snapshot.config_maps, stricter=stricter)
     known, content_digests = dict(snapshot.revisions), dict(record.content_digests)
     is_unstored = record.is_earlier
-    if record.is_earlier and facts.newest is not None and _is_unchanged(snapshot.agent):
+    is_whole = not snapshot.unreadable
+    if record.is_earlier and facts.newest is not None and is_whole and _is_unchanged(snapshot.agent):
         known[facts.newest.digest] = KnownRevision(today)
         content_digests[facts.newest.digest] = today.digest
     candidates = dict.fromkeys(ref.digest for ref in _candidates(facts))

@@ -1,9 +1,9 @@
 """The snapshot of one Agent: everything in the cluster that its reconcile depends on, read once and frozen."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from interlock.action.audit_mode import NONE_STRICTER, StricterEnvironments
 from interlock.api.agent import Agent
@@ -20,7 +20,9 @@ from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress, MetadataServer
 from interlock.deployment.plan import LiveChild
 from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
+from interlock.deployment.readable_part import Readable, ReadablePart, kept_pod_members
 from interlock.governance.budgets import ModelPrices
+from interlock.governance.pod_features import feature_of
 from interlock.orchestration.claim_checks import ClaimUse
 from interlock.orchestration.gates import MetricResult
 from interlock.orchestration.rollout_state import RolloutCommands
@@ -144,6 +146,21 @@ class Snapshot:
         """The children as our last writes left them, from the status."""
         return read_applied(self.agent.status.managed_objects if self.agent.status else ())
 
+    @property
+    def kept_pod_members(self) -> frozenset[str]:
+        """The members of pods that stay as they are, since what they depend on cannot be read today.
+
+        What the policy allows no template any more is none of them, unless the policy itself sets it.
+        """
+        left_out = (path for one in self.unreadable for path in one.left_out)
+        allowed = self.policy.spec.pod_template.allowed if self.policy is not None else frozenset[str]()
+        return frozenset(
+            member
+            for path in left_out
+            for member in kept_pod_members([path])
+            if path.startswith("AgentPolicy.") or feature_of(member) in allowed
+        )
+
 
 def sources_in(raw: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the sources that an Agent names, as the API server gave it: a field may have any type."""
@@ -198,6 +215,8 @@ class Unreadable:
         generation: Of its spec; 0 where too much is in its namespace, so that nothing of it is kept.
         conditions: Of its status.
         source: The source that an MCPBinding serves; None if it names none that can be read.
+        rest: The object without the fields that cannot be read; None if revisions that run depend on one of them.
+        left_out: The paths of these fields in the table of classes.
     """
 
     kind: str
@@ -206,9 +225,35 @@ class Unreadable:
     generation: int = field(default=0, compare=False)
     conditions: tuple[Condition, ...] = field(default=(), compare=False)
     source: str | None = None
+    rest: Readable | None = field(default=None, compare=False)
+    left_out: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, kind: str, raw: Mapping[str, Any], message: str, conditions: tuple[Condition, ...]) -> "Unreadable":
         """Return an object, as the API server gave it, with the first error and the conditions of its status."""
         metadata = raw["metadata"]
         return cls(kind, metadata["name"], message, metadata.get("generation", 0), conditions, served_source_in(raw))
+
+    def with_part(self, part: ReadablePart, **members: Any) -> "Unreadable":
+        """Return the same with what can be read of it.
+
+        Args:
+            part: What can be read.
+            members: Members of the object besides, such as its status.
+        """
+        rest = part.found.model_copy(update=members) if members else part.found
+        return replace(self, rest=rest, left_out=part.left_out)
+
+
+Kind = TypeVar("Kind", Agent, AgentPolicy, MCPBinding)
+
+
+def readable(found: Readable | Unreadable | None, kind: type[Kind]) -> Kind | None:
+    """Return an object, or as much of it as revisions that run need; None if there is none, or less can be read.
+
+    Args:
+        found: The object as it was parsed.
+        kind: Its type.
+    """
+    rest = found.rest if isinstance(found, Unreadable) else found
+    return rest if isinstance(rest, kind) else None

@@ -10,7 +10,8 @@ from interlock.api.agent import Agent
 from interlock.api.policy import AgentPolicy
 from interlock.cluster.event_poster import EventPoster, Regarded
 from interlock.cluster.ledger_store import LedgerStore, StoredLedger
-from interlock.cluster.resource_cache import ResourceCache, parse_agent
+from interlock.cluster.object_parser import read_agent
+from interlock.cluster.resource_cache import ResourceCache
 from interlock.deployment.names import policy_label
 from interlock.governance.budgets import (
     LedgerIdentity,
@@ -28,7 +29,7 @@ from interlock.reconcile.ledger import (
     reconcile_ledger,
 )
 from interlock.reconcile.ledger_repair import repair_ledger
-from interlock.reconcile.snapshot import Unreadable
+from interlock.reconcile.snapshot import readable
 from interlock.runtime.dead_holders import DeadHolders
 from interlock.runtime.overrides import Overrides
 from interlock.telemetry import (
@@ -182,20 +183,20 @@ class LedgerReconciler:
         """Return what governs a ledger now: an Agent and the policy that it names, or the policy alone."""
         namespace = key[0]
         if not identity.agent:
-            policy = self._cache.policy((namespace, identity.policy))
-            if policy is None or isinstance(policy, Unreadable):
+            policy = readable(self._cache.policy((namespace, identity.policy)), AgentPolicy)
+            if policy is None:
                 return _Governing()
             subject = f"all agents of AgentPolicy {identity.policy} together"
             return _Governing(
                 total_terms_of(policy, self._day_seconds), policy, f"The total of {subject}", None, policy
             )
         raw = self._cache.agent((namespace, identity.agent))
-        agent = parse_agent(raw) if raw is not None else None
-        if agent is None or isinstance(agent, Unreadable) or agent.spec.policy_ref is None:
+        agent = read_agent(raw) if raw is not None else None
+        if agent is None or agent.spec.policy_ref is None:
             return _Governing()
-        policy = self._cache.policy((namespace, agent.spec.policy_ref.name))
+        policy = readable(self._cache.policy((namespace, agent.spec.policy_ref.name)), AgentPolicy)
         subject = f"agent {identity.agent} in {identity.environment}"
-        if policy is None or isinstance(policy, Unreadable) or policy.spec.environment(identity.environment) is None:
+        if policy is None or policy.spec.environment(identity.environment) is None:
             return _Governing(None, agent, subject, agent)
         terms = budget_of(agent, policy, identity.environment, self._day_seconds).terms
         return _Governing(terms, agent, subject, agent, policy)

@@ -14,7 +14,8 @@ from interlock.api.shared_types import ObjectMeta
 from interlock.api.status import AgentStatus
 from interlock.api.stored_status import read_agent_status
 from interlock.cluster.child_cache import ChildCache
-from interlock.cluster.resource_cache import ResourceCache, parse_agent
+from interlock.cluster.object_parser import parse_agent
+from interlock.cluster.resource_cache import ResourceCache
 from interlock.deployment.config_maps import LiveConfigMaps, uses_of
 from interlock.deployment.names import Manifest
 from interlock.deployment.node_ranges import NodeRanges
@@ -27,7 +28,7 @@ from interlock.orchestration.gates import MetricResult
 from interlock.reconcile.claims import used_claims
 from interlock.reconcile.revisions import needed_revisions
 from interlock.reconcile.rollout_status import read_record
-from interlock.reconcile.snapshot import BudgetSnapshot, KnownRevision, Snapshot, Unreadable
+from interlock.reconcile.snapshot import BudgetSnapshot, KnownRevision, Snapshot, Unreadable, readable
 from interlock.reconcile.stage_gates import current_gates
 from interlock.runtime.operator_version import digest_version
 from interlock.settings import OperatorSettings
@@ -130,12 +131,9 @@ class SnapshotReader:
         self.metrics_of(key, ())
 
     def agent(self, key: Key) -> Agent | None:
-        """Return an Agent, or a substitute for one that cannot be read; None where there is none."""
+        """Return an Agent, what can be read of it, or a substitute if that is too little; None where there is none."""
         raw = self._cache.agent(key)
-        if raw is None:
-            return None
-        parsed = parse_agent(raw)
-        return _placeholder(raw) if isinstance(parsed, Unreadable) else parsed
+        return None if raw is None else readable(parse_agent(raw), Agent) or _placeholder(raw)
 
     def status(self, key: Key) -> AgentStatus | None:
         """Return as much of an Agent's status as can be read; None where there is none."""
@@ -154,29 +152,30 @@ class SnapshotReader:
             return None
         turn = turn or Turn()
         parsed = parse_agent(raw)
-        agent = _placeholder(raw) if isinstance(parsed, Unreadable) else parsed
+        agent = readable(parsed, Agent) or _placeholder(raw)
         commands = read_commands(agent.metadata.annotations, is_checked=turn.are_commands_checked)
         facts = read_record(agent).facts
         needed = needed_revisions(facts, commands)
         revisions = self.revisions_of(agent, [ref.digest for ref in needed])
         sources = {use.source for use in agent.spec.bindings}
         sources |= {source for known in revisions.values() for source in known.content.sources}
-        bindings = tuple(one for one in self._cache.bindings(key[0]) if _may_serve(one, sources))
+        serving = tuple(one for one in self._cache.bindings(key[0]) if _may_serve(one, sources))
+        bindings = tuple(one for found in serving if (one := readable(found, MCPBinding)) is not None)
         policy_ref = agent.spec.policy_ref
-        policy = self._cache.policy((key[0], policy_ref.name)) if policy_ref else None
-        problems = (parsed, policy, *bindings)
-        gates = current_gates(agent, policy if isinstance(policy, AgentPolicy) else None, facts)
+        named = self._cache.policy((key[0], policy_ref.name)) if policy_ref else None
+        policy = readable(named, AgentPolicy)
+        gates = current_gates(agent, policy, facts)
         return Snapshot(
             agent=agent,
-            policy=None if isinstance(policy, Unreadable) else policy,
-            bindings=tuple(binding for binding in bindings if isinstance(binding, MCPBinding)),
+            policy=policy,
+            bindings=bindings,
             children=self._children.of(key, agent.metadata.uid),
             guard_image=self._settings.guard_image,
             audit_url=self._settings.audit_url,
             guard_resources=self._settings.guard_resources,
             pull_secrets=self._settings.pull_secrets,
             users=self.users_in(key[0]),
-            unreadable=tuple(problem for problem in problems if isinstance(problem, Unreadable)),
+            unreadable=tuple(one for one in (parsed, named, *serving) if isinstance(one, Unreadable)),
             kill_seen=self._kill_seen(key),
             starts_pods=self._starts_pods(),
             api_server=self._api_server(),
@@ -184,12 +183,12 @@ class SnapshotReader:
             metadata_server=self._settings.metadata_server,
             pods=self._pods(key, _ready_since(agent)),
             operator_key=self._operator_key,
-            spending=self.spending_of(agent, policy) if isinstance(policy, AgentPolicy) else BudgetSnapshot(),
+            spending=self.spending_of(agent, policy) if policy is not None else BudgetSnapshot(),
             secret_created_at=turn.secret_created_at,
             revisions=revisions,
             lost_revisions=turn.lost_revisions,
             commands=commands,
-            may_start=self.may_start(key, policy) if isinstance(policy, AgentPolicy) else "",
+            may_start=self.may_start(key, policy) if policy is not None else "",
             may_number=turn.may_number,
             are_authors_checked=turn.are_authors_checked,
             last_number=turn.last_number,
@@ -199,7 +198,7 @@ class SnapshotReader:
             claims_of_others=self._claims_of_others(key),
             operator_version=self._version,
             may_update=self.may_update(key),
-            stricter=self._cache.stricter_environments(policy) if isinstance(policy, AgentPolicy) else NONE_STRICTER,
+            stricter=self._cache.stricter_environments(policy) if policy is not None else NONE_STRICTER,
         )
 
     def _claims_of_others(self, key: Key) -> tuple[ClaimUse, ...]:
@@ -213,9 +212,8 @@ class SnapshotReader:
             return use
         return replace(use, used=used_claims(self._children.of(key, raw["metadata"]["uid"])))
 
-    def _config_maps(self, agent: Agent, bindings: Iterable[MCPBinding | Unreadable]) -> LiveConfigMaps:
-        readable = tuple(one for one in bindings if isinstance(one, MCPBinding))
-        return self.config_maps_of(agent.metadata.namespace, {use.name for use in uses_of(agent, readable)})
+    def _config_maps(self, agent: Agent, bindings: tuple[MCPBinding, ...]) -> LiveConfigMaps:
+        return self.config_maps_of(agent.metadata.namespace, {use.name for use in uses_of(agent, bindings)})
 
 
 def _may_serve(binding: MCPBinding | Unreadable, sources: Collection[str]) -> bool:

@@ -64,3 +64,25 @@ def test_a_binding_from_before_its_schema_is_stalled(operator: OperatorProcess, 
     assert (found["status"], found["reason"]) == ("True", "SpecInvalid")
     assert "spec.environments" in found["message"]
     assert sandbox.binding("crm-sandbox")["status"]["observedGeneration"] == 2
+
+
+@requirement("operator.unreadable")
+def test_a_typo_that_the_api_server_lets_pass_ends_no_pod_and_a_kill_ends_them_all(
+    operator: OperatorProcess, sandbox: Sandbox
+) -> None:
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
+    before = {pod["metadata"]["uid"] for pod in sandbox.pods("triage")}
+    spread = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+    template = {"topologySpreadConstraints": [spread, spread], "image": "registry.example.com/agent:2.0"}
+    sandbox.api.patch("agents", sandbox.namespace, "triage", {"spec": {"template": template}})
+    message = sandbox.wait_stalled("triage", "SpecInvalid")
+    assert message.startswith("this Agent cannot be read: spec.template.topologySpreadConstraints: ")
+    assert sandbox.condition("triage", "Serving")["status"] == "True"
+    assert {pod["metadata"]["uid"] for pod in sandbox.pods("triage")} == before
+
+    annotations = {objects.KILL_SWITCH: "a test"}
+    sandbox.api.patch("agents", sandbox.namespace, "triage", {"metadata": {"annotations": annotations}})
+    eventually(lambda: not sandbox.pods("triage"), "no pod is left", 30)
+    eventually(lambda: sandbox.replicas("triage") == 0, "no replica is wanted", 30)

@@ -8,7 +8,7 @@ import pytest
 from interlock.api.agent import Agent
 from interlock.api.status import AgentStatus
 from interlock.api.stored_status import read_agent_status
-from interlock.cluster.resource_cache import parse_agent
+from interlock.cluster.object_parser import parse_agent
 from interlock.reconcile.layers import killed_by
 from tests.requirements import requirement
 from tests.support.builders import a_snapshot, an_agent

@@ -7,6 +7,7 @@ import pytest
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
 from interlock.cluster import resource_cache
+from interlock.cluster.object_parser import parse_agent
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.reconcile.snapshot import Unreadable
 from interlock_kube.resource_types import Key
@@ -142,13 +143,16 @@ def test_a_binding_that_changes_its_source_concerns_the_users_of_both(known: Res
 
 
 @requirement("operator.unreadable")
-def test_what_cannot_be_read_is_kept_with_why_and_a_binding_of_that_kind_concerns_all(known: ResourceCache) -> None:
+def test_what_cannot_be_read_is_kept_with_why_and_concerns_the_agents_that_depend_on_it(known: ResourceCache) -> None:
     policy, binding = a_policy().to_kubernetes(), a_binding().to_kubernetes()
     policy["spec"]["dataAccess"] = "everything"
     binding["spec"]["environments"] = ["The Moon"]
 
     assert known.put_policy(policy) == {TRIAGE}
-    assert known.put_binding(binding) == {TRIAGE, OTHER}
+    assert known.put_binding(binding) == {TRIAGE}
+    nameless = a_binding("nameless").to_kubernetes()
+    nameless["spec"]["source"] = 1
+    assert known.put_binding(nameless) == {TRIAGE, OTHER}
 
     unreadable = known.policy(("agents", "support"))
     assert isinstance(unreadable, Unreadable)
@@ -156,6 +160,26 @@ def test_what_cannot_be_read_is_kept_with_why_and_a_binding_of_that_kind_concern
     assert unreadable.message.startswith("spec.dataAccess: ")
     assert "'everything'" in unreadable.message
     assert isinstance(known.bindings("agents")[0], Unreadable)
+
+
+@requirement("operator.unreadable")
+def test_what_can_be_read_of_a_policy_or_binding_concerns_its_agents_and_its_status_does_not(
+    known: ResourceCache,
+) -> None:
+    def put(raw: dict[str, Any], version: int, **spec: Any) -> set[Key]:
+        raw = json.loads(json.dumps({**raw, "spec": {**raw["spec"], **spec}}))
+        raw["metadata"]["resourceVersion"] = str(version)
+        return known.put_policy(raw) if raw["kind"] == "AgentPolicy" else known.put_binding(raw)
+
+    policy = a_policy().with_resources(default={"memory": 0}).to_kubernetes()
+    binding = a_binding().with_server(envFrom=[{"prefix": "=", "configMapRef": {"name": "a"}}]).to_kubernetes()
+    for raw, changed in ((policy, {"dataAccess": []}), (binding, {"tools": []})):
+        assert put(raw, 21) == {TRIAGE}
+        found = known.policy(("agents", "support")) if raw is policy else known.bindings("agents")[0]
+        assert isinstance(found, Unreadable)
+        assert found.rest is not None
+        assert put(raw, 22) == set(), "no more than its status has changed"
+        assert put(raw, 23, **changed) == {TRIAGE}
 
 
 def test_an_agent_of_whatever_shape_is_kept() -> None:
@@ -309,7 +333,7 @@ def test_agents_beyond_the_budget_of_their_namespace_are_refused_and_can_be_kill
     assert raw is not None
     assert "spec" not in raw
     assert raw["metadata"]["annotations"] == {"interlock.dev/kill-switch": "runaway"}
-    parsed = resource_cache.parse_agent(raw)
+    parsed = parse_agent(raw)
     assert isinstance(parsed, Unreadable)
     assert parsed.message.startswith("the Agents of namespace agents take more than ")
     assert resources.uid("Agent", ("agents", "a9"))

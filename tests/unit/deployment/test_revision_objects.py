@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from interlock.api.pod_policy import PodMaximums
+from interlock.deployment.children.resources import bounded_defaults
 from interlock.deployment.children.revisions import build_revision, notes_of, read_revision, surplus_revisions
 from interlock.deployment.content import MAX_CONTENT_BYTES, content_of, content_size_refusal
 from interlock_contract.canonical_json import canonicalize, digest_of
@@ -87,6 +89,24 @@ def test_a_content_that_this_version_cannot_read_is_named() -> None:
     one["metadata"]["creationTimestamp"] = write_time(NOW, "seconds")
     with pytest.raises(RevisionUnreadableError, match="this version cannot read its content: later"):
         read_revision(one, AGENT.build())
+
+
+@requirement("revision.history", "operator.unreadable")
+def test_a_content_with_a_limit_of_zero_that_an_earlier_version_stored_can_be_read() -> None:
+    """It runs already, and a policy with a maximum refuses it."""
+    data = CONTENT.to_kubernetes()
+    data["agent"]["template"]["resources"] = {"limits": {"memory": "0"}}
+    data["policy"]["resources"] = {"default": {"cpu": "0", "memory": "0"}, "tmpSizeLimit": "0"}
+    one = build_revision(AGENT.build(), 7, digest_of(canonicalize(data)), data, NOTES)
+    one["metadata"]["creationTimestamp"] = write_time(NOW, "seconds")
+    _, content = read_revision(one, AGENT.build())
+    assert content.agent.template.resources is not None
+    assert content.agent.template.resources.limits is not None
+    assert content.agent.template.resources.limits.memory == "0"
+    defaults = bounded_defaults(content.policy.resources, PodMaximums())
+    assert (defaults.default.cpu, defaults.default.memory, defaults.tmp_size_limit) == ("0", "0", "0"), "pods stay"
+    defaults = bounded_defaults(content.policy.resources, PodMaximums(cpu="2", memory="1Gi", empty_dir="1Gi"))
+    assert (defaults.default.cpu, defaults.default.memory, defaults.tmp_size_limit) == ("2", "1Gi", "1Gi")
 
 
 @requirement("revision.history")

@@ -3,10 +3,12 @@ from typing import Any
 
 import pytest
 
-from interlock.api.pod_policy import DEFAULT_FEATURES, PodFeature
+from interlock.api.pod_policy import DEFAULT_FEATURES, PodFeature, PodTemplatePolicy
+from interlock.api.pod_template import Template
+from interlock.api.shared_types import STORED
 from interlock.api.status import AgentReason
 from interlock.governance.governed import check_governance
-from interlock.governance.pod_features import ALWAYS, FEATURES, feature_of, is_key_allowed
+from interlock.governance.pod_features import ALWAYS, FEATURES, feature_of, is_key_allowed, template_refusals
 from tests.support.builders import a_policy, a_stage, an_agent
 from tests.support.pod_templates import ALL_FEATURES, CASES, switched_fields
 from tools.crds.kinds import AGENT, MCP_BINDING
@@ -136,6 +138,18 @@ def test_a_policy_can_name_more_keys_of_labels_and_annotations(
 
 
 MOST = {"cpu": "2", "memory": "4Gi", "emptyDir": "10Gi"}
+
+
+@pytest.mark.parametrize("kind", ["cpu", "memory", "emptyDir"])
+def test_a_limit_of_zero_from_an_earlier_version_is_above_each_maximum(kind: str) -> None:
+    volume = {"name": "v", "emptyDir": {"sizeLimit": "0"}}
+    stated = {"volumes": [volume]} if kind == "emptyDir" else {"resources": {"limits": {kind: "0"}}}
+    template = Template.model_validate({"image": "a", **stated}, context=STORED)
+    rules = PodTemplatePolicy.model_validate({"max": {kind: MOST[kind]}})
+    (found,) = template_refusals(template, "support", rules)
+    assert f"0 is above the {MOST[kind]} of AgentPolicy support" in found
+    requested = {"image": "a", "resources": {"requests": {"cpu": "0", "memory": "0"}}}
+    assert template_refusals(Template.model_validate(requested), "support", rules) == []
 
 
 @pytest.mark.parametrize(

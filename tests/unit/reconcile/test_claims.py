@@ -125,13 +125,13 @@ def test_the_sentence_names_the_revision_whose_pods_must_end(
 
 
 def test_claims_of_placements_are_recorded_whatever_is_ending_and_no_more_than_there_is_room_for() -> None:
-    used = [frozenset(f"z-{stage:02}-{number:02}" for number in range(16)) for stage in range(16)]
+    used = [frozenset(f"z-{stage:02}-{number:02}" for number in range(15)) for stage in range(16)]
     ending = frozenset(f"a-{number:02}" for number in range(16))
     earlier = frozenset({"b", "c"})
     assert claims_to_keep(used, earlier, [*used, ending]) == tuple(sorted(frozenset().union(*used)))
     assert claims_to_keep(used[:1], earlier, [ending]) == tuple(sorted(used[0] | earlier | ending))
     assert claims_to_keep(used[1:], earlier, [ending]) == tuple(
-        sorted(frozenset().union(*used[1:]) | earlier | frozenset(sorted(ending)[:14]))
+        sorted(frozenset().union(*used[1:]) | earlier | frozenset(sorted(ending)[:13]))
     )
     assert len(claims_to_keep(used, earlier, [])) == MAX_CLAIMS
 

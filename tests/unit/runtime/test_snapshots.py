@@ -117,6 +117,45 @@ def test_an_agent_that_cannot_be_read_wants_nothing_and_says_what_is_wrong(known
     assert "(is 'many')" in ready.message
 
 
+SPREAD = {"topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}
+UNREAD = {"image": "example/agent:2", "topologySpreadConstraints": [SPREAD, SPREAD]}
+"""A template that the API server takes, and the operator does not."""
+
+
+@requirement("operator.unreadable")
+def test_of_an_agent_whose_template_cannot_be_read_the_rest_is_known(known: Known) -> None:
+    agent = an_agent().with_replicas(3)
+    known.resources.put_agent(changed(agent.to_kubernetes(), template=UNREAD))
+    snapshot = known.snapshot()
+    assert (snapshot.agent.spec.replicas, snapshot.agent.spec.bindings) == (3, agent.build().spec.bindings)
+    assert snapshot.kept_pod_members == {"topologySpreadConstraints"}
+    known.resources.put_policy(a_policy().with_pod_template(allow=[]).at_version(20).to_kubernetes())
+    assert known.snapshot().kept_pod_members == frozenset(), "the policy allows no scheduling"
+    outcome = reconcile(known.snapshot(), NOW)
+    assert outcome.plan.is_empty, "it has no revision that could go on"
+    governed = next(found for found in outcome.status.conditions if found.type == "Governed")
+    assert governed.reason == "SpecInvalid"
+    assert "two topologySpreadConstraints have the same" in governed.message
+
+
+@requirement("operator.unreadable")
+def test_of_a_policy_and_a_binding_that_cannot_be_read_the_rest_is_known(known: Known) -> None:
+    policy = a_policy().with_pod_template(default={"tolerations": [{"key": "a b", "operator": "Exists"}]})
+    known.resources.put_policy(policy.at_version(20).to_kubernetes())
+    binding = a_binding().with_server(resources={"limits": {"memory": 0}}).at_version(20)
+    known.resources.put_binding(binding.to_kubernetes())
+    snapshot = known.snapshot()
+    assert [(one.kind, one.name) for one in snapshot.unreadable] == [
+        ("AgentPolicy", "support"),
+        ("MCPBinding", a_binding().build().metadata.name),
+    ]
+    assert snapshot.policy is not None
+    assert snapshot.policy.spec.data_access == a_policy().build().spec.data_access
+    (found,) = snapshot.bindings
+    assert (found.spec.tools, found.status) == (a_binding().build().spec.tools, a_binding().build().status)
+    assert snapshot.kept_pod_members == {"tolerations"}
+
+
 def test_an_agent_that_cannot_be_read_loses_its_children_and_can_be_killed(known: Known) -> None:
     child = {
         "metadata": {

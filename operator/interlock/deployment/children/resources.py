@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from interlock.api.pod_policy import PodMaximums
 from interlock.api.policy import ContainerDefaults, DefaultLimits, DefaultRequests
-from interlock.api.quantities import exceeds
+from interlock.api.quantities import exceeds, limit_exceeds
 from interlock.api.shared_types import ResourceAmounts, ResourceLimits, Resources
 from interlock.deployment.placement import Placement
 
@@ -88,9 +88,8 @@ def bounded_defaults(defaults: ContainerDefaults, most: PodMaximums) -> Containe
         defaults: The defaults.
         most: The largest amounts, which templates are refused by.
     """
-    limits = DefaultLimits(
-        cpu=_least(defaults.default.cpu, most.cpu), memory=_least(defaults.default.memory, most.memory)
-    )
+    cpu, memory = _least(defaults.default.cpu, most.cpu), _least(defaults.default.memory, most.memory)
+    limits = defaults.default.model_copy(update={"cpu": cpu, "memory": memory})
     size = _least(defaults.tmp_size_limit, most.empty_dir)
     return defaults.model_copy(update={"default": limits, "tmp_size_limit": size})
 
@@ -98,7 +97,7 @@ def bounded_defaults(defaults: ContainerDefaults, most: PodMaximums) -> Containe
 def _least(default: str | None, most: str | None) -> str | None:
     if default is None or most is None:
         return default or most
-    return most if exceeds(default, most) else default
+    return most if limit_exceeds(default, most) else default
 
 
 def build_resources(stated: Resources | None, defaults: ContainerDefaults) -> dict[str, Any]:
