@@ -22,6 +22,7 @@ from interlock.deployment.names import ChildKey, Manifest
 from interlock.deployment.openings import withdraws
 from interlock.deployment.ownership import AppliedObject
 from interlock.deployment.plan import ACCOUNT, SECRET, LiveChild, differs, was_changed
+from interlock_contract.names import SCHEDULING_DIGEST
 
 _CONFIG_MAP = "ConfigMap"
 
@@ -94,7 +95,16 @@ def choose_template(
     if may_update:
         return TemplateChoice(desired, record, is_outdated=True)
     kept = {name: live.manifest["spec"][name] for name in ("selector", "template")}
-    return TemplateChoice(desired | {"spec": desired["spec"] | kept}, record, is_outdated=True, is_kept=True)
+    manifest = _with_note_of(live.manifest, desired) | {"spec": desired["spec"] | kept}
+    return TemplateChoice(manifest, record, is_outdated=True, is_kept=True)
+
+
+def _with_note_of(live: Manifest, desired: Manifest) -> Manifest:
+    """Return a manifest with the live note on where pods run: it is about the template that is kept."""
+    metadata, found = desired["metadata"], live["metadata"].get("annotations") or {}
+    notes = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != SCHEDULING_DIGEST}
+    notes |= {SCHEDULING_DIGEST: found[SCHEDULING_DIGEST]} if SCHEDULING_DIGEST in found else {}
+    return {**desired, "metadata": {**metadata, "annotations": notes}}
 
 
 def _was_asked_for(today: TemplateRecord, recorded: TemplateRecord | None, *, is_first: bool) -> bool:

@@ -173,11 +173,12 @@ def _audited_environments(snapshot: Snapshot, record: RolloutRecord, revisions: 
 
 def _result(report: AgentReport, new_revisions: tuple[Manifest, ...], now: datetime) -> ReconcileResult:
     snapshot = report.snapshot
-    update = decide_update(children_of(report.placements, report.decision.public), report.placements, snapshot, now)
+    children = children_of(report.placements, report.decision.public)
+    children = keep_scheduling(children, snapshot.children, snapshot.kept_pod_members)
+    update = decide_update(children, report.placements, snapshot, now)
     desired = update.desired
     if report.killed is None:
         desired += objects_of_tests(snapshot, report.facts, report.placements, report.tests)
-    desired = keep_scheduling(desired, snapshot.children, snapshot.kept_pod_members)
     missing = tuple(dict.fromkeys(ledger for one in report.placements for ledger in one.budget.missing))
     is_secret_due, secret_due_at = _secret_due(report, now)
     plan = plan_children(

@@ -136,7 +136,7 @@ def scheduling_of_everything() -> dict[str, Any]:
     )
     placement = a_placement(agent)
     defaults = placement.policy.spec.pod_template.default
-    return build_scheduling(placement, AGENT_POD) | build_pull_secrets(defaults, placement.agent.spec.template)
+    return build_scheduling(placement, AGENT_POD) | build_pull_secrets((), defaults, placement.agent.spec.template)
 
 
 def test_each_field_by_which_pods_are_placed_immediately_is_a_member_of_pods_that_can_be_kept() -> None:

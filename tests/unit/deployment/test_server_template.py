@@ -1,12 +1,14 @@
 """What an MCPBinding says about its stdio server arrives in the pods that the server runs in."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from interlock.deployment.children.verification_job import VerificationTarget, build_job
 from interlock.deployment.children.workload import build_workloads
+from interlock.reconcile.snapshot import Unreadable
 from interlock.reconcile.verification_rules import find_pod_rules
 from tests.support.builders import (
     GUARD_IMAGE,
@@ -146,6 +148,22 @@ def test_a_source_that_no_policy_uses_escapes_none_of_them() -> None:
     assert "AgentPolicy a-strict does not allow Scheduling" in find_pod_rules([strict], binding).refusal
     assert find_pod_rules([strict, lenient], binding) == (lenient.spec.pod_template, "")
     assert find_pod_rules([], binding).refusal == ""
+
+
+def test_a_policy_that_cannot_be_read_keeps_servers_from_running_unless_another_one_uses_their_source() -> None:
+    binding = a_binding().build()
+    unread = Unreadable("AgentPolicy", "0-unread", "spec.podTemplate: is none")
+    other = a_policy().named("b-other").giving_nothing().build()
+    lenient = a_policy().named("c-lenient").with_pod_template(default=DEFAULTS).build()
+    for found in ([unread], [unread, other]):
+        assert find_pod_rules(found, binding).refusal == (
+            "AgentPolicy 0-unread, which may say how the server's pod runs, cannot be read: spec.podTemplate: is none; "
+            "fix it, or delete it"
+        )
+    assert find_pod_rules([unread, other, lenient], binding) == (lenient.spec.pod_template, "")
+    elsewhere = replace(unread, rest=other)
+    assert find_pod_rules([elsewhere, other], binding).refusal == "", "what can be read of it uses another source"
+    assert find_pod_rules([replace(unread, rest=lenient), other], binding).refusal != ""
 
 
 def test_a_policy_that_requires_digests_keeps_a_tag_from_being_verified() -> None:
