@@ -156,6 +156,22 @@ def test_what_users_change_does_not_wait(isolation: str) -> None:
     assert images(simulation, "agent" if isolation == "Shared" else "guard") == {LATER}
 
 
+@pytest.mark.parametrize("is_for_it", [True, False], ids=["for its agents", "for others"])
+def test_a_change_of_the_policy_does_not_wait_unless_it_is_a_row_for_others(*, is_for_it: bool) -> None:
+    simulation = running()
+    recorded = simulation.status.pod_templates
+    others = a_policy().isolating(development="Shared").giving("another-agent", "crm", read=["contacts"])
+    simulation.find_policy(others)
+    simulation.settle()
+    assert simulation.status.pod_templates == recorded
+
+    update_operator(simulation)
+    if is_for_it:
+        simulation.find_policy(others.with_guard_resources(limits={"cpu": "300m"}))
+    simulation.settle()
+    assert images(simulation) == {LATER if is_for_it else EARLIER}
+
+
 def test_an_agent_that_waits_is_scaled() -> None:
     simulation = running()
     update_operator(simulation)

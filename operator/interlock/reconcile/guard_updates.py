@@ -8,8 +8,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
+from interlock.api.agent import Agent
+from interlock.api.binding import MCPBinding
+from interlock.api.cloud_identity import CloudIdentity
+from interlock.api.egress import EgressRow
+from interlock.api.policy import AgentPolicySpec, DataAccessRow
 from interlock.api.status import AgentReason, AgentStatus, Condition, ConditionType, PodTemplateRecord
 from interlock.deployment.children.config import compile_bundle
 from interlock.deployment.names import (
@@ -35,6 +40,8 @@ UPDATE_DEADLINE: Final = timedelta(minutes=10)
 """How long after its update an agent that was Ready may take until it is so again, and how long separate agents' pods
 that are not ready are kept."""
 _KIND: Final = ConditionType.GUARD_UPDATED
+_ROWS: Final = ("data_access", "egress", "cloud_identity")
+_SELECTORS: Final = {"agents", "agent_selector"}
 _AWAY: Final = "no new pod starts while the kill controller is away"
 
 
@@ -142,12 +149,32 @@ def is_unread(one: RunningPlacement) -> bool:
 def digest_inputs(placement: Placement, snapshot: Snapshot) -> str:
     """Return the SHA-256, in hex, of what a placement's pod templates are built from, besides version and settings.
 
-    Objects stand for their content by their generations.
+    Agent and bindings stand for their content by their generations. A policy's generation would change with each row
+    for another agent, and so write the status of them all.
     """
-    objects = (snapshot.agent, *((snapshot.policy,) if snapshot.policy else ()), *snapshot.bindings)
+    agent, policy = snapshot.agent, snapshot.policy
+    sources = {use.source for use in agent.spec.bindings}
+    bindings = tuple(one for one in snapshot.bindings if one.spec.source in sources)
+    objects: tuple[Agent | MCPBinding, ...] = (agent, *bindings)
     generations = sorted((one.kind, one.metadata.name, one.metadata.uid, one.metadata.generation) for one in objects)
+    rules = (policy.metadata.uid, _rules_for(agent, policy.spec)) if policy else ()
     key = hashlib.sha256(snapshot.operator_key).hexdigest()
-    return digest_parts(generations, key, astuple(placement.users), placement.guard_addresses, name_of(placement))
+    return digest_parts(
+        generations, rules, key, astuple(placement.users), placement.guard_addresses, name_of(placement)
+    )
+
+
+def _rules_for(agent: Agent, spec: AgentPolicySpec) -> dict[str, Any]:
+    """Return what a policy says about an agent: of its rows those for the agent, without whom else they are for.
+
+    Fields with their default are left out: a field that a version adds must not count as a change by users.
+    """
+    said = spec.model_dump(mode="json", exclude_defaults=True, exclude=set(_ROWS))
+    for name in _ROWS:
+        rows: tuple[DataAccessRow | EgressRow | CloudIdentity, ...] = getattr(spec, name)
+        own = [row for row in rows if row.applies_to(agent.metadata)]
+        said[name] = [row.model_dump(mode="json", exclude_defaults=True, exclude=_SELECTORS) for row in own]
+    return said
 
 
 def read_records(status: AgentStatus | None) -> dict[str, TemplateRecord]:
