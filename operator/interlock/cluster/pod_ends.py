@@ -7,7 +7,8 @@ would leave its pods running for that long, however soon a deletion of ours foll
     pods are deleted with 1 s, then the Deployment is scaled to zero    the last process ends after 2 to 3 s
     the Deployment is scaled to zero, then the pods are deleted         a process that ignores SIGTERM runs for 300 s
 
-Pods that the controller creates in between have just begun, and are deleted with their workload.
+Pods that the controller creates in between have just begun, and are deleted with their workload. A pod that mounts
+claims must never run next to another one, though. Unless its agent is killed, it ends with its workload.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from interlock.deployment.names import Manifest, key_of
 from interlock.deployment.plan import WORKLOAD, WritePlan
 from interlock.reconcile.ended_pods import EndedPod
 from interlock_contract.kill import GRACE_SECONDS
+from interlock_contract.names import HAS_CLAIMS_LABEL
 from interlock_kube.client import CONFLICT, NOT_FOUND, UNREACHABLE, ApiError, Json, KubeClient
 from interlock_kube.resource_types import POD, REPLICA_SET
 
@@ -106,7 +108,7 @@ async def end_all_pods(client: KubeClient, namespace: str, selector: str) -> Non
 
 
 async def delete_workload(client: KubeClient, path: str, namespace: str, selector: str, preconditions: Json) -> None:
-    """Delete a Deployment, its ReplicaSets and its pods, the pods first and last.
+    """Delete a Deployment, its ReplicaSets and its pods, the pods first and last, and those with claims last alone.
 
     The garbage collector may be busy with many others, so nothing waits for it. Where the first deletion is refused,
     the Deployment goes nevertheless: the garbage collector ends the pods then, if later.
@@ -123,7 +125,7 @@ async def delete_workload(client: KubeClient, path: str, namespace: str, selecto
     """
     if selector:
         with suppress(ApiError, *UNREACHABLE):
-            await end_all_pods(client, namespace, selector)
+            await end_all_pods(client, namespace, f"{selector},!{HAS_CLAIMS_LABEL}")
     await client.delete(path, {**BACKGROUND, "preconditions": preconditions})
     if selector:
         await client.delete_all(REPLICA_SET.within(namespace), selector, BACKGROUND)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -11,6 +12,7 @@ from interlock.deployment.names import ChildKey, Manifest, key_of
 from interlock.deployment.ownership import AppliedObject
 from interlock.deployment.plan import WORKLOAD, WritePlan, desired_children, plan_children
 from interlock.reconcile.ended_pods import EndedPod
+from interlock_contract.names import HAS_CLAIMS_LABEL
 from interlock_kube.resource_types import DEPLOYMENT, POD, REPLICA_SET
 from tests.requirements import requirement
 from tests.support.builders import a_placement
@@ -147,6 +149,16 @@ async def test_a_workload_that_is_deleted_is_so_between_two_deletions_of_its_pod
 
     deletions = [one for one in placed.writes if one.startswith("DELETE")]
     assert deletions == ["DELETE pods", f"DELETE deployments/{KEY.name}", "DELETE replicasets", "DELETE pods"]
+
+
+async def test_a_pod_with_claims_is_not_deleted_before_a_workload_that_would_make_another_one() -> None:
+    placed = Placed()
+
+    await placed.carry_out(WritePlan(prune=(KEY,)))
+
+    first, last = [unquote(path) for method, path in placed.client.writes() if method == "DELETE" and "/pods?" in path]
+    assert f",!{HAS_CLAIMS_LABEL}" in first
+    assert HAS_CLAIMS_LABEL not in last
 
 
 @requirement("kill.order")
