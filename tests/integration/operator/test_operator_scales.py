@@ -82,7 +82,7 @@ def separate_agents(sandbox: Sandbox) -> dict[str, list[str]]:
     found = [pod for pod in sandbox.pods("triage") if "deletionTimestamp" not in pod["metadata"]]
     labels = {"app.kubernetes.io/component": "agent", "interlock.dev/isolation": "Separate"}
     own = [pod for pod in found if labels.items() <= pod["metadata"]["labels"].items()]
-    return {pod["metadata"]["name"]: [one["ip"] for one in pod["status"]["podIPs"]] for pod in own}
+    return {pod["metadata"]["name"]: [one["ip"] for one in pod["status"].get("podIPs", ())] for pod in own}
 
 
 def named(sandbox: Sandbox, member: str) -> set[str]:
