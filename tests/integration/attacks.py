@@ -177,13 +177,20 @@ def bound_with_a_label(at: Protected, caller: Caller) -> Reply:
     return caller.send("POST", path, {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": target})
 
 
-_LACKING = ("interlock.dev/binding", "interlock.dev/endpoint", "interlock.dev/guard", "interlock.dev/policy")
+_LACKING = (
+    "interlock.dev/binding",
+    "interlock.dev/endpoint",
+    "interlock.dev/guard",
+    "interlock.dev/has-claims",
+    "interlock.dev/policy",
+)
 """Labels that separate pods of agents do not have."""
 LABELS_OF_PODS = (
     "interlock.dev/agent",
     "interlock.dev/binding",
     "interlock.dev/endpoint",
     "interlock.dev/guard",
+    "interlock.dev/has-claims",
     "interlock.dev/isolation",
     "interlock.dev/policy",
     "interlock.dev/revision",

@@ -144,6 +144,14 @@ _JUDGED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "amounts above the largest ones": ({"max": {"cpu": 1, "memory": "1Gi", "emptyDir": "1Gi"}}, _AMOUNTS),
     "amounts that are the largest ones": ({"max": {"cpu": "1500m", "memory": "2Gi", "emptyDir": "2Gi"}}, _AMOUNTS),
     "amounts of which one kind alone has a maximum": ({"max": {"memory": "1Gi"}}, _AMOUNTS),
+    **{
+        f"one amount above the largest one, {group}.{kind}": (
+            {"max": {"cpu": 1, "memory": "1Gi"}},
+            {"resources": {group: {kind: "2Gi" if kind == "memory" else 2}}},
+        )
+        for group in ("requests", "limits")
+        for kind in ("cpu", "memory")
+    },
     "a tag where a digest is required": ({"imageReferences": "Digest"}, {}),
     "a digest": ({"imageReferences": "Digest"}, {"image": DIGEST}),
 }

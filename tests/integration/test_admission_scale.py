@@ -25,7 +25,7 @@ CONTROLLER = "system:serviceaccount:kube-system:horizontal-pod-autoscaler"
 SELECTOR = "interlock.dev/agent=triage"
 WAIT_SECONDS = 30.0
 DRY = "?dryRun=All"
-CPU = {"type": "Resource", "resource": {"name": "cpu", "targetAverageUtilization": 1}}
+MEMORY = {"type": "Resource", "resource": {"name": "memory", "targetAverageValue": "1Mi"}}  # in no member of v1
 FAST = {"type": "Pods", "value": 50, "periodSeconds": 1}
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
@@ -166,7 +166,7 @@ def test_only_who_may_scale_an_agent_may_let_an_autoscaler_do_it(place: Place, p
         assert patch(ada, own + DRY, {"spec": {"maxReplicas": 50}}).status == 200
         first = own.replace("/autoscaling/v2/", "/autoscaling/v1/") + DRY
         assert patch(outsider, first, {"metadata": {"labels": {"a": "b"}}}).status == 200
-        for name, value in (("metrics", [CPU]), ("behavior", {"scaleUp": {"policies": [FAST]}})):
+        for name, value in (("metrics", [MEMORY]), ("behavior", {"scaleUp": {"policies": [FAST]}})):
             annotations = {f"autoscaling.alpha.kubernetes.io/{name}": json.dumps(value)}
             assert patch(outsider, first, {"metadata": {"annotations": annotations}}).was_denied_by("autoscalers"), name
     finally:
