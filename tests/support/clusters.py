@@ -80,19 +80,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Count the tests with real pods, once it is settled which tests run."""
-    session.config.stash[_PREPARATION].kind_tests = len(_marked(session.items, "kind"))
+    """Count the tests that share the kind cluster, once it is settled which tests run."""
+    session.config.stash[_PREPARATION].kind_tests = sum(map(_shares_kind, session.items))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Make what this test needs before its timeout begins to count: builds take longer than a test may."""
     preparation = item.config.stash[_PREPARATION]
-    for marker in ("api", "kind"):
-        if item.get_closest_marker(marker) and marker not in preparation.prepared:
+    for marker, is_needed in (("api", item.get_closest_marker("api") is not None), ("kind", _shares_kind(item))):
+        if is_needed and marker not in preparation.prepared:
             _prepare(preparation, marker, item.session)
     result = yield
-    has_used_it = preparation.kind_cluster is not None and item.get_closest_marker("kind") is not None
+    has_used_it = preparation.kind_cluster is not None and _shares_kind(item)
     if has_used_it and preparation.lanes.note_end_of_test() == preparation.kind_tests:
         _take_kind_away(item.config)  # no test needs it any longer, and others need the processor
     return result
@@ -195,6 +195,11 @@ def _prepare(preparation: Preparation, marker: str, session: pytest.Session) -> 
 def _is_used(session: pytest.Session, fixture: str) -> bool:
     """Return True if a test of this run uses the fixture."""
     return any(fixture in getattr(item, "fixturenames", ()) for item in session.items)
+
+
+def _shares_kind(item: pytest.Item) -> bool:
+    """Return True if the test uses the shared kind cluster: some with the marker make one of their own."""
+    return item.get_closest_marker("kind") is not None and "kind_cluster" in getattr(item, "fixturenames", ())
 
 
 def _said_aloud(config: pytest.Config) -> contextlib.AbstractContextManager[None]:

@@ -91,6 +91,17 @@ def test_the_cluster_is_made_once_and_taken_away_once_after_the_last_test(
     assert not list((project.path / "cache" / "run").glob("tests-*")), "no notes are left"
 
 
+def test_a_test_that_does_not_use_the_cluster_is_not_kept_waiting_for_it(project: pytest.Pytester) -> None:
+    own = "import pytest\n@pytest.mark.kind\ndef test_it():\n    pass\n"
+    for name in ("one", "two"):
+        (project.path / f"test_{name}.py").write_text(own, encoding="utf-8")
+
+    result = project.runpytest_subprocess(timeout=60)
+
+    assert result.ret == pytest.ExitCode.OK, result.stdout.str()
+    assert not (project.path / "said").exists()
+
+
 def test_a_run_that_ends_early_takes_the_cluster_away_too(project: pytest.Pytester) -> None:
     (project.path / "test_one.py").write_text(
         TESTS.format(seconds=0).replace('says("test")', "assert False"), encoding="utf-8"
