@@ -603,6 +603,10 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "charts.values": Requirement("each value of the charts changes what it says, and a wrong one is refused", "api"),
     "charts.older": Requirement("charts, kustomizations and CRDs install on API servers of older minors", "api"),
+    "upgrade.on-a-cluster": Requirement(
+        "an upgrade and its rollback fail no task, leave separate agents' pods, and kills work in each of them",
+        "kind",
+    ),
     "charts.installed": Requirement("the charts install, upgrade, go back and uninstall; agents and CRDs stay", "api"),
     # Alerts for Prometheus
     "alerts.rules": Requirement("each alert of the PrometheusRule fires when it should, and only then", "api"),

@@ -14,16 +14,16 @@ import pytest
 from tests.integration.kubectl import AGENT, PLURALS, POLICY, Answer, Cluster, Kubectl, edited
 from tests.requirements import requirement
 from tests.support.bounds import eventually
+from tests.support.helm import NAMESPACE, Helm
 from tools.charts.__main__ import CHARTS
 from tools.charts.sources import ROOT
-from tools.cluster import contexts, kwok, programs
+from tools.cluster import contexts, kwok
 from tools.cluster.kwok import KwokCluster, KwokOptions
-from tools.machine.process import CommandFailedError, run
+from tools.machine.process import CommandFailedError
 from tools.machine.settings import from_environment
 
 pytestmark = [pytest.mark.api, pytest.mark.nightly, pytest.mark.timeout(900)]
 
-NAMESPACE = "interlock-system"
 CRDS = [f"crd/{plural}.interlock.dev" for plural in PLURALS.values()]
 DEPLOYMENTS = ("interlock", "interlock-audit", "interlock-kill")
 POLICIES_SECONDS = 60.0
@@ -35,14 +35,7 @@ class Installed:
 
     cluster: Cluster
     kubectl: Kubectl
-    home: Path
-
-    def helm(self, *arguments: str | Path) -> str:
-        """Run Helm in the namespace of the installation."""
-        at = ["--kubeconfig", str(self.cluster.kubeconfig), "--kube-context", self.cluster.context, "-n", NAMESPACE]
-        program = programs.ensure(from_environment(), ["helm"])["helm"]
-        home = {f"HELM_{name}_HOME": str(self.home) for name in ("CACHE", "CONFIG", "DATA")}
-        return run([program, *arguments, *at], env=home, timeout=120)
+    helm: Helm
 
     def get(self, *arguments: str) -> Any:
         return self.kubectl.must("get", *arguments, "-o", "json").json()
@@ -78,7 +71,8 @@ def cluster() -> Iterator[KwokCluster]:
 def installed(cluster: Cluster) -> Iterator[Installed]:
     """Both charts, a policy and an Agent."""
     with tempfile.TemporaryDirectory() as home:
-        at = Installed(cluster, Kubectl(cluster), Path(home))
+        helm = Helm(cluster.kubeconfig, cluster.context, Path(home))
+        at = Installed(cluster, Kubectl(cluster), helm)
         at.kubectl.must("create", "namespace", NAMESPACE)
         at.kubectl.must("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
         at.helm("install", "interlock-crds", CHARTS / "interlock-crds")
