@@ -17,11 +17,12 @@ import pytest
 
 from tests.requirements import requirement
 from tests.support.bounds import BoundMissed, eventually
+from tests.support.clusters import own_kind_name
 from tests.support.page_commands import Answer, Printed, Terminal, files, missing_lines, printed
 from tests.support.registries import address_for_nodes, pull_without_tls, running_registry
 from tools.cluster import kind
 from tools.machine.process import say
-from tools.machine.settings import Settings, from_environment
+from tools.machine.settings import from_environment
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(7200)]
@@ -84,19 +85,6 @@ def checkout(tmp_path: Path) -> Path:
             shutil.copy2(ROOT / name, copy / name)
     (copy / ".venv").symlink_to(ROOT / ".venv")
     return copy
-
-
-@contextmanager
-def own_cluster(settings: Settings) -> Iterator[None]:
-    """Keep other processes from deleting the cluster of the pages, and delete it at the end."""
-    lock = kind.claim(CLUSTER, settings)
-    assert lock is not None, f"another run uses the cluster {CLUSTER}"
-    try:
-        kind.down([CLUSTER], settings)
-        yield
-    finally:
-        kind.down([CLUSTER], settings)
-        lock.release()
 
 
 class Reader:
@@ -262,7 +250,7 @@ def test_every_command_of_the_pages_works_as_printed(checkout: Path, tmp_path: P
     settings = from_environment()
     environment = {name: value for name, value in os.environ.items() if name not in {"KUBECONFIG", "PYTHONPATH"}}
     environment |= {"INTERLOCK_CLUSTER": CLUSTER}
-    with ExitStack() as at_end, own_cluster(settings), running_registry(tmp_path) as registry:
+    with ExitStack() as at_end, own_kind_name(CLUSTER, settings), running_registry(tmp_path) as registry:
         folders = {str(program.parent) for program in registry.programs.values()}
         environment["PATH"] = os.pathsep.join([*sorted(folders), environment["PATH"]])
         reader = Reader(checkout, environment, registry.address)

@@ -21,6 +21,7 @@ from tests.e2e.rollouts import answers, start_prober
 from tests.e2e.test_drain import AGENT, worker
 from tests.requirements import requirement
 from tests.support.bounds import TOLERANCE
+from tests.support.clusters import own_kind_name
 from tests.support.examples import example_objects
 from tests.support.helm import NAMESPACE, Helm
 from tests.support.versions import NOW, Version, earlier
@@ -126,17 +127,11 @@ class ByKustomize:
 def cluster() -> Iterator[KindCluster]:
     """A cluster of its own, with the images of this version."""
     settings = from_environment()
-    lock = kind.claim(CLUSTER, settings)
-    assert lock is not None, f"another run uses the cluster {CLUSTER}"
-    try:
-        kind.down([CLUSTER], settings)
+    with own_kind_name(CLUSTER, settings):
         made = kind.ensure(CLUSTER, settings=settings)
         contexts.check_kubeconfig(made.kubeconfig)
         images.ensure_on(made, ["operator", "guard", "audit", "example-agent", "example-crm"])
         yield made
-    finally:
-        kind.down([CLUSTER], settings)
-        lock.release()
 
 
 @pytest.fixture(scope="module")

@@ -127,12 +127,8 @@ def kwok_cluster(pytestconfig: pytest.Config) -> Iterator[KwokCluster]:
     """A fresh API server for this session, without nodes' reality; another run cleans up after a killed one."""
     preparation = pytestconfig.stash[_PREPARATION]
     _raise_failure(preparation, "api")
-    cluster = kwok.create(f"interlock-test-{os.getpid()}", settings=preparation.settings)
-    try:
-        contexts.check_kubeconfig(cluster.kubeconfig)
+    with own_kwok_cluster("test", settings=preparation.settings) as cluster:
         yield cluster
-    finally:
-        cluster.delete()
 
 
 @pytest.fixture(scope="session")
@@ -141,12 +137,34 @@ def oldest_cluster(pytestconfig: pytest.Config) -> Iterator[KwokCluster]:
     preparation = pytestconfig.stash[_PREPARATION]
     _raise_failure(preparation, "api")
     options = kwok.KwokOptions(nodes=0, api_server=programs.OLDEST)
-    cluster = kwok.create(f"interlock-oldest-{os.getpid()}", options, preparation.settings)
+    with own_kwok_cluster("oldest", options, preparation.settings) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def own_kwok_cluster(
+    name: str, options: kwok.KwokOptions | None = None, settings: Settings | None = None
+) -> Iterator[KwokCluster]:
+    """Make a kwok cluster that belongs to this process, and delete it at the end."""
+    cluster = kwok.create(f"interlock-{name}-{os.getpid()}", options, settings)
     try:
         contexts.check_kubeconfig(cluster.kubeconfig)
         yield cluster
     finally:
         cluster.delete()
+
+
+@contextlib.contextmanager
+def own_kind_name(name: str, settings: Settings) -> Iterator[None]:
+    """Keep other processes from a kind cluster, which is not there at first and is deleted at the end."""
+    lock = kind.claim(name, settings)
+    assert lock is not None, f"another run uses the cluster {name}"
+    try:
+        kind.down([name], settings)
+        yield
+    finally:
+        kind.down([name], settings)
+        lock.release()
 
 
 @pytest.fixture(scope="session")

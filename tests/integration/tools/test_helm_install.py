@@ -14,13 +14,12 @@ import pytest
 from tests.integration.kubectl import AGENT, PLURALS, POLICY, Answer, Cluster, Kubectl, edited
 from tests.requirements import requirement
 from tests.support.bounds import eventually
+from tests.support.clusters import own_kwok_cluster
 from tests.support.helm import NAMESPACE, Helm
 from tools.charts.__main__ import CHARTS
 from tools.charts.sources import ROOT
-from tools.cluster import contexts, kwok
 from tools.cluster.kwok import KwokCluster, KwokOptions
 from tools.machine.process import CommandFailedError
-from tools.machine.settings import from_environment
 
 pytestmark = [pytest.mark.api, pytest.mark.nightly, pytest.mark.timeout(900)]
 
@@ -59,12 +58,8 @@ class Installed:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[KwokCluster]:
     """A cluster of its own, without nodes: pods stay Pending."""
-    made = kwok.create(f"interlock-helm-{os.getpid()}", KwokOptions(nodes=0), from_environment())
-    try:
-        contexts.check_kubeconfig(made.kubeconfig)
+    with own_kwok_cluster("helm", KwokOptions(nodes=0)) as made:
         yield made
-    finally:
-        made.delete()
 
 
 @pytest.fixture(scope="module")

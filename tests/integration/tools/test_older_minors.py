@@ -4,7 +4,6 @@ They show what these API servers accept and enforce. No controller, scheduler or
 """
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,12 +19,13 @@ from tests.integration.kubectl import AGENT, POLICY, Answer, Kubectl, edited
 from tests.integration.tools.test_helm_install import CRDS, NAMESPACE, POLICIES_SECONDS, Installed
 from tests.requirements import requirement
 from tests.support.bounds import eventually
+from tests.support.clusters import own_kwok_cluster
+from tests.support.helm import Helm
 from tools.charts.__main__ import CHARTS
 from tools.charts.sources import ROOT
-from tools.cluster import contexts, kwok, programs
+from tools.cluster import programs
 from tools.cluster.kwok import KwokOptions
 from tools.machine import versions
-from tools.machine.settings import from_environment
 
 pytestmark = [pytest.mark.api, pytest.mark.nightly, pytest.mark.timeout(1800)]  # API servers may have to be built
 
@@ -65,13 +65,9 @@ class Older:
 def older(request: pytest.FixtureRequest) -> Iterator[Older]:
     minor: Minor = request.param
     options = KwokOptions(nodes=0, api_server=minor.program)
-    cluster = kwok.create(f"interlock-minor-{os.getpid()}", options, from_environment())
-    try:
-        contexts.check_kubeconfig(cluster.kubeconfig)
-        with tempfile.TemporaryDirectory() as home:
-            yield Older(minor, Installed(cluster, Kubectl(cluster), Path(home)))
-    finally:
-        cluster.delete()
+    with own_kwok_cluster("minor", options) as cluster, tempfile.TemporaryDirectory() as home:
+        helm = Helm(cluster.kubeconfig, cluster.context, Path(home))
+        yield Older(minor, Installed(cluster, Kubectl(cluster), helm))
 
 
 def in_force(at: Installed) -> None:
