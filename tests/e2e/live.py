@@ -112,9 +112,13 @@ class Live:
         )
 
     def _are_up(self, agent: str) -> bool:
-        """Whether each Deployment of an agent has all the pods that it wants, and wants some."""
-        wanted = self.items("deployments", f"interlock.dev/agent={agent}")
-        return all(0 < one["spec"]["replicas"] == one["status"].get("readyReplicas", 0) for one in wanted)
+        """Whether each Deployment of an agent wants pods, and the agent has as many, all Ready.
+
+        The pods themselves are asked: a Deployment counts one that was deleted until its controller has seen that.
+        """
+        wanted = [one["spec"]["replicas"] for one in self.items("deployments", f"interlock.dev/agent={agent}")]
+        found = [pod for pod in self.pods(agent) if "deletionTimestamp" not in pod["metadata"] and _is_replica(pod)]
+        return all(wanted) and len(found) == sum(wanted) and all(map(_is_ready, found))
 
     def stage(self, agent: str) -> dict[str, Any]:
         found: dict[str, Any] = self.get("agents.interlock.dev", agent).get("status", {}).get("stage", {})
@@ -263,15 +267,20 @@ class Live:
         self.kubectl("-n", "interlock-system", "delete", "pods", "-l", selector, "--grace-period=0", "--force")
 
         def is_ready() -> bool:
-            conditions = [
-                (one["type"], one["status"])
-                for pod in system.items("pods", selector)
-                if pod["metadata"]["uid"] not in before
-                for one in pod["status"].get("conditions", ())
-            ]
-            return ("Ready", "True") in conditions
+            found = system.items("pods", selector)
+            return any(_is_ready(pod) for pod in found if pod["metadata"]["uid"] not in before)
 
         eventually(is_ready, 120, lambda: str(system.items("pods", selector))[-3000:])
+
+
+def _is_replica(pod: dict[str, Any]) -> bool:
+    """Whether a ReplicaSet asks for the pod: those of a stage's tests belong to Jobs."""
+    return any(one["kind"] == "ReplicaSet" for one in pod["metadata"].get("ownerReferences", ()))
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    found = [(one["type"], one["status"]) for one in pod["status"].get("conditions", ())]
+    return ("Ready", "True") in found
 
 
 def eventually(check: Callable[[], bool], seconds: float, describe: Callable[[], str]) -> None:

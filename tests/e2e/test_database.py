@@ -128,7 +128,7 @@ def ways(live: Live) -> list[Probe]:
 
 
 def from_agent(live: Live, agent: str) -> set[str]:
-    return answered(live, live.pods_with(agent, "agent")[-1]["metadata"]["name"], "agent", ways(live))
+    return answered(live, live.only_pod(agent, "agent")["metadata"]["name"], "agent", ways(live))
 
 
 @requirement("egress.on-a-cluster")
