@@ -40,6 +40,8 @@ verify: venv ## lint, types, layer order, generated files
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy examples/agent/agent.py
 	$(VENV)/bin/mypy examples/crm-server/crm_server.py
+	$(VENV)/bin/mypy examples/stock/agent/agent.py
+	$(VENV)/bin/mypy examples/stock/server/server.py
 	$(VENV)/bin/lint-imports
 	$(PY) -m tools.crds.__main__ --check crds
 	$(PY) -m tools.model_members --check

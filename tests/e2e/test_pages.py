@@ -20,7 +20,8 @@ from tests.support.bounds import BoundMissed, eventually
 from tests.support.clusters import own_kind_name
 from tests.support.page_commands import Answer, Printed, Terminal, files, missing_lines, printed
 from tests.support.registries import address_for_nodes, pull_without_tls, running_registry
-from tools.cluster import kind
+from tools.cluster import base_image, engine, images, kind
+from tools.machine import versions
 from tools.machine.process import say
 from tools.machine.settings import from_environment
 
@@ -29,8 +30,15 @@ pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(7200)]
 
 CLUSTER = "interlock-pages"
 FIRST = ("README.md", "docs/tutorial/first-agent.md")
-LAST = ("docs/how-to/release.md", "docs/how-to/install.md", "docs/how-to/uninstall.md", "docs/how-to/clusters.md")
-"""They replace the installation, uninstall it and delete the cluster."""
+OWN_AGENT = "docs/tutorial/own-agent.md"
+LAST = (
+    "docs/how-to/release.md",
+    "docs/how-to/install.md",
+    "docs/how-to/uninstall.md",
+    OWN_AGENT,
+    "docs/how-to/clusters.md",
+)
+"""They replace the installation, uninstall it, install it again with Helm, and delete the cluster."""
 
 NOT_RUN = {
     "make test": "it runs the tests, and so would start itself",
@@ -163,7 +171,8 @@ class Reader:
 
     def _here(self, line: str) -> str:
         """Return a line with this test's registry and cluster in place of those of the pages."""
-        return line.replace("registry.example.com", self.registry).replace("kind-interlock", f"kind-{CLUSTER}")
+        line = line.replace("registry.example.com", self.registry).replace("kind-interlock", f"kind-{CLUSTER}")
+        return line.replace("--name interlock", f"--name {CLUSTER}")
 
 
 def without_its_binding(reader: Reader) -> None:
@@ -224,6 +233,18 @@ def argo_cd(reader: Reader) -> None:
     reader.must("kubectl -n argocd create configmap argocd-cm --from-literal=timeout.reconciliation=180s")
 
 
+def docker_builds(reader: Reader) -> None:
+    """A Docker engine with the usual Python image, or what this machine has in its place, that reaches PyPI."""
+    settings = from_environment()
+    docker = engine.ensure(settings)
+    base = base_image.ensure(docker, settings)
+    if base != versions.PYTHON_IMAGE:
+        docker.docker("tag", base, versions.PYTHON_IMAGE)
+    network = "--network host" if docker.is_private else ""
+    proxies = " ".join(f"--build-arg {name}" for name in images.PROXIES)
+    reader.must(f'docker() {{ command docker "$1" $([ "$1" != build ] || echo {network} {proxies}) "${{@:2}}"; }}')
+
+
 @contextmanager
 def pulled_by_nodes(folder: Path, registry: str) -> Iterator[None]:
     """Have the cluster's nodes pull from the registry on this machine's loopback interface."""
@@ -237,6 +258,7 @@ def pulled_by_nodes(folder: Path, registry: str) -> Iterator[None]:
 
 
 GIVEN = {
+    OWN_AGENT: docker_builds,
     "docs/how-to/gitops.md": argo_cd,
     "docs/how-to/troubleshoot.md": without_its_binding,
     "docs/runbooks/AgentLoop.md": looped,

@@ -1,6 +1,7 @@
 """`python -m tools.cluster`: clusters up and down, and what they are made of."""
 
 import argparse
+import os
 import shlex
 import shutil
 import sys
@@ -49,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("env", help='print settings for a shell: eval "$(python -m tools.cluster env)"')
     command.add_argument("--name", help="the kind cluster (default: INTERLOCK_CLUSTER, or interlock)")
+    command.add_argument(
+        "--with", dest="further", action="append", default=[], metavar="PROGRAM", help="one more, such as helm"
+    )
     command.set_defaults(run=_env)
 
     command = commands.add_parser("images", help="build our images where they changed and put them into the cluster")
@@ -120,9 +124,10 @@ def _env(chosen: argparse.Namespace, settings: Settings) -> None:
         "KUBECONFIG": str(cluster.kubeconfig),
         "KUBECACHEDIR": str(cluster.kubeconfig.parent / "kubectl-cache"),
     }
+    folders = [cluster.kubectl.parent, *(path.parent for path in _ensured(settings, chosen.further).values())]
     for name, value in values.items():
         print(f"export {name}={shlex.quote(value)}")
-    print(f'export PATH={shlex.quote(str(cluster.kubectl.parent))}:"$PATH"')
+    print(f'export PATH={shlex.quote(os.pathsep.join(map(str, folders)))}:"$PATH"')
 
 
 def _images(chosen: argparse.Namespace, settings: Settings) -> None:
@@ -160,12 +165,16 @@ def _kwok_up(chosen: argparse.Namespace, settings: Settings) -> None:
 
 
 def _programs(chosen: argparse.Namespace, settings: Settings) -> None:
-    known = {program.name for program in programs.all_programs()}
-    if unknown := sorted(set(chosen.names) - known):
-        raise ClusterError(f"no such program: {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
-    names = chosen.names or [*programs.KWOK, *programs.KIND]
-    for name, path in programs.ensure(settings, names).items():
+    for name, path in _ensured(settings, chosen.names or [*programs.KWOK, *programs.KIND]).items():
         print(f"{name}={path}")
+
+
+def _ensured(settings: Settings, names: Sequence[str]) -> dict[str, Path]:
+    """Have programs ready; refuse names that no program has."""
+    known = {program.name for program in programs.all_programs()}
+    if unknown := sorted(set(names) - known):
+        raise ClusterError(f"no such program: {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+    return programs.ensure(settings, names)
 
 
 if __name__ == "__main__":
