@@ -100,7 +100,9 @@ def test_a_container_that_cannot_start_is_named_in_ready_and_so_is_the_command_t
     simulation.settle()
 
     assert simulation.condition(READY).message == (
-        f"0 of 1 pods ready: {trouble}; run: kubectl -n agents describe pods -l interlock.dev/agent=triage"
+        f"0 of 1 pods ready: {trouble}; correct the name of the image, load it onto the nodes (kind load "
+        "docker-image), or name a Secret of its registry in imagePullSecrets; run: kubectl -n agents describe pods "
+        "-l interlock.dev/agent=triage"
     )
 
 

@@ -163,19 +163,20 @@ REDACT_WITHOUT_ARGUMENTS = (
 )
 MINIMUM_STAGING = (
     "spec.rollout.stages: {actual} in staging, but AgentPolicy {policy} requires {required} before production: "
-    "raise minDuration of the staging stages"
+    "raise minDuration of the staging stages, or lower spec.rollout.minStaging there"
 )
 STAGING_MISSING = (
     "spec.rollout.stages: no staging stage before production, but AgentPolicy {policy} requires {required} in "
-    "staging: add a staging stage with minDuration {required}"
+    "staging: add a staging stage with minDuration {required}, or lower spec.rollout.minStaging there"
 )
 LIMITED_SCOPE_REQUIRED = (
     "spec.rollout.stages: production starts without a scope, but AgentPolicy {policy} requires a limited one "
-    "first: add a production stage with a scope and minDuration {required} before it"
+    "first: add a production stage with a scope and minDuration {required} before it, or set "
+    "spec.rollout.requireLimitedScope: false there"
 )
 MINIMUM_LIMITED_SCOPE = (
     "spec.rollout.stages: {actual} in limited scope, but AgentPolicy {policy} requires {required}: raise "
-    "minDuration of the production stages that have a scope"
+    "minDuration of the production stages that have a scope, or lower spec.rollout.minLimitedScope there"
 )
 ROW_MISSING = (
     "spec.bindings: AgentPolicy {policy} has no dataAccess row for agent {agent} and source {source}: "

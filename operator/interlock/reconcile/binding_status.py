@@ -9,6 +9,7 @@ from interlock.api.refusals import Refusal
 from interlock.api.status import Condition
 from interlock.api.verification import BindingCondition, BindingReason, MCPBindingStatus, PinState, VerificationStatus
 from interlock.deployment.names import binding_label
+from interlock.deployment.observed.causes import find_pull_way_out
 from interlock.reconcile.agent_events import EventNote
 from interlock.reconcile.conditions import Finding, build_condition, printable
 from interlock_contract.names import ACCEPT_DRIFT, BINDING_LABEL, NEEDS_REVIEW
@@ -68,7 +69,7 @@ def _ready(binding: MCPBinding, verified: Finding) -> Finding:
 
 
 def _verifying(binding: MCPBinding, trouble: str = "") -> Finding:
-    seen = f": {trouble}" if trouble else ""
+    seen = ": " + "; ".join(text for text in (trouble, find_pull_way_out(trouble)) if text) if trouble else ""
     message = (
         f"the MCP server is being verified in a pod of its own, which may take a minute{seen}; "
         f"if it takes longer, run: {_show_run(binding, 'describe jobs,pods')}"

@@ -153,7 +153,7 @@ def _open_message(environment: str, seen: str, *, goes_on: bool) -> str:
         f"in {environment} it runs nevertheless"
         if goes_on
         else f"in {environment} it does not start: install a network plugin that enforces NetworkPolicies (Calico, "
-        "Cilium, kube-router or another), then its pods start automatically"
+        "Cilium, kube-router or another). If others of its agents start, the plugin is only slow: the pods try again"
     )
     return (
         f"the agent could bypass its guard because the cluster's network enforces no NetworkPolicy{what}, as observed "

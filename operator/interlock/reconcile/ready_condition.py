@@ -1,6 +1,7 @@
 """The condition Ready of an Agent."""
 
 from interlock.api.status import AgentReason, ConditionType
+from interlock.deployment.observed.causes import find_pull_way_out
 from interlock.reconcile.agent_report import AgentReport, killed_message
 from interlock.reconcile.conditions import Finding
 from interlock.reconcile.egress import open_network
@@ -106,5 +107,7 @@ def not_ready_message(report: AgentReport, one: RunningPlacement) -> str:
     describe = f"run: kubectl -n {metadata.namespace} describe pods -l interlock.dev/agent={metadata.name}"
     # Where no pod exists, there is none to describe.
     advice = one.readiness.way_out if one.readiness.way_out and not said else describe
+    if way_out := find_pull_way_out(said):
+        advice = f"{way_out}; {describe}"
     # A Deployment that has just been written has the same message: another one would cost another write.
     return f"{report.ready_pods(one)} of {one.replicas} pods ready{where}{': ' + trouble if trouble else ''}; {advice}"

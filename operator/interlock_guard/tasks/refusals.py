@@ -140,7 +140,8 @@ NO_TASKS: Final = TaskRefusal(404, TaskReason.NO_TASKS, "This agent takes no tas
 OWN_POD: Final = TaskRefusal(
     403,
     TaskReason.OWN_POD,
-    "Callers in the pod of the guard, such as MCP servers and port-forwards, send no tasks: call from another pod.",
+    "Callers in the pod of the guard, such as MCP servers and port-forwards, send no tasks: call the Service of the "
+    "guard from another pod of the namespace.",
     ends_connection=True,
 )
 TOO_LARGE: Final = TaskRefusal(

@@ -32,6 +32,8 @@ from interlock_guard.upstream.list_cache import ListFailed, read_list
 from interlock_guard.upstream.upstream import Upstream
 from interlock_guard.wire.jsonrpc import METHOD_NOT_FOUND, RpcNotification, RpcRequest, RpcResponse
 
+_MOST_NAMED: Final = 8
+"""Tools or prompts that a message names."""
 INITIALIZE_SECONDS: Final = 90.0
 """How long a server may take until it is initialized; its image may have to be pulled before that."""
 
@@ -178,7 +180,7 @@ async def _list(upstream: Upstream, method: str, entries: Sequence[BundleTool], 
         seen=tuple(room.see(name, seen[name]) for name in sorted(seen)),
         unmapped=tuple(_shown(name) for name in unmapped[:MAX_UNMAPPED]),
         omitted=max(0, len(unmapped) - MAX_UNMAPPED),
-        trouble=_find_trouble(entries, mapped, what),
+        trouble=_find_trouble(entries, mapped, what, unmapped),
     )
 
 
@@ -207,14 +209,17 @@ _WORDS: Final = {
 }
 
 
-def _find_trouble(entries: Sequence[BundleTool], mapped: list[dict[str, Any]], what: _Words) -> _Failed | None:
+def _find_trouble(
+    entries: Sequence[BundleTool], mapped: list[dict[str, Any]], what: _Words, unmapped: Sequence[str]
+) -> _Failed | None:
     names = {item["name"] for item in mapped}
     missing = [entry.name for entry in entries if not is_name_glob(entry.name) and entry.name not in names]
     if missing:
-        shown = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")  # noqa: PLR2004
+        others = f". It has {_first_of(list(map(_shown, unmapped)))}, which nothing maps" if unmapped else ""
         return _Failed(
             what.missing,
-            f"the server has no {what.noun} {shown}: correct the name in spec.{what.noun}s, or remove the entry",
+            f"the server has no {what.noun} {_first_of(missing)}: correct the name in spec.{what.noun}s, or remove "
+            f"the entry{others}",
         )
     if len(names) < len(mapped):
         twice = sorted({item["name"] for item in mapped if sum(one["name"] == item["name"] for one in mapped) > 1})
@@ -226,6 +231,11 @@ def _find_trouble(entries: Sequence[BundleTool], mapped: list[dict[str, Any]], w
             "write narrower globs",
         )
     return None
+
+
+def _first_of(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 async def _probe(probe: PlannedProbe, bundle: Bundle, upstream: Upstream) -> None:

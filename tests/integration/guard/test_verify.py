@@ -146,6 +146,8 @@ async def test_a_mapped_tool_that_the_server_does_not_have_is_named(bench: Bench
     result = await bench.verify(a_bundle(["echo", "ehco"]), probe("echo"))
     assert (result.failure, bench.executed()) == (VerificationFailure.TOOLS_MISSING, [])
     assert result.message.startswith("the server has no tool ehco: correct the name in spec.tools")
+    assert ". It has " in result.message
+    assert "drop" in result.message.partition(". It has ")[2]
 
 
 async def test_a_glob_that_takes_in_nothing_is_no_missing_tool(bench: Bench) -> None:

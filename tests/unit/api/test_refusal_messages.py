@@ -132,11 +132,11 @@ def test_minimums_are_sums_over_the_stages() -> None:
     assert minimum_refusals(stages[1:3], "support", DEFAULTS) == [
         (
             "spec.rollout.stages: 68h in staging, but AgentPolicy support requires 168h before production: "
-            "raise minDuration of the staging stages"
+            "raise minDuration of the staging stages, or lower spec.rollout.minStaging there"
         ),
         (
             "spec.rollout.stages: 24h in limited scope, but AgentPolicy support requires 48h: "
-            "raise minDuration of the production stages that have a scope"
+            "raise minDuration of the production stages that have a scope, or lower spec.rollout.minLimitedScope there"
         ),
     ]
 
@@ -145,11 +145,12 @@ def test_production_alone_lacks_staging_and_a_limited_scope() -> None:
     assert minimum_refusals([stage("production", "production")], "support", DEFAULTS) == [
         (
             "spec.rollout.stages: no staging stage before production, but AgentPolicy support requires 168h in staging"
-            ": add a staging stage with minDuration 168h"
+            ": add a staging stage with minDuration 168h, or lower spec.rollout.minStaging there"
         ),
         (
             "spec.rollout.stages: production starts without a scope, but AgentPolicy support requires a limited one "
-            "first: add a production stage with a scope and minDuration 48h before it"
+            "first: add a production stage with a scope and minDuration 48h before it, or set "
+            "spec.rollout.requireLimitedScope: false there"
         ),
     ]
 

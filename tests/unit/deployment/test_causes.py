@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.deployment.observed.causes import PodCause, find_cause, read_warning, without_figures
+from interlock.deployment.observed.causes import (
+    PodCause,
+    find_cause,
+    find_pull_way_out,
+    read_warning,
+    without_figures,
+)
 from tests.requirements import requirement
 from tests.support.pod_failures import FAILURES, Failure, container, crashing, ended, status_of, waiting
 
@@ -77,6 +83,26 @@ def test_an_event_is_over_once_a_container_has_started_unless_a_probe_failed(
     warning = read_warning(an_event(reason, "x", eventTime=(NINE + timedelta(minutes=minutes)).isoformat()))
     assert warning is not None
     assert warning.added_to(cause).count(reason) == shown
+
+
+@pytest.mark.parametrize("note", ["Error: ErrImagePull", "Error: ImagePullBackOff"])
+def test_an_event_that_only_repeats_that_a_pull_failed_hides_none_with_the_cause(note: str) -> None:
+    assert read_warning(an_event("Failed", note, "mcp-stock")) is None
+    assert read_warning(an_event("Failed", 'Failed to pull image "stock:1": not found', "mcp-stock")) is not None
+
+
+@pytest.mark.parametrize(
+    ("message", "is_pull"),
+    [
+        ('container agent is in ErrImagePull ("not found")', True),
+        ('container agent is in ImagePullBackOff ("denied")', True),
+        ('container agent: Failed ("Failed to pull image "stock:1": no such host")', True),
+        ('container agent is in CrashLoopBackOff (exit code 1: "no image")', False),
+        ("", False),
+    ],
+)
+def test_a_failed_pull_names_the_ways_out_and_no_other_cause_does(message: str, *, is_pull: bool) -> None:
+    assert ("kind load docker-image" in find_pull_way_out(message)) is is_pull
 
 
 def test_an_event_before_a_pod_got_a_node_is_over() -> None:

@@ -82,7 +82,7 @@ async def test_the_binding_maps_each_tool_of_the_server_and_grants_each_resource
     [
         ("How many bolts?", "120 pieces of bolt in stock"),
         ("How many nuts?", "80 pieces of nut in stock"),
-        ("How many screws?", "no item 'screw': there are bolt, nut, washer"),
+        ("How many screws?", "Error executing tool stock_level: no item 'screw': there are bolt, nut, washer"),
         ("Please reserve 5 bolts", "5 pieces of bolt reserved, 115 left"),
     ],
 )
@@ -97,7 +97,7 @@ async def test_a_question_gets_the_answer_of_the_tutorial(
 async def test_no_more_is_reserved_than_there_is(server: ModuleType) -> None:
     assert await called(server, "reserve", {"item": "washer", "pieces": 1}) == (
         True,
-        "cannot reserve 1 of 0 pieces of washer",
+        "Error executing tool reserve: cannot reserve 1 of 0 pieces of washer",
     )
 
 

@@ -43,7 +43,11 @@ async def test_a_trouble_that_differs_in_figures_alone_is_written_once() -> None
     said = [f"dial tcp 10.0.0.1:{40_000 + turn}: i/o timeout after {turn}ms" for turn in range(6)]
     seen = {await run.message(waiting("ErrImagePull", one, name="mcp-crm")) for one in said}
     assert len(seen) == 1
-    assert "10.0.0.1:40000: i/o timeout" in seen.pop()
+    [message] = seen
+    assert "10.0.0.1:40000: i/o timeout" in message
+    assert (
+        "; correct the name of the image, load it onto the nodes (kind load docker-image), or name a Secret" in message
+    )
 
 
 @requirement("status.causes")

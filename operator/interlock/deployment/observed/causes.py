@@ -22,6 +22,13 @@ _RUNTIME_ENDS: Final = ("StartError", "ContainerCannotRun")
 """Reasons of a container that never ran. Their message is the container runtime's, and no log."""
 _FAILED_PULL: Final = "ErrImagePull"
 _PULL_BACK_OFF: Final = "ImagePullBackOff"
+_PULL_FAILS = re.compile(rf"\b(?:{_FAILED_PULL}|{_PULL_BACK_OFF}|Failed to pull image)\b")
+_SAYS_NO_CAUSE = re.compile(rf"Error: (?:{_FAILED_PULL}|{_PULL_BACK_OFF})")
+"""The note of a second Event about each failed pull. The first one names the image and the cause."""
+_PULL_WAY_OUT: Final = (
+    "correct the name of the image, load it onto the nodes (kind load docker-image), or name a Secret of its registry "
+    "in imagePullSecrets"
+)
 _SAME_END: Final = 60
 """Characters at the end of two messages about a pull that are compared."""
 _PROBE: Final = "Unhealthy"
@@ -128,6 +135,11 @@ class PodWarning:
         return f"{cause.message}; {self.message}" if cause.message else self.message
 
 
+def find_pull_way_out(message: str) -> str:
+    """Return what to do about a cause where it is an image that cannot be pulled, or an empty string."""
+    return _PULL_WAY_OUT if _PULL_FAILS.search(message) else ""
+
+
 def without_figures(message: str) -> str:
     """Return a message without figures, which differ each time that the same failure is reported."""
     return _FIGURE.sub("", message)
@@ -231,12 +243,16 @@ def time_of(event: Manifest) -> datetime:
 
 
 def read_warning(event: Manifest) -> PodWarning | None:
-    """Return what a Warning Event says, in the form of events.k8s.io/v1; None where it is about no pod and no Job.
+    """Return what a Warning Event says, in the form of events.k8s.io/v1.
+
+    None where it is about no pod and no Job, or only repeats that a pull failed.
 
     Anyone who may create Events chooses their reason and path, too. One whose reason is no word is none of Kubernetes.
     """
     about, reason = event.get("regarding") or {}, _text(event, "reason")
     if about.get("kind") not in ("Pod", "Job") or not _text(about, "uid") or not _REASON.fullmatch(reason):
+        return None
+    if _SAYS_NO_CAUSE.fullmatch(_text(event, "note")):
         return None
     container = _PLACE.fullmatch(_text(about, "fieldPath"))
     place = f"container {container[1]}" if container else {"Pod": "a pod", "Job": "its Job"}[about["kind"]]
