@@ -17,8 +17,8 @@ import yaml
 
 from tests.integration.callers import Caller, Json, Reply
 from tests.integration.cel_clauses import comparing, mutants_of
+from tests.integration.installed_policies import wait_until_in_force
 from tests.integration.kubectl import ROOT, Api, Cluster, Kubectl
-from tests.support import bounds
 
 DIFFERING = "INTERLOCK_DIFFERING_MUTANTS"
 """Environment variable with the path of the file that gets policy and number of each mutant that decided otherwise."""
@@ -47,16 +47,9 @@ def differing(kwok_cluster: Cluster) -> Iterator[None]:
         for number, (policy, binding) in enumerate(policies())
         for one in comparing(policy, binding, mutants_of(policy), f"p{number}")
     ]
-    objects += _marker()
     for first in range(0, len(objects), _APPLIED):
         client.must("apply", "--server-side", "-f", "-", stdin=as_list(objects[first : first + _APPLIED]))
-    admin = Caller.administrator(Path(kwok_cluster.kubeconfig))
-    new = {"metadata": {"generateName": "marker-"}}
-    bounds.eventually(
-        lambda: any("'marker" in one for one in admin.send("POST", "/api/v1/namespaces?dryRun=All", new).warnings),
-        "the comparing policies are in force",
-        IN_FORCE_SECONDS,
-    )
+    wait_until_in_force(kwok_cluster, IN_FORCE_SECONDS)
     seen: set[tuple[str, int]] = set()
     with _listening(seen):
         yield
@@ -97,15 +90,3 @@ def _listening(seen: set[tuple[str, int]]) -> Iterator[None]:
         patch.setattr(Api, "getresponse", answered)
         patch.setattr(subprocess, "run", ran)
         yield
-
-
-def _marker() -> list[Json]:
-    """Return a policy that warns at each new namespace. It is the last one, and the API server takes all at once."""
-    policy, binding = next(policies())
-    rules = [{"apiGroups": [""], "apiVersions": ["*"], "resources": ["namespaces"], "operations": ["CREATE"]}]
-    spec = {"matchConstraints": {"resourceRules": rules}, "validations": [{"expression": "false", "message": "marker"}]}
-    bound = {"policyName": "marker", "validationActions": ["Warn"]}
-    return [
-        {"apiVersion": one["apiVersion"], "kind": one["kind"], "metadata": {"name": "marker"}, "spec": content}
-        for one, content in ((policy, spec), (binding, bound))
-    ]

@@ -30,11 +30,6 @@ def place(kwok_cluster: Cluster) -> Iterator[Place]:
 
 def _wait_until_in_force(place: Place) -> None:
     path = place.agent()
-
-    def stamped() -> bool:
-        reply = patch(place.admin, f"{path}?dryRun=All", {"metadata": {"annotations": {OVERRIDE: GRANTED}}})
-        return reply.status == 200 and BY in reply.json()["metadata"]["annotations"]
-
     attempts = {
         "agents-commands": lambda: override(place.users["editor"], f"{path}?dryRun=All", GRANTED),
         "agents-kill-only": lambda: patch(
@@ -45,7 +40,6 @@ def _wait_until_in_force(place: Place) -> None:
         bounds.eventually(
             lambda name=name, attempt=attempt: attempt().was_denied_by(name), f"policy {name} is in force", WAIT_SECONDS
         )
-    bounds.eventually(stamped, "so is the stamp", WAIT_SECONDS)
 
 
 def override(caller: Caller, path: str, value: str | None, **more: str | None) -> Reply:

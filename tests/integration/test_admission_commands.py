@@ -8,6 +8,7 @@ import pytest
 
 from interlock_contract.names import ABORT, OVERRIDE_GATES, PAUSE, PROMOTE, RETRY, ROLLBACK, ROLLOUT_COMMANDS
 from tests.integration.callers import APPLY, MERGE, Caller, Json, Reply
+from tests.integration.installed_policies import install_policies
 from tests.integration.kubectl import AGENT, POLICY, ROOT, Cluster, Kubectl, edited
 from tests.integration.test_admission_release import Place, patch, switch
 from tests.requirements import requirement
@@ -284,4 +285,4 @@ def test_where_nothing_stamps_a_command_carries_its_users_own_name(place: Place,
             assert stamped(give(leader, path, {name: other}))[by] == mine
             assert stamped(give(leader, path, {name: None, by: None})) == {}
     finally:
-        client.must("apply", "--server-side", "--force-conflicts", *file)
+        install_policies(kwok_cluster, *file)

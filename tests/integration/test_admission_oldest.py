@@ -15,6 +15,7 @@ import yaml
 
 from interlock_contract.names import KILL_SWITCH, KILL_SWITCH_BY, ROLLBACK, SPEC_AUTHOR
 from tests.integration.callers import MERGE, Caller, Json, Reply
+from tests.integration.installed_policies import install_policies
 from tests.integration.kubectl import POLICY, ROOT, Cluster, Kubectl, edited
 from tests.integration.operator.api import Access, Api
 from tests.integration.operator.conftest import write_kubeconfig
@@ -38,7 +39,7 @@ def install(cluster: Cluster, folder: str) -> Kubectl:
     client = Kubectl(cluster)
     client.install_crds()
     client.must("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(identities()))
-    client.must("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "manifests" / folder))
+    install_policies(cluster, "-k", str(ROOT / "manifests" / folder))
     return client
 
 

@@ -50,6 +50,7 @@ from tests.integration.attacks import (
     workload,
 )
 from tests.integration.callers import APPLY, MERGE, POD_NAME, Caller, Json, Reply, path_of
+from tests.integration.installed_policies import files_of, install_policies
 from tests.integration.kubectl import ROOT, Cluster, Kubectl, edited
 from tests.integration.protected import GUARD_ACCOUNT, Protected, account, grant, grant_all, protect, protect_with_pods
 from tests.requirements import requirement
@@ -87,8 +88,8 @@ def installed(cluster: Cluster, policies: Iterable[str]) -> Iterator[Caller]:
     client = Kubectl(cluster)
     client.install_crds()
     client.must("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(identities()))
-    files = [option for name in policies for option in ("-f", str(ROOT / "manifests/admission" / f"{name}.yaml"))]
-    client.must("apply", "--server-side", "--force-conflicts", *files)
+    files = files_of(tuple(policies))
+    install_policies(cluster, *files)
     yield Caller.administrator(Path(cluster.kubeconfig))
     client.must("delete", "--ignore-not-found", "--wait=false", *files)
 

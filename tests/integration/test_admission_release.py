@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from tests.integration.callers import MERGE, Caller, Json, Reply
+from tests.integration.installed_policies import files_of, install_policies
 from tests.integration.kubectl import AGENT, POLICY, ROOT, Cluster, Kubectl, edited
 from tests.integration.protected import account, grant
 from tests.requirements import requirement
@@ -38,11 +39,11 @@ class Place:
         """Install the CRDs, the rights and some admission policies; delete these policies and the namespace again."""
         client = Kubectl(cluster)
         client.install_crds()
-        files = [option for name in policies for option in ("-f", str(ROOT / "manifests/admission" / f"{name}.yaml"))]
         for name in ("namespace", "rbac"):
             file = str(ROOT / "manifests/base" / f"{name}.yaml")
             client.must("apply", "--server-side", "--force-conflicts", "-f", file)
-        client.must("apply", "--server-side", "--force-conflicts", *files)
+        files = files_of(policies)
+        install_policies(cluster, *files)
         made = cls.create(cluster, roles, policy)
         yield made
         client.must("delete", "--ignore-not-found", *files)

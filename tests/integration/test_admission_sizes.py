@@ -10,6 +10,7 @@ import pytest
 from interlock.api.status import MAX_MANAGED_OBJECTS
 from interlock_contract.names import KILL_SWITCH, KILL_SWITCH_BY, PAUSE, SPEC_AUTHOR
 from tests.integration.callers import APPLY, Json, Reply
+from tests.integration.installed_policies import install_policies
 from tests.integration.kubectl import AGENT, POLICY, ROOT, Cluster, Kubectl, edited
 from tests.integration.test_admission_release import ROLES, Place, patch, switch
 from tests.requirements import requirement
@@ -30,7 +31,7 @@ def place(kwok_cluster: Cluster) -> Iterator[Place]:
     client.install_crds()
     for file in ("namespace", "rbac"):
         client.must("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / f"manifests/base/{file}.yaml"))
-    client.must("apply", "--server-side", "--force-conflicts", "-k", folder)
+    install_policies(kwok_cluster, "-k", folder)
     made = Place.create(kwok_cluster, ROLES, a_policy())
     bounds.eventually(lambda: TOO_LARGE in created(made, largest("<" * 6000), DRY).text, "in force", WAIT_SECONDS)
     bounds.eventually(lambda: created(made, largest(), DRY).status == 201, "the policy is known", WAIT_SECONDS)
