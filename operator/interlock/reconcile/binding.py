@@ -1,7 +1,7 @@
 """The pure part of one MCPBinding's reconcile: end a verification run, pin tools, start the next run, plan children."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -20,7 +20,7 @@ from interlock.action.pins import (
 )
 from interlock.api.binding import MCPBinding
 from interlock.api.pod_policy import PodTemplatePolicy
-from interlock.api.policy import AgentPolicy, EgressProxy
+from interlock.api.policy import EgressProxy
 from interlock.api.refusals import Refusal
 from interlock.api.shared_types import Resources, parse_duration
 from interlock.api.verification import MAX_REPORTED, MAX_USERS, MCPBindingStatus, VerificationRun, VerificationStatus
@@ -51,7 +51,6 @@ from interlock.deployment.plan import LiveChild, WritePlan, plan_children
 from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
 from interlock.reconcile.binding_status import EndedRun, build_conditions
 from interlock.reconcile.managed_objects import read_applied
-from interlock.reconcile.snapshot import Unreadable
 from interlock_contract.canonical_json import digest_of
 from interlock_contract.names import ACCEPT_DRIFT
 from interlock_contract.verification import (
@@ -162,24 +161,6 @@ class BindingSnapshot:
             users=self.users,
             config_maps=self.kept,
         )
-
-
-def find_proxy(policies: Iterable[AgentPolicy | Unreadable], source: str) -> EgressProxy | None:
-    """Return the egress proxy through which a binding is verified.
-
-    A binding has no policy of its own. So its server is verified as the first policy with a proxy and a row for its
-    source has guards reach it.
-
-    Args:
-        policies: The AgentPolicies of its namespace, by name.
-        source: Its source.
-    """
-    for policy in policies:
-        if isinstance(policy, Unreadable) or policy.metadata.deletion_timestamp is not None:
-            continue
-        if policy.spec.egress_proxy and any(row.source == source for row in policy.spec.data_access):
-            return policy.spec.egress_proxy
-    return None
 
 
 def is_slow(status: MCPBindingStatus | None, now: datetime) -> bool:

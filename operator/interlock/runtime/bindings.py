@@ -25,14 +25,13 @@ from interlock.reconcile.binding import (
     BindingOutcome,
     BindingSnapshot,
     definitions_place,
-    find_proxy,
     is_slow,
     verify_binding,
 )
 from interlock.reconcile.binding_status import binding_transitions
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Unreadable
-from interlock.reconcile.verification_rules import find_pod_rules
+from interlock.reconcile.verification_rules import find_pod_rules, find_proxy, proxy_refusal
 from interlock.runtime.worker_process import Compute
 from interlock.settings import OperatorSettings
 from interlock.telemetry import VERIFICATIONS
@@ -94,6 +93,7 @@ class BindingSnapshotReader:
         users = self.users_in(key[0])
         named = self._cache.policies_of_users(key[0], binding.spec.source)
         pods = find_pod_rules(policies, binding, named, users.reserved)
+        proxy = find_proxy(policies, binding.spec.source)
         return BindingSnapshot(
             binding=binding,
             children=self._children.of(key, binding.metadata.uid),
@@ -103,9 +103,9 @@ class BindingSnapshotReader:
             users=users,
             api_server=self._api_server(),
             drift_seen_at=self._drift_seen_at(key),
-            proxy=find_proxy(policies, binding.spec.source),
+            proxy=proxy,
             pods=pods.rules,
-            refusal=pods.refusal,
+            refusal=pods.refusal or proxy_refusal(policies, binding, proxy),
             dropped_at=self._dropped_at(key),
             agents=tuple(self._cache.agents_served_by(key)),
             config_maps=self.config_maps_of(key[0], {use.name for use in server_uses(binding)}),

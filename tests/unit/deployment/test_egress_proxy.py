@@ -1,6 +1,7 @@
 """What an egress proxy of a policy changes: the bundle, the guard's files, NetworkPolicies and verifications."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,8 @@ from interlock.deployment.children.egress_rules import guard_egress, verificatio
 from interlock.deployment.children.upstreams import build_secrets_volume
 from interlock.deployment.children.verification_job import VerificationTarget, build_job, build_plan, build_support
 from interlock.deployment.placement import Placement
-from interlock.reconcile.binding import find_proxy
 from interlock.reconcile.snapshot import Unreadable
+from interlock.reconcile.verification_rules import find_proxy, proxy_refusal
 from interlock_contract.bundle import parse_bundle
 from interlock_contract.http_target import HttpTarget, ProxyTarget
 from tests.requirements import requirement
@@ -166,3 +167,31 @@ def test_the_proxy_of_a_verification_is_that_of_the_first_policy_with_one_and_a_
     assert found == first.spec.egress_proxy
     assert find_proxy([without, elsewhere], "mail") is None
     assert find_proxy([], "mail") is None
+
+
+@requirement("proxy.verified")
+def test_no_server_is_reached_past_the_proxy_of_a_policy_that_cannot_be_read() -> None:
+    proxied = a_policy("a").giving("triage", "mail", read=["mails"]).through_proxy(PROXY).build()
+    without = a_policy("b").giving("triage", "mail", read=["mails"]).build()
+    unread = Unreadable("AgentPolicy", "a", "spec.budget: is none")
+    in_part = replace(unread, rest=proxied)
+    other_authority = replace(in_part, left_out=frozenset({"AgentPolicy.spec.egressProxy.caFrom"}))
+    mail = a_binding("mail").serving("mail", "development").over_http().build()
+
+    assert find_proxy([in_part, without], "mail") == proxied.spec.egress_proxy
+    for policy in (unread, other_authority):
+        assert find_proxy([policy, without], "mail") is None
+        assert proxy_refusal([without, policy], mail, None) == (
+            "AgentPolicy a, which may have the egress proxy through which the server is reached, cannot be read: "
+            "spec.budget: is none; fix it, or delete it"
+        )
+    assert proxy_refusal([unread], mail, proxied.spec.egress_proxy) == "", "another policy has it"
+    assert proxy_refusal([replace(unread, rest=without)], mail, None) == "", "it is known to have none"
+    private = (
+        a_binding("mail")
+        .serving("mail", "development")
+        .over_http("https://mail.example.org/mcp", network="Private")
+        .build()
+    )
+    for binding in (a_binding().build(), private):
+        assert proxy_refusal([unread], binding, None) == "", "no proxy concerns it"

@@ -29,6 +29,26 @@ async def test_a_binding_is_verified_again_through_the_proxy_that_its_policy_get
     assert operator.client.of_kind("Job").keys().isdisjoint(first)  # the run of another way has ended
 
 
+@requirement("proxy.verified")
+async def test_nothing_is_verified_while_the_policy_that_may_have_the_proxy_cannot_be_read() -> None:
+    operator = SmallOperator()
+    policy = a_policy().giving("triage", "mail", read=["mails"])
+    operator.put(policy.to_kubernetes())
+    unread = a_policy("other").to_kubernetes()
+    operator.put({**unread, "spec": {"dataAccess": "everything"}})
+    key = operator.put(a_binding("mail").serving("mail", "development").over_http().unverified().to_kubernetes())
+    assert await operator.turn(MCP_BINDING, key)
+    assert operator.client.of_kind("Job") == {}
+    assert (
+        "AgentPolicy other, which may have the egress proxy"
+        in operator.condition(MCP_BINDING, key, "Verified")["message"]
+    )
+
+    operator.put(unread)
+    assert await operator.turn(MCP_BINDING, key)
+    assert len(operator.client.of_kind("Job")) == 1
+
+
 def planned(operator: SmallOperator) -> list[dict[str, Any]]:
     """Return the server of each verification that was planned."""
     maps = operator.client.of_kind("ConfigMap").values()
