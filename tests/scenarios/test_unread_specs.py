@@ -10,8 +10,10 @@ from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
 from interlock.api.status import ConditionType
 from interlock.cluster.object_parser import parse_agent, parse_binding, parse_policy
+from interlock.deployment.names import bundle_text
 from interlock.deployment.plan import WORKLOAD
 from interlock.reconcile.snapshot import Unreadable
+from interlock_contract.bundle import parse_bundle
 from tests.requirements import requirement
 from tests.support.builders import (
     AgentBuilder,
@@ -198,6 +200,64 @@ def test_what_others_write_and_cannot_be_read_begins_nothing_and_ends_nothing(
     }[kind]
     assert simulation.condition(layer).reason == reason
     assert "revisions that run go on, and none begins" in simulation.condition(layer).message
+
+
+UNREAD_RULE = {
+    "name": "delete_contact",
+    "operation": "delete",
+    "resource": "contacts",
+    "arguments": [{"pointer": "/a"}],
+}
+
+
+@requirement("operator.unreadable")
+def test_a_tool_whose_row_cannot_be_read_is_denied_and_the_others_are_called(simulation: Simulation) -> None:
+    before, number = pods(simulation), revisions(simulation)
+    known = a_binding().to_kubernetes()["spec"]["tools"]
+    find_unread_binding(simulation, a_binding().with_tools(UNREAD_RULE, *known))
+    settle(simulation)
+    assert pods(simulation) == before
+    assert revisions(simulation) == number
+    bound = simulation.condition(ConditionType.ACTIONS_BOUND)
+    assert (bound.status, bound.reason) == ("False", "BindingInvalid")
+    assert bound.message.endswith("and none begins; calls under tools[delete_contact] are denied")
+    assert simulation.condition(ConditionType.SERVING).status == "True"
+    (text,) = filter(None, (bundle_text(one.manifest) for one in simulation.snapshot.children.values()))
+    (source,) = parse_bundle(text).sources
+    assert {tool.name for tool in source.tools} == {one["name"] for one in known}, "it was never reviewed"
+
+    broken = [one | {"costPerCall": "much"} for one in known]
+    find_unread_binding(simulation, a_binding().with_tools(*broken))
+    settle(simulation)
+    assert pods(simulation) == before
+    (text,) = filter(None, (bundle_text(one.manifest) for one in simulation.snapshot.children.values()))
+    (source,) = parse_bundle(text).sources
+    assert all(tool.resource not in grant.delete for tool in source.tools for grant in source.grants)
+    assert {tool.operation for tool in source.tools} == {"delete"}
+
+    simulation.snapshot = replace(simulation.snapshot, unreadable=())
+    simulation.find_bindings(a_binding())
+    settle(simulation)
+    assert revisions(simulation) == number
+
+
+@requirement("operator.unreadable")
+def test_amounts_of_guards_that_cannot_be_read_stay_as_they_are_and_no_other_pod_starts(
+    simulation: Simulation,
+) -> None:
+    stated = POLICY.with_pod_template(allow=ALL_FEATURES, guardResources={"limits": {"cpu": "2"}})
+    simulation.find_policy(stated)
+    settle(simulation)
+    before = pods(simulation)
+    assert "'limits': {'cpu': '2'" in str(before)
+    find_unread_policy(simulation, POLICY.with_pod_template(allow=ALL_FEATURES, guardResources={"limits": {"cpu": 0}}))
+    settle(simulation)
+    assert pods(simulation) == before
+
+    children = {key: child for key, child in simulation.snapshot.children.items() if key.kind != WORKLOAD}
+    simulation.snapshot = replace(simulation.snapshot, children=children)
+    settle(simulation)
+    assert pods(simulation) == []
 
 
 @requirement("operator.unreadable")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from interlock.action.actions_bound import binding_for
+from interlock.action.unread_rows import has_unread_rows
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
@@ -92,7 +93,9 @@ def audited_sources(
     sources = (use.source for use in agent.spec.bindings)
     found = {source: binding_for(bindings, source, environment) for source in sources}
     return frozenset(
-        source for source, one in found.items() if one is not None and not outside_development(one, policy, stricter)
+        source
+        for source, one in found.items()
+        if one is not None and not outside_development(one, policy, stricter) and not has_unread_rows(one)
     )
 
 

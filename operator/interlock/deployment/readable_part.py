@@ -5,9 +5,11 @@ begins nothing new. But a revision that runs keeps the values of fields of class
 
     what cannot be read                             class        what runs
     Agent.spec.template.volumes                     Staged       its own volumes
-    Agent.spec.template.affinity                    Immediate    what its Deployment has, see `kept_scheduling`
+    Agent.spec.template.affinity                    Immediate    what its Deployment has, see `kept_members`
+    AgentPolicy.spec.podTemplate.guardResources     Immediate    what its Deployment has, see `kept_members`
+    MCPBinding.spec.tools[].arguments               Narrower     all but this tool, which is denied, see `unread_rows`
     AgentPolicy.spec.environments[].dailyBudget     Immediate    nothing: no one knows what holds today
-    MCPBinding.spec.tools[].arguments               Narrower     nothing: no one knows what is denied today
+    AgentPolicy.spec.dataAccess[].read              Narrower     nothing: no one knows what is granted today
 
 The classes are those of `field_classes`.
 """
@@ -17,6 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
+from interlock.action.unread_rows import KEYS, deny_row
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
@@ -30,8 +33,10 @@ _GOVERNING: Final = "Agent.spec.policyRef"
 """It is of class Staged, and names what governs all revisions today."""
 _OF_PODS: Final = ("Agent.spec.template.", "MCPBinding.spec.server.stdio.", "AgentPolicy.spec.podTemplate.default.")
 """Below these, fields of class Immediate say where pods run. They have the names that they have in a pod."""
-_WITHOUT_EFFECT: Final = ("MCPBinding.spec.verify", "AgentPolicy.spec.podTemplate.guardResources")
-"""What agents do not depend on: a verification, and amounts for which the installation has others."""
+GUARD_RESOURCES: Final = "AgentPolicy.spec.podTemplate.guardResources"
+"""What Interlock's own containers request, and their limits."""
+_WITHOUT_EFFECT: Final = ("MCPBinding.spec.verify", GUARD_RESOURCES)
+"""What agents that run do not depend on: a verification, and amounts that their Deployments have."""
 _MOST_ATTEMPTS: Final = 8
 """Rules on several fields are checked only once each of the fields can be read."""
 
@@ -45,10 +50,12 @@ class ReadablePart(NamedTuple):
     Attributes:
         found: The object without some fields, which have their defaults.
         left_out: The paths of these fields in the table of classes, such as `Agent.spec.template.affinity`.
+        denied: The rows of a map that deny what they are about, such as `tools[get_contact]`.
     """
 
     found: Readable
-    left_out: frozenset[str]
+    left_out: frozenset[str] = frozenset()
+    denied: tuple[str, ...] = ()
 
 
 def read_part(kind: str, raw: Mapping[str, Any], error: ValidationError) -> ReadablePart | None:
@@ -60,9 +67,17 @@ def read_part(kind: str, raw: Mapping[str, Any], error: ValidationError) -> Read
         error: Why it cannot be read as a whole.
     """
     left_out: set[str] = set()
+    denied: dict[str, None] = {}
     for _ in range(_MOST_ATTEMPTS):
         places = {tuple(one["loc"]) for one in error.errors(include_url=False, include_input=False)}
-        for place in sorted(places, key=str):
+        rows = {place[:_OF_A_ROW] for place in places if _is_in_row(kind, place)}
+        for place in sorted(rows, key=str):
+            denied_row = _denied_row(raw, place)
+            if denied_row is None:
+                return None
+            raw, name = denied_row
+            denied[name] = None
+        for place in sorted((one for one in places if one[:_OF_A_ROW] not in rows), key=str):
             fields = tuple(_fields_to_leave_out(kind, raw, place))
             if not fields:
                 return None
@@ -70,7 +85,7 @@ def read_part(kind: str, raw: Mapping[str, Any], error: ValidationError) -> Read
                 raw = _without(raw, field)
                 left_out.add(path)
         try:
-            return ReadablePart(_TYPES[kind].model_validate(raw), frozenset(left_out))
+            return ReadablePart(_TYPES[kind].model_validate(raw), frozenset(left_out), tuple(denied))
         except ValidationError as found:
             error = found
     return None
@@ -79,6 +94,30 @@ def read_part(kind: str, raw: Mapping[str, Any], error: ValidationError) -> Read
 def kept_pod_members(left_out: Iterable[str]) -> frozenset[str]:
     """Return the members of a pod's spec that depend on fields which were left out, such as `affinity`."""
     return frozenset(path.rpartition(".")[2].removesuffix("[]") for path in left_out if _says_where_pods_run(path))
+
+
+_OF_A_ROW: Final = 3
+"""The length of the place of a row: `spec`, the map and the number of the row."""
+
+
+def _is_in_row(kind: str, place: Location) -> bool:
+    """Return True for the place of a row in a map of an MCPBinding, or of a value below it."""
+    is_row = len(place) >= _OF_A_ROW and place[0] == "spec" and isinstance(place[2], int)
+    return kind == "MCPBinding" and is_row and place[1] in KEYS
+
+
+def _denied_row(raw: Mapping[str, Any], place: Location) -> tuple[Mapping[str, Any], str] | None:
+    """Return an MCPBinding whose row at a place denies what it is about, and the name of the row.
+
+    None if what it is about cannot be read either: then no one knows what must be denied.
+    """
+    spec, (_, member, number) = raw["spec"], place
+    rows, key = spec[member], KEYS[str(member)]
+    row = deny_row(rows[number], key, spec.get("permissions"))
+    if row is None:
+        return None
+    changed = [row if index == number else one for index, one in enumerate(rows)]
+    return {**raw, "spec": {**spec, str(member): changed}}, f"{member}[{row[key]}]"
 
 
 def _fields_to_leave_out(kind: str, raw: Mapping[str, Any], place: Location) -> Iterator[tuple[Location, str]]:

@@ -11,7 +11,7 @@ from interlock.api.environments import class_of_name
 from interlock.api.rollout_status import MAX_PASSED
 from interlock.api.status import AgentStatus
 from interlock.deployment.children.revisions import build_revision, notes_of
-from interlock.deployment.kept_scheduling import keep_scheduling
+from interlock.deployment.kept_members import keep_members
 from interlock.deployment.names import ChildKey, Manifest, bundle_text, key_of
 from interlock.deployment.plan import WritePlan, plan_children
 from interlock.deployment.pod_templates import TemplateRecord
@@ -174,7 +174,9 @@ def _audited_environments(snapshot: Snapshot, record: RolloutRecord, revisions: 
 def _result(report: AgentReport, new_revisions: tuple[Manifest, ...], now: datetime) -> ReconcileResult:
     snapshot = report.snapshot
     children = children_of(report.placements, report.decision.public)
-    children = keep_scheduling(children, snapshot.children, snapshot.kept_pod_members)
+    children = keep_members(
+        children, snapshot.children, snapshot.kept_pod_members, own_resources=snapshot.keeps_own_resources
+    )
     update = decide_update(children, report.placements, snapshot, now)
     desired = update.desired
     if report.killed is None:

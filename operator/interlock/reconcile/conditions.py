@@ -54,7 +54,7 @@ def build_unreadable_conditions(problem: Unreadable, reason: str, now: datetime)
         reason: The reason for Ready and Stalled.
         now: The time.
     """
-    until = "its Agents have no pods" if problem.rest is None else "its Agents run as they are, and no revision begins"
+    until = problem.until_fixed or "its Agents have no pods"
     message = (
         f"{problem.kind} {problem.name} cannot be read because of {problem.message}; correct that field. Until then, "
         f"{until}"

@@ -164,4 +164,4 @@ def _unreadable_message(problem: Unreadable) -> str:
 
 def _what_runs(problem: Unreadable) -> str:
     """Return the end of a sentence about an object that cannot be read: what becomes of revisions that run."""
-    return "" if problem.rest is None else "; revisions that run go on, and none begins"
+    return f"; {problem.until_fixed}" if problem.until_fixed else ""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from interlock.action.audit_mode import NONE_STRICTER, StricterEnvironments
 from interlock.api.agent import Agent
@@ -20,7 +20,7 @@ from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress, MetadataServer
 from interlock.deployment.plan import LiveChild
 from interlock.deployment.pod_users import DEFAULT_USERS, PodUsers
-from interlock.deployment.readable_part import Readable, ReadablePart, kept_pod_members
+from interlock.deployment.readable_part import GUARD_RESOURCES, Readable, ReadablePart, kept_pod_members
 from interlock.governance.budgets import ModelPrices
 from interlock.governance.pod_features import feature_of
 from interlock.orchestration.claim_checks import ClaimUse
@@ -161,6 +161,11 @@ class Snapshot:
             if path.startswith("AgentPolicy.") or feature_of(member) in allowed
         )
 
+    @property
+    def keeps_own_resources(self) -> bool:
+        """Whether Interlock's own containers keep requests and limits, since today's cannot be read."""
+        return any(GUARD_RESOURCES in one.left_out for one in self.unreadable)
+
 
 def sources_in(raw: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the sources that an Agent names, as the API server gave it: a field may have any type."""
@@ -217,6 +222,7 @@ class Unreadable:
         source: The source that an MCPBinding serves; None if it names none that can be read.
         rest: The object without the fields that cannot be read; None if revisions that run depend on one of them.
         left_out: The paths of these fields in the table of classes.
+        denied: The rows of its map that cannot be read, so that what they are about is denied.
     """
 
     kind: str
@@ -227,6 +233,7 @@ class Unreadable:
     source: str | None = None
     rest: Readable | None = field(default=None, compare=False)
     left_out: frozenset[str] = frozenset()
+    denied: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, kind: str, raw: Mapping[str, Any], message: str, conditions: tuple[Condition, ...]) -> "Unreadable":
@@ -242,7 +249,20 @@ class Unreadable:
             members: Members of the object besides, such as its status.
         """
         rest = part.found.model_copy(update=members) if members else part.found
-        return replace(self, rest=rest, left_out=part.left_out)
+        return replace(self, rest=rest, left_out=part.left_out, denied=part.denied)
+
+    @property
+    def until_fixed(self) -> str:
+        """What becomes of revisions that run meanwhile, as the end of a sentence; empty where they do not."""
+        if self.rest is None:
+            return ""
+        more = len(self.denied) - _MOST_NAMED
+        rows = ", ".join((*self.denied[:_MOST_NAMED], *((f"{more} more",) if more > 0 else ())))
+        return f"revisions that run go on, and none begins{f'; calls under {rows} are denied' if rows else ''}"
+
+
+_MOST_NAMED: Final = 8
+"""Most rows that a message names."""
 
 
 Kind = TypeVar("Kind", Agent, AgentPolicy, MCPBinding)

@@ -14,11 +14,13 @@ from interlock.action.audit_mode import (
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
+from interlock.cluster.object_parser import parse_binding
 from interlock.deployment.children.config import compile_bundle
 from interlock.deployment.content import content_of, parse_content
 from interlock.deployment.effective import described_digest, effective, needs_revision
 from interlock.governance.governed import check_governance
 from interlock.reconcile.effective_permissions import AgentAccess
+from interlock.reconcile.snapshot import Unreadable
 from tests.support.builders import (
     AgentBuilder,
     BindingBuilder,
@@ -54,6 +56,17 @@ def test_it_holds_for_bindings_that_serve_development_alone() -> None:
     assert audited_sources(*objects(policy=of_class, bindings=both), "qa") == set(), "its mode is Enforce"
     unknown = (CRM.serving("crm", "development", "moon"),)
     assert audited_sources(*objects(bindings=unknown), "development") == set(), "an unknown class is that of production"
+
+
+def test_a_row_of_the_map_that_cannot_be_read_ends_it_as_long_as_that_lasts() -> None:
+    """The mode lets calls of tools without a row pass, without the rules of the row."""
+    broken = CRM.with_tools({"name": "get_contact", "operation": "look", "resource": "contacts"}).to_kubernetes()
+    found = parse_binding(broken)
+    assert isinstance(found, Unreadable)
+    assert isinstance(found.rest, MCPBinding)
+    agent, policy, _ = objects()
+    assert audited_sources(agent, policy, (CRM.build(),), "development") == {"crm"}
+    assert audited_sources(agent, policy, (found.rest,), "development") == set()
 
 
 LAB = {"name": "lab", "class": "development", "mode": "Audit"}

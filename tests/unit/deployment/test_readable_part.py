@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from interlock.action.unread_rows import UNREAD_TYPE
 from interlock.deployment.children.scheduling import SCHEDULING_MEMBERS, build_pull_secrets, build_scheduling
 from interlock.deployment.field_classes import FIELDS
 from interlock.deployment.field_groups import FieldClass
@@ -92,7 +93,11 @@ NEEDED: list[tuple[str, str, Any]] = [
     ("AgentPolicy", "spec.podTemplate.max", {"cpu": 0}),
     ("MCPBinding", "spec.source", ""),
     ("MCPBinding", "spec.environments", ["The Moon"]),
-    ("MCPBinding", "spec.tools", [{"name": "a", "operation": "look", "resource": "b"}]),
+    ("MCPBinding", "spec.tools", [{"name": "a b", "operation": "look", "resource": "b"}]),
+    ("MCPBinding", "spec.tools", [{"operation": "read", "resource": "b"}]),
+    ("MCPBinding", "spec.tools", ["a"]),
+    ("MCPBinding", "spec.tools", "all"),
+    ("MCPBinding", "spec.resources", [{"uri": "../a", "resource": "b"}]),
     ("MCPBinding", "spec.server.stdio.network", "All"),
 ]
 
@@ -102,6 +107,31 @@ def test_of_an_object_in_which_a_field_cannot_be_read_that_what_runs_obeys_nothi
     kind: str, place: str, value: Any
 ) -> None:
     assert part_of(kind, changed(kind, place, value)) is None
+
+
+DENIED: list[tuple[str, str, dict[str, Any]]] = [
+    ("tools", "name", {"operation": "look", "resource": "b"}),
+    ("tools", "name", {"operation": "read", "resource": "b", "arguments": [{"pointer": "/a"}]}),
+    ("tools", "name", {"operation": "read", "resource": "b", "unknown": [1, 2]}),
+    ("resources", "uri", {"resource": "b", "scope": [{"dimension": "region"}]}),
+    ("prompts", "name", {"resource": "b", "scope": "none", "arguments": "none"}),
+]
+
+
+@pytest.mark.parametrize(("member", "key", "row"), DENIED, ids=[f"{one[0]}-{list(one[2])[-1]}" for one in DENIED])
+def test_what_a_row_of_a_map_is_about_is_denied_if_the_rest_of_it_cannot_be_read(
+    member: str, key: str, row: dict[str, Any]
+) -> None:
+    """Without the row, a glob after it would decide."""
+    before, after = ({key: name, "operation": "read", "resource": "contacts"} for name in ("a*", "*"))
+    raw = changed("MCPBinding", f"spec.{member}", [before, {key: "abc", **row}, after])
+    raw["spec"]["permissions"] = {"delete": [UNREAD_TYPE]}
+    part = part_of("MCPBinding", raw)
+    assert part is not None
+    assert (part.denied, part.left_out) == ((f"{member}[abc]",), frozenset())
+    denied = {key: "abc", "operation": "delete", "resource": f"{UNREAD_TYPE}-x"}
+    raw["spec"][member] = [before, denied, after]
+    assert part.found == type(part.found).model_validate(raw)
 
 
 def test_an_object_in_which_two_fields_cannot_be_read_is_read_only_if_both_can_be_left_out() -> None:
