@@ -13,6 +13,7 @@ from interlock.api.status import AgentReason
 from interlock.cluster.apply_failure import ApplyFailed, because, has_status
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.ledger_store import LedgerStore
+from interlock.cluster.needed_by_pods import NeededByPods
 from interlock.cluster.obstacles import find_obstacle
 from interlock.cluster.pod_ends import (
     BACKGROUND,
@@ -33,7 +34,7 @@ from interlock.deployment.ownership import (
     is_owned,
     replacement,
 )
-from interlock.deployment.plan import ACCOUNT, JOB, NETWORK, OUTLIVES_PODS, SECRET, WORKLOAD, WritePlan, drifted_member
+from interlock.deployment.plan import JOB, OUTLIVES_PODS, SECRET, WORKLOAD, WritePlan, drifted_member
 from interlock.governance.budgets import LedgerIdentity
 from interlock.reconcile.ended_pods import EndedPod
 from interlock.reconcile.scale_downs import PodMark
@@ -45,7 +46,6 @@ from interlock_contract.names import (
     ENDPOINT,
     ENDPOINT_LABEL,
     FIELD_MANAGER,
-    GUARD_ACCOUNT_SUFFIX,
     HAS_CLAIMS_LABEL,
     MANAGED_BY,
 )
@@ -228,7 +228,7 @@ class Applier:
         Raises:
             ApplyFailed: A child could not be deleted.
         """
-        cached = self._store.keys_of((namespace, owner))
+        cached, pods = self._store.keys_of((namespace, owner)), NeededByPods(self._client, namespace)
         known = [
             key
             for key in keys
@@ -239,7 +239,9 @@ class Applier:
             [key for key in known if key.kind in OUTLIVES_PODS],
         ):
             await self._together(
-                self._prune(key, namespace, owner) if key in cached else self._prune_lost(key, namespace, applied[key])
+                self._prune(key, namespace, owner, pods)
+                if key in cached
+                else self._prune_lost(key, namespace, applied[key])
                 for key in group
             )
 
@@ -414,11 +416,13 @@ class Applier:
             return
         await end_all_pods(self._client, manifest["metadata"]["namespace"], join_labels(owner))
 
-    async def _prune(self, key: ChildKey, namespace: str, owner: str) -> None:
+    async def _prune(self, key: ChildKey, namespace: str, owner: str, pods: NeededByPods) -> None:
         try:
             async with self._slots[namespace]:
-                if key.kind in OUTLIVES_PODS and await self._has_pods(namespace, owner, key):
-                    return
+                if key.kind in OUTLIVES_PODS:
+                    selector = self._store.selector_of((namespace, owner), key)
+                    if await pods.is_needed(key, selector):
+                        return
                 path = BY_KIND[key.kind].path(namespace, key.name)
                 only = {"uid": self._store.uid_of((namespace, owner), key)}
                 if key.kind == WORKLOAD:
@@ -430,16 +434,6 @@ class Applier:
             if not has_status(error, CONFLICT):  # a conflict: another object has the name now
                 raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {because(error)}") from error
         self._store.discard((namespace, owner), key)
-
-    async def _has_pods(self, namespace: str, owner: str, key: ChildKey) -> bool:
-        """Return True if there is a pod that the object is for, be it a terminating one."""
-        selector = self._store.selector_of((namespace, owner), key)
-        if not selector:
-            return False
-        query = {"labelSelector": selector} if key.kind == NETWORK else {"fieldSelector": _account_selector(key)}
-        query["limit"] = "1"
-        found = await self._client.get(POD.within(namespace), query, accept=METADATA_LIST)
-        return bool(found["items"])
 
     async def _prune_lost(self, key: ChildKey, namespace: str, applied: AppliedObject) -> None:
         """Delete a child that the cache does not hold; an object that took its name since then stays."""
@@ -456,16 +450,6 @@ class Applier:
         except (ApiError, *UNREACHABLE) as error:
             if not has_status(error, NOT_FOUND, CONFLICT):
                 raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {because(error)}") from error
-
-
-def _account_selector(key: ChildKey) -> str:
-    """Return the field selector of the pods that an object is for, by their account.
-
-    Labels would not do: an account of one isolation goes while the pods of another one stay, and another object with
-    the labels of a placement is of no use to its pods.
-    """
-    account = key.name if key.kind == ACCOUNT else f"{key.name}{GUARD_ACCOUNT_SUFFIX}"
-    return f"spec.serviceAccountName={account}"
 
 
 def _check_answer(key: ChildKey, manifest: Manifest, live: Json) -> None:

@@ -42,8 +42,12 @@ async def test_networks_and_identities_outlive_the_pods_that_they_are_for(placem
         account = {"serviceAccountName": pod["spec"]["serviceAccountName"]}
         client.put(f"{PODS}/{name}", {"kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": account})
 
+    client.forget_requests()
     await applier.carry_out(plan_children((), store.of(AGENT, UID), applied), *AGENT, applied)
 
+    accounts, networks = client.of_kind("ServiceAccount"), client.of_kind("NetworkPolicy")
+    asked = client.requests.count(("GET", PODS))
+    assert asked <= len(accounts) + len(networks), "what one account's pods need is asked once"
     pods = client.of_kind("Pod")
     assert pods
     assert all("deletionTimestamp" in pod["metadata"] for pod in pods.values())
