@@ -9,7 +9,7 @@ A row is compared by what it opens and not by its name: a row that is renamed, o
 import functools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from interlock.api.egress import EgressPeer, EgressPort, EgressRow
@@ -81,15 +81,43 @@ def narrowed_rows(
     """
     is_concerned = [uses.concerns(row) and row.applies_to(agent) for row in today]
     # A label that was taken away takes away at once what it opened.
-    wanted = [row for row, concerned in zip(today, is_concerned, strict=True) if concerned and row.applies_to(labelled)]
-    met = iter(_Meeting(reviewed, wanted, uses).results())
+    is_wanted = tuple(one and row.applies_to(labelled) for row, one in zip(today, is_concerned, strict=True))
+    before = _Rows(reviewed, tuple(map(_key_of_row, reviewed)))
+    # All agents of a policy have these very rows. Their id is no one else's while they are kept.
+    met = iter(_meet_all(before, _Rows(today, id(today)), is_wanted, uses))
     found: list[EgressRow] = []
-    for row, concerned in zip(today, is_concerned, strict=True):
-        if not concerned:
-            found.append(row)
-        elif row.applies_to(labelled):
+    for row, concerned, wanted in zip(today, is_concerned, is_wanted, strict=True):
+        if wanted:
             found += next(met)
+        elif not concerned:
+            found.append(row)
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows that are equal to others by a key."""
+
+    rows: tuple[EgressRow, ...] = field(compare=False)
+    key: object
+
+
+@functools.lru_cache(maxsize=128)
+def _meet_all(
+    reviewed: _Rows, today: _Rows, is_wanted: tuple[bool, ...], uses: EgressUses
+) -> tuple[tuple[EgressRow, ...], ...]:
+    """Return for each wanted row of today what holds. It is the same for all agents that were reviewed with the same.
+
+    A reconcile asks several times, and a change of a policy lets all of its agents ask.
+    """
+    wanted = [row for row, one in zip(today.rows, is_wanted, strict=True) if one]
+    return tuple(_Meeting(reviewed.rows, wanted, uses).results())
+
+
+def _key_of_row(row: EgressRow) -> object:
+    """Return a key of a reviewed row, whatever its name and its agents are. The order of its peers is part of it."""
+    ports = tuple((one.protocol, one.port, one.last) for one in row.ports)
+    return tuple(map(key_of_peer, row.to)), ports, row.servers, row.environments, row.dns
 
 
 class _Meeting:

@@ -12,6 +12,7 @@ from interlock.api.egress import EgressRow
 from interlock.api.policy import AgentPolicy
 from interlock.deployment.content import content_of
 from interlock.deployment.effective import effective, needs_revision
+from interlock.deployment.egress_narrowing import _Meeting
 from interlock_contract.addresses import parse_cidr
 from tests.requirements import requirement
 from tests.support.builders import AgentBuilder, a_binding, a_policy, a_stage, an_agent
@@ -57,6 +58,27 @@ def test_of_two_ranges_the_narrower_one_holds(reviewed: str, today: str, left: l
     found = holds(objects({"to": [{"cidr": reviewed}]}), objects({"to": [{"cidr": today}]}))
 
     assert [[peer.cidr for peer in row.to] for row in found] == ([] if left is None else [left])
+
+
+def test_agents_with_the_same_rows_are_compared_with_a_policy_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+
+    class Counting(_Meeting):
+        def __init__(self, *arguments: Any) -> None:
+            compared.append(1)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr("interlock.deployment.egress_narrowing._Meeting", Counting)
+    selector = {"agents": None, "agentSelector": {"matchLabels": {"tier": "gold"}}}
+    _, before, bindings = objects(selector, {"name": "b", "ports": [{"port": 9}], **selector})
+    today = a_policy().opening({"name": "c", "to": [{"cidr": "10.20.0.8/32"}], **selector}).build()
+    other = a_policy().opening(selector).build()
+    for policy in (today, today, other, today):
+        for name in ("a", "b"):
+            agent = an_agent(name).labelled(tier="gold").build()
+            found = effective(content_of(agent, before, bindings), agent, policy, bindings).policy.spec.egress
+            assert [peer.cidr for row in found for peer in row.to] == [policy.spec.egress[0].to[0].cidr]
+    assert len(compared) == 2, "once with each of the two policies"
 
 
 @requirement("revision.narrower")
