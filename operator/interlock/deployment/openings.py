@@ -5,12 +5,16 @@ what it was started with. Once its policy opens less, the pod ends: its successo
 
     started with   10.20.0.0/24 TCP 5432         today   10.0.0.0/8 TCP 5000-6000    the pod stays
     started with   10.20.0.0/24 TCP 5432         today   10.20.0.8/32 TCP 5432       the pod ends
+
+A long text is compressed: the API server stores each pod, and the operator keeps it.
 """
 
+import base64
 import functools
 import hashlib
 import json
 import sys
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,7 +30,12 @@ from interlock_contract.names import OPENINGS
 from interlock_contract.spans import Span, has_span, join_spans
 
 MAX_OPENINGS: Final = 16 * 1024
-"""Most characters that a pod says. Of more it says a digest, so that each change of them counts as a withdrawal."""
+"""Most characters that a pod says. A longer text is compressed. Of one that is too long even so, the pod says a digest,
+so that each change counts as a withdrawal."""
+_COMPRESSED: Final = "zlib:"
+_DIGEST: Final = "sha256:"
+_MOST_CHARACTERS: Final = 4 * 1024 * 1024
+"""Most characters of a text that is compressed. What a pod says is read no further: others may have written it."""
 
 _NETWORKS: Final = ("None", "Public", "Private")
 """What stdio servers may reach by their bindings, the narrowest first. Each has all of those before it."""
@@ -91,7 +100,7 @@ def _network_of(placement: Placement) -> int:
 def withdraws(desired: Manifest, live: Manifest) -> bool:
     """Return True if the pods of a live Deployment may be started with more than the desired one opens.
 
-    Where the desired one says only a digest, everything else counts as more.
+    Where one of them says only a digest, everything else counts as more.
     """
     return is_withdrawn(_openings_of_template(live), _openings_of_template(desired))
 
@@ -103,7 +112,8 @@ def _openings_of_template(workload: Manifest) -> str:
 
 def openings_in(annotations: Mapping[str, str]) -> str:
     """Return what a pod says that it was started with."""
-    return sys.intern(short_openings(annotations.get(OPENINGS, "")))
+    text = annotations.get(OPENINGS, "")
+    return sys.intern(text if len(text) <= MAX_OPENINGS else _digest_of(text))
 
 
 def is_withdrawn(before: str, today: str) -> bool:
@@ -116,6 +126,8 @@ def is_withdrawn(before: str, today: str) -> bool:
     if not before or before in (today, short_openings(today)):
         return False
     try:
+        if before.startswith(_DIGEST):  # an earlier version said the digest of each long text
+            return before != _digest_of(_expanded(today))
         known, now = _parse(before), _parse(today)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return True
@@ -149,7 +161,7 @@ def _parse(text: str) -> _Openings:
     Raises:
         ValueError: The text cannot be read, or says something of an unknown member.
     """
-    found: dict[str, Any] = json.loads(text) if text else {}
+    found: dict[str, Any] = json.loads(_expanded(text)) if text else {}
     unknown = [name for name in found.keys() - _MEMBERS if found[name]]
     if unknown:
         raise ValueError(f"unknown members {', '.join(sorted(unknown))}")
@@ -166,5 +178,33 @@ def _ports(found: Iterable[Any]) -> tuple[Port, ...]:
 
 
 def short_openings(text: str) -> str:
-    """Return a text of openings, or its digest where it is too long for a pod to say."""
-    return text if len(text) <= MAX_OPENINGS else f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    """Return what a pod says of a text of openings: itself, or what `MAX_OPENINGS` says where it is long."""
+    return text if len(text) <= MAX_OPENINGS else _shortened(text)
+
+
+@functools.lru_cache(maxsize=32)
+def _shortened(text: str) -> str:
+    packed = base64.b85encode(zlib.compress(text.encode(), level=9)).decode() if len(text) <= _MOST_CHARACTERS else ""
+    return f"{_COMPRESSED}{packed}" if 0 < len(packed) <= MAX_OPENINGS - len(_COMPRESSED) else _digest_of(text)
+
+
+def _digest_of(text: str) -> str:
+    return f"{_DIGEST}{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _expanded(text: str) -> str:
+    """Return a text of openings as it was before it was compressed.
+
+    Raises:
+        ValueError: It cannot be read, or is too long.
+    """
+    if not text.startswith(_COMPRESSED):
+        return text
+    unpacking = zlib.decompressobj()
+    try:
+        found = unpacking.decompress(base64.b85decode(text.removeprefix(_COMPRESSED)), _MOST_CHARACTERS)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if not unpacking.eof:
+        raise ValueError(f"more than {_MOST_CHARACTERS} characters, or not all of them")
+    return found.decode()

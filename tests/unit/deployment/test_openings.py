@@ -1,15 +1,23 @@
 """What a pod says that it was started with, and when it has more than is open now."""
 
+import base64
+import hashlib
 import json
+import random
+import tracemalloc
+import zlib
+from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
+from interlock.api.egress import MAX_EGRESS, MAX_PEERS, MAX_PORTS
 from interlock.deployment.children.workload import build_workloads
 from interlock.deployment.names import AGENT_POD, GUARD_POD, Manifest, key_of, revision_label
 from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, PodReport, read_pod
-from interlock.deployment.openings import MAX_OPENINGS, is_withdrawn, openings_of
+from interlock.deployment.openings import MAX_OPENINGS, all_openings_of, is_withdrawn, openings_of
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import LiveChild, plan_children
 from interlock.reconcile.withdrawn_pods import withdrawn_pods
@@ -69,7 +77,7 @@ def test_a_wider_way_and_one_that_is_named_otherwise_end_no_pod(
 
 
 @requirement("egress.withdrawn")
-@pytest.mark.parametrize("text", ["x", "[]", '{"ways": 1}', "[" * 5000, "sha256:00"])
+@pytest.mark.parametrize("text", ["x", "[]", '{"ways": 1}', "[" * 5000, "sha256:00", 'zlib:"', "zlib:", "zlib:c-q"])
 def test_what_cannot_be_read_counts_as_withdrawn(text: str) -> None:
     assert is_withdrawn(text, opened(ROW))
 
@@ -99,16 +107,77 @@ def test_a_network_of_servers_that_becomes_narrower_is_withdrawn_and_a_wider_one
     assert [is_withdrawn(public, private), is_withdrawn(none, private)] == [False] * 2
 
 
-def test_so_many_ways_are_a_digest_of_which_each_change_counts() -> None:
-    many = [
-        {"to": [{"cidr": f"10.{row}.{peer}.0/24"} for peer in range(16)], "ports": [{"port": 1}]} for row in range(32)
-    ]
-    ports = [{"port": 2 * number + 1} for number in range(16)]
-    text = opened(*({**row, "ports": ports} for row in many))
+def full_rows(to: Callable[[], list[dict[str, Any]]], rows: int = MAX_EGRESS) -> list[dict[str, Any]]:
+    """Return rows with as many ports as a row may have."""
+    source = random.Random(2)  # noqa: S311 - the same ports in each run
+    ports = iter(source.sample(range(1, 7000), rows * MAX_PORTS))
+    return [{"to": to(), "ports": [{"port": next(ports)} for _ in range(MAX_PORTS)]} for _ in range(rows)]
 
-    assert len(text) < MAX_OPENINGS
+
+def some_ranges() -> Callable[[], list[dict[str, Any]]]:
+    """Return what returns the peers of a row, each time others that say nothing about those before."""
+    source = random.Random(1)  # noqa: S311 - the same peers in each run
+
+    def a_range() -> str:
+        bits = (0xFD << 56) | source.getrandbits(56)
+        return str(ip_network((bits << 64, 64)))
+
+    return lambda: [{"cidr": a_range()} for _ in range(MAX_PEERS)]
+
+
+@requirement("egress.withdrawn")
+def test_of_the_most_ranges_that_a_policy_can_open_only_a_withdrawal_ends_pods() -> None:
+    *rows, last = full_rows(some_ranges())
+    text = opened(*rows)
+    wider = {"to": [{"cidr": "fd00::/8"}], "ports": [{"port": 1, "endPort": 7000}]}
+    fewer_peers = [{**rows[0], "to": rows[0]["to"][1:]}, *rows[1:]]
+    fewer_ports = [*rows[:-1], {**rows[-1], "ports": rows[-1]["ports"][1:]}]
+
+    assert text.startswith("zlib:")
+    assert len(opened(*rows, last)) <= MAX_OPENINGS
+    assert [is_withdrawn(text, opened(*today)) for today in ([*rows, last], rows, [wider])] == [False] * 3
+    assert [is_withdrawn(text, opened(*today)) for today in (fewer_peers, fewer_ports, [ROW], [])] == [True] * 4
+    assert not is_withdrawn(opened(rows[0]), text)
+
+
+def some_pods() -> Callable[[], list[dict[str, Any]]]:
+    source = random.Random(1)  # noqa: S311 - the same peers in each run
+
+    def a_label() -> str:
+        return f"{source.getrandbits(200):x}"
+
+    return lambda: [{"podSelector": {"matchLabels": {a_label(): a_label()}}} for _ in range(MAX_PEERS)]
+
+
+def test_ways_that_are_too_long_even_so_are_a_digest_of_which_each_change_counts() -> None:
+    *rows, last = full_rows(some_pods())
+    text = opened(*rows)
+
+    assert text.startswith("sha256:")
     assert not is_withdrawn(text, text)
-    assert is_withdrawn(text, opened(*many))
+    assert is_withdrawn(text, opened(*rows, last))
+
+
+@requirement("egress.withdrawn")
+def test_what_an_earlier_version_said_of_a_long_text_ends_a_pod_only_once_it_changes() -> None:
+    today = a_placement(*full_rows(some_ranges(), 8))
+    long_text = all_openings_of(today, AGENT_POD)
+    said = f"sha256:{hashlib.sha256(long_text.encode()).hexdigest()}"
+
+    assert openings_of(today, AGENT_POD).startswith("zlib:")
+    assert not is_withdrawn(said, long_text)
+    assert not is_withdrawn(said, openings_of(today, AGENT_POD))
+    assert is_withdrawn(said, opened(ROW))
+
+
+@requirement("egress.withdrawn")
+def test_a_text_that_others_have_compressed_costs_no_memory() -> None:
+    bomb = base64.b85encode(zlib.compress(opened(ROW).encode() + b" " * 20_000_000)).decode()
+    tracemalloc.start()
+    assert is_withdrawn(f"zlib:{bomb}", opened(ROW))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 15_000_000
 
 
 @requirement("egress.withdrawn")
@@ -119,7 +188,7 @@ def test_a_policy_that_says_the_same_and_more_in_too_many_words_for_a_pod_ends_n
     before, today = a_placement(row), a_placement(row, *many)
     pod = a_pod(today, AGENT_POD, openings_of(before, AGENT_POD))
 
-    assert openings_of(today, AGENT_POD).startswith("sha256:")
+    assert openings_of(today, AGENT_POD).startswith("zlib:")
     assert withdrawn_pods(today, AgentPods((pod, replace(pod, openings=openings_of(today, AGENT_POD))))) == ()
     assert len(withdrawn_pods(a_placement(*many), AgentPods((pod,)))) == 1
 
