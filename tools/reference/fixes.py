@@ -26,6 +26,8 @@ FIXES: Final[dict[str, dict[str, str]]] = {
             "on GKE, set `INTERLOCK_METADATA_SERVER=GKE` for the operator. Elsewhere remove the row of `cloudIdentity` "
             "from the policy"
         ),
+        "OpeningsAltered": "exempt pods with the label `app.kubernetes.io/managed-by=interlock` from the admission "
+        "webhook or policy that changes their [annotation](../explanation/isolation.md#exceptions)",
         "DigestRequired": "name the image as `name@sha256:...`, or change `spec.podTemplate.imageReferences`",
         "EnvironmentInvalid": "keep one of them",
         "EnvironmentUnknown": "add the environment to `spec.environments` of the policy, or name one that it has",
@@ -136,8 +138,6 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "EgressCrowded": "name a narrower `cidr` in the row of `egress`, before the cluster has more nodes",
         "OpeningsWithdrawn": "if it was not intended, compare the `egress` and `cloudIdentity` of the AgentPolicy, and "
         "the `network` of the MCPBinding, with the [annotation of the pods](../explanation/isolation.md#exceptions)",
-        "OpeningsAltered": "exempt pods with the label `app.kubernetes.io/managed-by=interlock` from the admission "
-        "webhook or policy that changes their [annotation](../explanation/isolation.md#exceptions)",
         "LedgerRepaired": "see what the [repair](../explanation/budgets.md#a-ledger-that-cannot-be-read) has spent",
         "GuardUpdatesStopped": "[let the agent become ready](../how-to/upgrade.md#if-an-update-fails) that it names",
         "AdmissionPoliciesChanged": "if it was not intended, apply `manifests/admission` again",

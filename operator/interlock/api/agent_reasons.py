@@ -114,6 +114,9 @@ class AgentReason(StrEnum):
     """EgressEnforced: every agent pod can reach only its guard."""
     EGRESS_OPENED = "EgressOpened"
     """EgressEnforced: every agent pod can reach its guard and the exceptions that the message names, unrecorded."""
+    OPENINGS_ALTERED = "OpeningsAltered"
+    """EgressEnforced: new pods say again and again that they were started with more than the policy opens, so something
+    else than Interlock writes their annotation. They are deleted with growing pauses."""
     AUDIT = "Audit"
     """PolicyEnforced, PromotionPending: in the mode Audit of its environment calls that the policy does not permit pass
     and are recorded, so the agent is not promoted."""

@@ -56,9 +56,6 @@ class EventReason(StrEnum):
     """So many ranges are left out of a cidr of a row of egress that more nodes will close it as a whole."""
     OPENINGS_WITHDRAWN = "OpeningsWithdrawn"
     """Pods were deleted, since they were started with a way out, a cloud identity or a network that is withdrawn."""
-    OPENINGS_ALTERED = "OpeningsAltered"
-    """New pods say again and again that they were started with more than the policy opens, so something else than
-    Interlock writes their annotation. They are deleted with growing pauses."""
     LEDGER_REPAIRED = "LedgerRepaired"
     """A BudgetLedger could not be read. What was lost of it counts as spent."""
     GUARD_UPDATES_STOPPED = "GuardUpdatesStopped"

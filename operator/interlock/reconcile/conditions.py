@@ -40,8 +40,13 @@ def build_condition(finding: Finding, generation: int, known: Iterable[Condition
         observed_generation=generation,
         last_transition_time=before.last_transition_time if before and unchanged else now,
         reason=finding.reason,
-        message=finding.message[:_MOST_MESSAGE],
+        message=shorten(finding.message),
     )
+
+
+def shorten(message: str) -> str:
+    """Return as much of a message as a condition has room for."""
+    return message[:_MOST_MESSAGE]
 
 
 def build_unreadable_conditions(problem: Unreadable, reason: str, now: datetime) -> tuple[Condition, ...]:

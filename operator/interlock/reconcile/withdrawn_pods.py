@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from typing import Final
 
+from interlock.api.status import AgentReason, AgentStatus, Condition, ConditionType
 from interlock.deployment.names import selector
 from interlock.deployment.observed.pod_reports import TEMPLATE_HASH_LABEL, AgentPods, PodReport
 from interlock.deployment.openings import all_openings_of, is_withdrawn, short_openings
 from interlock.deployment.placement import Placement
 from interlock.reconcile.agent_events import EventNote, EventReason
+from interlock.reconcile.conditions import shorten
 from interlock.reconcile.ended_pods import EndedPod
 from interlock_contract.names import APP_MANAGED_BY_LABEL, MANAGED_BY, OPENINGS
 
@@ -78,13 +80,50 @@ def brake_notes(held: tuple[WithdrawnPod, ...], rounds: int) -> tuple[EventNote,
     """
     if not held:
         return ()
-    text = (
-        f"pods {_named(held)} say that they were started with more than AgentPolicy and MCPBinding give them, after "
-        f"{rounds} deletions of pods that did: something else than Interlock, such as an admission webhook, changes "
-        f"their annotation {OPENINGS}; exempt pods with the label {APP_MANAGED_BY_LABEL}={MANAGED_BY} from it. They "
-        "have no more than is given, and are deleted in turn, with growing pauses"
+    text = f"pods {_named(held)} {_altered_message(rounds)}"
+    return (EventNote("Warning", AgentReason.OPENINGS_ALTERED, text, key=_key_of(held)),)
+
+
+def with_brake(status: AgentStatus, held: tuple[WithdrawnPod, ...], rounds: int) -> AgentStatus:
+    """Return a status whose condition EgressEnforced says that pods wait for their end, if any do.
+
+    The network is as closed as before, so its status stays. The message names no pods, since there are others after
+    each round.
+
+    Args:
+        status: The status.
+        held: The pods that wait.
+        rounds: How many times pods like these were deleted.
+    """
+    if not held:
+        return status
+    return status.model_copy(
+        update={"conditions": tuple(_with_cause(one, rounds) if _is_egress(one) else one for one in status.conditions)}
     )
-    return (EventNote("Warning", EventReason.OPENINGS_ALTERED, text, key=_key_of(held)),)
+
+
+def is_altered(status: AgentStatus | None) -> bool:
+    """Return True if a status says that pods waited for their end, see `with_brake`."""
+    found = status.conditions if status is not None else ()
+    return any(_is_egress(one) and one.reason == AgentReason.OPENINGS_ALTERED for one in found)
+
+
+def _is_egress(condition: Condition) -> bool:
+    return condition.type == ConditionType.EGRESS_ENFORCED
+
+
+def _with_cause(condition: Condition, rounds: int) -> Condition:
+    message = shorten(f"new pods {_altered_message(rounds)}; {condition.message}")
+    return condition.model_copy(update={"reason": AgentReason.OPENINGS_ALTERED, "message": message})
+
+
+def _altered_message(rounds: int) -> str:
+    return (
+        f"say that they were started with more than AgentPolicy and MCPBinding give them, after {rounds} deletions of "
+        "pods that did: something else than Interlock, such as an admission webhook, changes their annotation "
+        f"{OPENINGS}; exempt pods with the label {APP_MANAGED_BY_LABEL}={MANAGED_BY} from it. They have no more than "
+        "is given, and are deleted in turn, with growing pauses"
+    )
 
 
 def _named(pods: tuple[WithdrawnPod, ...]) -> str:

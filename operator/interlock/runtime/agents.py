@@ -27,7 +27,7 @@ from interlock.reconcile.agent_status import enforcement_lost_message, with_fail
 from interlock.reconcile.guard_updates import write_records
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Snapshot
-from interlock.reconcile.withdrawn_pods import brake_notes, withdrawal_notes
+from interlock.reconcile.withdrawn_pods import brake_notes, is_altered, with_brake, withdrawal_notes
 from interlock.runtime.agent_decision import AgentDecider
 from interlock.runtime.denial_events import DenialEvents
 from interlock.runtime.withdrawal_brake import WithdrawalBrake
@@ -120,9 +120,10 @@ class AgentReconciler:
             self._denials.forget(key)
             self._brake.forget(key)
             return None
-        snapshot, braked = decided.snapshot, self._brake.choose(key, decided.result.withdrawn, now)
-        result = replace(decided.result, withdrawn=braked.ended)
-        agent = snapshot.agent
+        snapshot, agent, result = decided.snapshot, decided.snapshot.agent, decided.result
+        braked = self._brake.choose(key, result.withdrawn, now, is_altered=is_altered(agent.status))
+        status = with_brake(result.status, braked.held, braked.rounds)
+        result = replace(result, withdrawn=braked.ended, status=status)
         self._pass_on(snapshot, now)
         self._post(key, agent, brake_notes(braked.held, braked.rounds))
         agent, is_recorded = await self._announce(key, agent, result)

@@ -8,6 +8,9 @@ created after the first end has nothing more, whatever it says. Where the policy
 immediately again.
 
     ends at 8:00:00 to :10   at :10 to :20   at :20   then after 20 s, 40 s, 80 s, and so on up to 10 minutes
+
+The rounds are forgotten with the process. The condition of an Agent whose pods waited says so, and then the first round
+of the next process counts as the last one without a pause.
 """
 
 from collections import defaultdict
@@ -77,13 +80,14 @@ class WithdrawalBrake:
         self._rounds: dict[Key, dict[_Group, _Rounds]] = {}
         self._chosen: dict[Key, dict[_Group, _Rounds]] = {}
 
-    def choose(self, agent: Key, pods: Iterable[WithdrawnPod], now: datetime) -> Braked:
+    def choose(self, agent: Key, pods: Iterable[WithdrawnPod], now: datetime, *, is_altered: bool = False) -> Braked:
         """Return which withdrawn pods of an Agent end now: those that were ended before, and others in turn.
 
         Args:
             agent: The Agent.
             pods: Its withdrawn pods.
             now: The time. A clock that went back makes pods end sooner.
+            is_altered: Whether the Agent's status says that pods of it waited.
         """
         groups: defaultdict[_Group, list[WithdrawnPod]] = defaultdict(list)
         for pod in pods:
@@ -96,7 +100,8 @@ class WithdrawalBrake:
         ended: list[WithdrawnPod] = []
         held: dict[_Group, list[WithdrawnPod]] = {}
         for group, found in groups.items():
-            rounds = _turn(known.get(group), found, now)
+            first = FREE_ROUNDS if is_altered and agent not in self._rounds else 1
+            rounds = _turn(known.get(group), found, now, first)
             known[group] = rounds
             ended += [pod for pod in found if pod.uid in rounds.ended]
             if len(rounds.ended) < len(found):
@@ -127,11 +132,18 @@ _Group = tuple[str, ...]
 _MOST_DOUBLINGS: Final = 10
 
 
-def _turn(rounds: _Rounds | None, pods: list[WithdrawnPod], now: datetime) -> _Rounds:
-    """Return the rounds of a placement after this turn. Pods of it that are not among those that end wait."""
+def _turn(rounds: _Rounds | None, pods: list[WithdrawnPod], now: datetime, first: int) -> _Rounds:
+    """Return the rounds of a placement after this turn. Pods of it that are not among those that end wait.
+
+    Args:
+        rounds: The rounds until now, None for none.
+        pods: Its withdrawn pods.
+        now: The time.
+        first: The number of a round that follows none.
+    """
     uids, today = frozenset(pod.uid for pod in pods), pods[0].today
     if rounds is None or rounds.today != today:
-        return _Rounds(today, 1, now, uids)
+        return _Rounds(today, first if rounds is None else 1, now, uids)
     if uids <= rounds.ended:  # their deletion is tried again
         return replace(rounds, ended=uids)
     if now >= rounds.next_at:

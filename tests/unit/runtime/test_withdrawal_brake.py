@@ -100,3 +100,21 @@ def test_those_that_wait_are_told_when_they_end() -> None:
     assert found.next_at == NOW + timedelta(seconds=40)
     braking.brake.forget(KEY)
     assert braking.end(a_pod("new")) == ["new"]
+
+
+@requirement("egress.withdrawn")
+def test_a_process_that_follows_ends_what_it_finds_once_and_pauses_then() -> None:
+    """What is withdrawn meanwhile ends immediately, and a webhook that alters pods gets no rounds without a pause."""
+    braking = Braking()
+
+    def end(uid: str, today: str = "less") -> list[str]:
+        found = braking.brake.choose(KEY, [a_pod(uid, today=today)], braking.now, is_altered=True)
+        braking.brake.record(KEY)
+        return [one.uid for one in found.ended]
+
+    assert end("first") == ["first"]
+    assert end("second") == []
+    braking.now += timedelta(seconds=20)
+    assert end("second") == ["second"]
+    assert end("third", today="nothing") == ["third"]
+    assert end("fourth", today="nothing") == ["fourth"], "what the policy opens has changed"

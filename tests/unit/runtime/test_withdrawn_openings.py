@@ -136,6 +136,15 @@ async def test_where_a_webhook_alters_what_each_new_pod_says_its_pods_end_in_tur
 
     assert await starts_altered_pods() == 0
     [event] = [one for one in operator.client.of_kind("Event").values() if one["reason"] == "OpeningsAltered"]
-    assert "something else than Interlock, such as an admission webhook, changes their annotation" in event["note"]
+    cause = "something else than Interlock, such as an admission webhook, changes their annotation"
+    assert cause in event["note"]
+    egress = operator.condition("EgressEnforced")
+    assert egress.reason == "OpeningsAltered"
+    assert egress.message.startswith("new pods say that they were started with more")
+    assert cause in egress.message
     operator.now += seconds(20)
     assert await starts_altered_pods() > 0
+    operator.altered = ""
+    operator.now += seconds(700)
+    await operator.reconcile_agent()
+    assert operator.condition("EgressEnforced").reason != "OpeningsAltered"
