@@ -206,7 +206,7 @@ UNREAD_RULE = {
     "name": "delete_contact",
     "operation": "delete",
     "resource": "contacts",
-    "arguments": [{"pointer": "/a"}],
+    "arguments": [{"pointer": "/a", "maximum": -1}],
 }
 
 

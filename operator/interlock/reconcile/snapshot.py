@@ -28,6 +28,7 @@ from interlock.orchestration.gates import MetricResult
 from interlock.orchestration.rollout_state import RolloutCommands
 from interlock.reconcile.managed_objects import read_applied
 from interlock_contract.budget.ledger import Ledger
+from interlock_contract.revisions import printable
 
 
 @dataclass(frozen=True)
@@ -257,12 +258,15 @@ class Unreadable:
         if self.rest is None:
             return ""
         more = len(self.denied) - _MOST_NAMED
-        rows = ", ".join((*self.denied[:_MOST_NAMED], *((f"{more} more",) if more > 0 else ())))
+        names = (printable(one, _MOST_SHOWN) for one in self.denied[:_MOST_NAMED])
+        rows = ", ".join((*names, *((f"{more} more",) if more > 0 else ())))
         return f"revisions that run go on, and none begins{f'; calls under {rows} are denied' if rows else ''}"
 
 
 _MOST_NAMED: Final = 8
 """Most rows that a message names."""
+_MOST_SHOWN: Final = 80
+"""Most characters of the name of a row."""
 
 
 Kind = TypeVar("Kind", Agent, AgentPolicy, MCPBinding)

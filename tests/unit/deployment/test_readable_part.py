@@ -93,7 +93,7 @@ NEEDED: list[tuple[str, str, Any]] = [
     ("AgentPolicy", "spec.podTemplate.max", {"cpu": 0}),
     ("MCPBinding", "spec.source", ""),
     ("MCPBinding", "spec.environments", ["The Moon"]),
-    ("MCPBinding", "spec.tools", [{"name": "a b", "operation": "look", "resource": "b"}]),
+    ("MCPBinding", "spec.tools", [{"name": "a" * 129, "operation": "look", "resource": "b"}]),
     ("MCPBinding", "spec.tools", [{"operation": "read", "resource": "b"}]),
     ("MCPBinding", "spec.tools", ["a"]),
     ("MCPBinding", "spec.tools", "all"),
@@ -111,9 +111,9 @@ def test_of_an_object_in_which_a_field_cannot_be_read_that_what_runs_obeys_nothi
 
 DENIED: list[tuple[str, str, dict[str, Any]]] = [
     ("tools", "name", {"operation": "look", "resource": "b"}),
-    ("tools", "name", {"operation": "read", "resource": "b", "arguments": [{"pointer": "/a"}]}),
+    ("tools", "name", {"operation": "read", "resource": "b", "arguments": [{"pointer": "/a", "maximum": -1}]}),
     ("tools", "name", {"operation": "read", "resource": "b", "unknown": [1, 2]}),
-    ("resources", "uri", {"resource": "b", "scope": [{"dimension": "region"}]}),
+    ("resources", "uri", {"resource": "b", "scope": [{"dimension": 1}]}),
     ("prompts", "name", {"resource": "b", "scope": "none", "arguments": "none"}),
 ]
 
@@ -123,13 +123,13 @@ def test_what_a_row_of_a_map_is_about_is_denied_if_the_rest_of_it_cannot_be_read
     member: str, key: str, row: dict[str, Any]
 ) -> None:
     """Without the row, a glob after it would decide."""
-    before, after = ({key: name, "operation": "read", "resource": "contacts"} for name in ("a*", "*"))
-    raw = changed("MCPBinding", f"spec.{member}", [before, {key: "abc", **row}, after])
+    before, after = ({key: f"crm://{glob}", "operation": "read", "resource": "contacts"} for glob in ("a*", "*"))
+    raw = changed("MCPBinding", f"spec.{member}", [before, {key: "crm://abc", **row}, after])
     raw["spec"]["permissions"] = {"delete": [UNREAD_TYPE]}
     part = part_of("MCPBinding", raw)
     assert part is not None
-    assert (part.denied, part.left_out) == ((f"{member}[abc]",), frozenset())
-    denied = {key: "abc", "operation": "delete", "resource": f"{UNREAD_TYPE}-x"}
+    assert (part.denied, part.left_out) == ((f"{member}[crm://abc]",), frozenset())
+    denied = {key: "crm://abc", "operation": "delete", "resource": f"{UNREAD_TYPE}-x"}
     raw["spec"][member] = [before, denied, after]
     assert part.found == type(part.found).model_validate(raw)
 
