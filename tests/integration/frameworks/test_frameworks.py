@@ -5,15 +5,18 @@ denied. Then the right to create tasks is withdrawn while the agent works, and t
 The agent must go on after both.
 """
 
+import json
 import os
+import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 import yaml
+from aiohttp import web
 
 from interlock.api.shared_types import SecretKeyRef
 from interlock.deployment.children.config import compile_bundle
@@ -21,9 +24,8 @@ from interlock.deployment.children.upstreams import file_of
 from interlock.deployment.placement import Placement
 from interlock_contract.bundle import digest, dump_bundle
 from interlock_contract.selftest_report import parse_report
-from tests.integration.frameworks.scripted_model import ScriptedModel, ToolUse
 from tests.integration.guard.fake_api_server import AGENT, UID, FakeApiServer
-from tests.integration.guard.fake_provider import REAL_KEYS, FakeProvider
+from tests.integration.guard.fake_provider import REAL_KEYS, FakeProvider, send
 from tests.integration.guard.harness import SOURCE, Guard, StdioServer
 from tests.integration.guard.learning import learn_on_pipes
 from tests.requirements import requirement
@@ -34,6 +36,7 @@ from tests.support.closed_network import ClosedNetwork, closed_network
 from tests.support.environments import installed_environment
 from tests.support.pins import with_pins
 from tests.support.ports import free_port
+from tests.support.scripted_model import ToolUse, Turn, read_turn, scripted_reply
 
 ROOT = Path(__file__).parents[3]
 FRAMEWORKS = ROOT / "examples" / "frameworks"
@@ -58,6 +61,29 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="root alone makes the namespaces of a container"),
     pytest.mark.timeout(1200),  # the first run installs the environments
 ]
+
+
+@dataclass
+class ScriptedModel:
+    """A model that asks for tools in a fixed order.
+
+    Attributes:
+        uses: The tools.
+        before: What to await before a tool is asked for the first time, by its position.
+        turns: What agents have sent to it.
+    """
+
+    uses: tuple[ToolUse, ...]
+    before: dict[int, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+    turns: list[Turn] = field(default_factory=list)
+
+    async def answer(self, http: web.Request) -> web.StreamResponse:
+        """Answer one request."""
+        turn = read_turn(http.path, json.loads(await http.read()))
+        self.turns.append(turn)
+        if (action := self.before.pop(len(turn.results), None)) is not None:
+            await action()
+        return await send(http, scripted_reply(turn, self.uses))
 
 
 @dataclass
@@ -164,19 +190,22 @@ async def test_an_agent_works_unmodified_and_goes_on_after_a_denial(name: str, t
             *([] if name in LISTS_AGAIN else [("create_task", "Deny", "NotGrantedByMatrix")]),
         ]
         assert work.decisions("models") == [("openai/gpt-4o-mini", "Allow", "")] * 5
-        found, created, denied, _ = work.model.results
+        found, created, denied, _ = work.model.turns[-1].results
         assert "Test Person One" in found
         assert "Call back" in created
         assert BROKEN_RULE in denied
-        assert [sorted(_without_server(offered)) for offered in work.model.offered[:2]] == [
-            ["create_task", "list_contacts"]
-        ] * 2
+        offered = [sorted(_without_server(turn.offered)) for turn in work.model.turns[:2]]
+        assert offered == [["create_task", "list_contacts"]] * 2
+        key = work.placement.agent_key
+        assert key
+        assert not any(key in json.dumps(turn.asked) for turn in work.model.turns), "the model is told the agent's key"
+        assert key not in re.sub(r"[\s│]", "", ended.output + ended.errors), "the key is logged"  # also in a box
         assert {seen.headers["Authorization"] for seen in work.provider.seen} == {f"Bearer {REAL_KEYS['openai']}"}
         await until_count(lambda: _outcomes(work.guard), 7, "each allowed call of a tool or a model has its outcome")
         assert work.network.attempts() == set()
 
 
-def _without_server(names: list[str]) -> list[str]:
+def _without_server(names: Sequence[str]) -> list[str]:
     """Return the names of tools without a prefix that a framework puts in front."""
     known = [str(tool["name"]) for tool in TOOLS]
     return [next((one for one in known if name.endswith(one)), name) for name in names]

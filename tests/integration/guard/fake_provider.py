@@ -22,6 +22,7 @@ from interlock_contract.model_access import Model as BundleModel
 from interlock_contract.model_access import ModelAccess, Provider
 from tests.integration.guard.fake_api_server import AGENT, NAMESPACE, UID
 from tests.support.keys import AGENT_KEY
+from tests.support.scripted_model import Reply
 
 REAL_KEYS = {"openai": "sk-canary-openai-0123456789", "anthropic": "sk-ant-canary-0123456789"}
 MODEL = {"openai": "gpt-4o-mini", "anthropic": "claude-haiku-4-5"}
@@ -96,6 +97,13 @@ async def stream(
         await response.write(event)
     await response.write_eof()
     return response
+
+
+async def send(http: web.Request, reply: Reply) -> web.StreamResponse:
+    """Send an answer of a scripted model: whole, or its events, each in a write of its own."""
+    if reply.media_type == "text/event-stream":
+        return await stream(http, list(reply.parts), reply.media_type)
+    return web.Response(body=b"".join(reply.parts), content_type=reply.media_type)
 
 
 async def stream_after(http: web.Request, events: list[bytes], goes_on: asyncio.Event) -> web.StreamResponse:

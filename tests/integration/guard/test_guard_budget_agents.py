@@ -18,10 +18,11 @@ from pydantic_ai.providers.openai import OpenAIProvider
 
 from interlock_contract.budget.bundle_budget import BundleBudget
 from tests.integration.guard.budget_rig import DOLLAR, OWN, BudgetRig, a_budget_rig, cost_of
-from tests.integration.guard.fake_provider import MODEL
+from tests.integration.guard.fake_provider import MODEL, send
 from tests.requirements import requirement
 from tests.support.bounds import limit
 from tests.support.keys import AGENT_KEY
+from tests.support.scripted_model import chat_reply, tool_call
 
 BUDGET = DOLLAR // 20
 """$0.05."""
@@ -42,26 +43,8 @@ class Looping:
     async def answer(self, http: web.Request) -> web.StreamResponse:
         asked: dict[str, Any] = json.loads(await http.read())
         self.answers += 1
-        function = {"name": "find_ticket", "arguments": json.dumps({"ticket": str(self.answers)})}
-        call = {"index": 0, "id": f"call-{self.answers}", "type": "function", "function": function}
-        message = {"role": "assistant", "content": None, "tool_calls": [call]}
-        base = {"id": f"c{self.answers}", "created": 1, "model": asked["model"]}
-        if not asked.get("stream"):
-            choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
-            return web.json_response({**base, "object": "chat.completion", "choices": [choice], "usage": USAGE})
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(http)
-        chunks: list[dict[str, Any]] = [
-            {"choices": [{"index": 0, "delta": message, "finish_reason": None}]},
-            {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]},
-            {"choices": [], "usage": USAGE},
-        ]
-        for chunk in chunks:
-            text = json.dumps({**base, "object": "chat.completion.chunk", **chunk})
-            await response.write(f"data: {text}\n\n".encode())
-        await response.write(b"data: [DONE]\n\n")
-        await response.write_eof()
-        return response
+        message = tool_call(f"call-{self.answers}", "find_ticket", {"ticket": str(self.answers)})
+        return await send(http, chat_reply(asked, f"c{self.answers}", message, USAGE))
 
 
 @pytest.fixture
