@@ -384,6 +384,12 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "http.trust": Requirement("a server authenticates its name by the image's authorities, or by the binding's alone"),
     "agents.frameworks": Requirement("agents of common frameworks run unmodified next to a guard, and reach it alone"),
+    "agents.on-a-cluster": Requirement(
+        "a script of a user works in a pod as the page has it, and what its models cost is counted", "kind"
+    ),
+    "agents.container": Requirement(
+        "the container of an agent in a pod of its own is what the page says, SIGTERM and network included", "kind"
+    ),
     "guard.sdk-clients": Requirement(
         "the official Python and TypeScript clients and the inspector's CLI work against the guard"
     ),

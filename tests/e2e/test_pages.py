@@ -46,6 +46,11 @@ NOT_RUN = {
     "npx -y @modelcontextprotocol/inspector --cli npx -y @modelcontextprotocol/server-gitlab --method tools/list"
     " > tools.json": "it runs packages of others, and the page has the answer as a file",
     "docker build -t registry.example.com/mcp-gitlab:1 .": "it installs a package of others",
+    "docker build --build-arg FRAMEWORK=langgraph -t registry.example.com/agents/langgraph:1"
+    " examples/frameworks": "tests/e2e/test_frameworks.py builds it",
+    "docker push registry.example.com/agents/langgraph:1": "it was not built",
+    'kubectl -n agents exec caller -- python -c \'import urllib.request as u; print(u.urlopen("http://guard-script",'
+    ' b"{\\"text\\": \\"Call back the first contact of eu-west.\\"}").read().decode())\'': "no public model may answer",
     "docker pull ghcr.io/github/github-mcp-server": "no public registry may answer",
     "docker image inspect --format '{{json .Config.Entrypoint}} {{json .Config.Cmd}}'"
     " ghcr.io/github/github-mcp-server": "the image was not pulled",

@@ -37,12 +37,14 @@ class Image:
         folder: the build context, relative to the repository.
         dockerfile: relative to the context.
         inputs: what of the context goes in, relative to it.
+        arguments: further ones of `docker build`.
     """
 
     name: str
     folder: str
     dockerfile: str
     inputs: Sequence[str]
+    arguments: tuple[str, ...] = ()
 
 
 IMAGES = (
@@ -151,16 +153,30 @@ def ensure_on(cluster: KindCluster, names: Sequence[str] = ()) -> list[str]:
     return built
 
 
+def build_on(cluster: KindCluster, image: Image) -> None:
+    """Build an image that is none of ours, such as a user's, and put it onto the cluster's nodes.
+
+    Raises:
+        UnavailableError: there is nothing to build it from.
+        StepFailedError: the build failed.
+    """
+    base = base_image.ensure(cluster.engine, cluster.settings)
+    with held(cluster.settings.cache / "images.lock", "the images"):
+        _build(cluster.engine, cluster.settings, image, base)
+    cluster.load([image.name])
+
+
 def _build(engine: Engine, settings: Settings, image: Image, base: str) -> bool:
     """Build one image unless the engine has the same one; return True if it was built."""
     context = pack(REPOSITORY / image.folder, [image.dockerfile, *image.inputs])
-    inputs = hashlib.sha256(context + base.encode()).hexdigest()
+    inputs = hashlib.sha256(context + " ".join((base, *image.arguments)).encode()).hexdigest()
     if _label(engine, image.name) == inputs:
         return False
     log = settings.logs / f"image-{short_name(image)}.log"
     log.unlink(missing_ok=True)
     proxies = [word for name in PROXIES if os.environ.get(name) for word in ("--build-arg", name)]
     arguments = ["--tag", image.name, "--file", image.dockerfile, "--label", f"{INPUTS_LABEL}={inputs}"]
+    arguments += image.arguments
     arguments += ["--label", f"{VERSION_LABEL}={read_version()}"]
     arguments += ["--build-arg", f"BASE={base}", *proxies]
     if engine.is_private:

@@ -14,8 +14,12 @@ TASK = "Call back the first contact of eu-west: find it, and create a task for i
 SERVERS = json.loads(Path(os.environ["INTERLOCK_MCP_CONFIG"]).read_text())["mcpServers"]
 
 
-async def main() -> None:
-    """Do the task, and print the model's last words."""
+def work(task: str) -> str:
+    """Do a task, and return the model's last words."""
+    return asyncio.run(_work(task))
+
+
+async def _work(task: str) -> str:
     async with AsyncExitStack() as stack:
         benches = [
             await stack.enter_async_context(McpWorkbench(StreamableHttpServerParams(url=server["url"])))
@@ -23,9 +27,10 @@ async def main() -> None:
         ]
         model = OpenAIChatCompletionClient(model="gpt-4o-mini")
         agent = AssistantAgent("caller", model_client=model, workbench=benches, max_tool_iterations=10)
-        result = await agent.run(task=TASK)
-        print(result.messages[-1].to_text())
+        result = await agent.run(task=task)
         await model.close()
+        return result.messages[-1].to_text()
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    print(work(TASK))

@@ -14,8 +14,12 @@ TASK = "Call back the first contact of eu-west: find it, and create a task for i
 SERVERS = json.loads(Path(os.environ["INTERLOCK_MCP_CONFIG"]).read_text())["mcpServers"]
 
 
-async def main() -> None:
-    """Do the task, and print the model's last words."""
+def work(task: str) -> str:
+    """Do a task, and return the model's last words."""
+    return asyncio.run(_work(task))
+
+
+async def _work(task: str) -> str:
     client = MultiServerMCPClient(
         {name: {"transport": "streamable_http", "url": server["url"]} for name, server in SERVERS.items()}
     )
@@ -31,8 +35,9 @@ async def main() -> None:
     graph.add_edge(START, "call_model")
     graph.add_conditional_edges("call_model", tools_condition)
     graph.add_edge("tools", "call_model")
-    result = await graph.compile().ainvoke({"messages": [("user", TASK)]})
-    print(result["messages"][-1].content)
+    result = await graph.compile().ainvoke({"messages": [("user", task)]})
+    return result["messages"][-1].content
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    print(work(TASK))

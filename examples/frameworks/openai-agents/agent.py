@@ -13,16 +13,21 @@ TASK = "Call back the first contact of eu-west: find it, and create a task for i
 SERVERS = json.loads(Path(os.environ["INTERLOCK_MCP_CONFIG"]).read_text())["mcpServers"]
 
 
-async def main() -> None:
-    """Do the task, and print the model's last words."""
+def work(task: str) -> str:
+    """Do a task, and return the model's last words."""
+    return asyncio.run(_work(task))
+
+
+async def _work(task: str) -> str:
     async with AsyncExitStack() as stack:
         servers = [
             await stack.enter_async_context(MCPServerStreamableHttp({"url": server["url"]}, name=name))
             for name, server in SERVERS.items()
         ]
         agent = Agent("caller", instructions="You work with a CRM.", model="gpt-4o-mini", mcp_servers=servers)
-        result = await Runner.run(agent, TASK)
-        print(result.final_output)
+        result = await Runner.run(agent, task)
+        return result.final_output
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    print(work(TASK))

@@ -56,17 +56,16 @@ def ask(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> dict[str
     return answer["choices"][0]["message"]
 
 
-def main() -> None:
-    """Do the task, and print the model's last words."""
+def work(task: str) -> str:
+    """Do a task, and return the model's last words."""
     server = Server(SERVERS["crm"]["url"])
     tools = server.request("tools/list")["tools"]
-    messages: list[dict[str, Any]] = [{"role": "user", "content": TASK}]
+    messages: list[dict[str, Any]] = [{"role": "user", "content": task}]
     while True:
         message = ask(messages, tools)
         messages.append(message)
         if not message.get("tool_calls"):
-            print(message["content"])
-            return
+            return message["content"]
         for call in message["tool_calls"]:
             function = call["function"]
             result = server.request("tools/call", name=function["name"], arguments=json.loads(function["arguments"]))
@@ -75,4 +74,5 @@ def main() -> None:
             messages.append({"role": "tool", "tool_call_id": call["id"], "content": text})
 
 
-main()
+if __name__ == "__main__":
+    print(work(TASK))
