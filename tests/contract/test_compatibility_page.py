@@ -18,6 +18,7 @@ FRAMEWORKS = {
     "openai-agents": "openai-agents",
     "pydantic-ai": "pydantic-ai-slim",
     "autogen": "autogen-agentchat",
+    "crewai": "crewai",
 }
 """Folders of examples/frameworks, each with the package whose version counts."""
 
@@ -59,7 +60,7 @@ def row(begin: str) -> str:
         *(
             (name, pinned(package, f"examples/frameworks/{folder}/requirements.txt"))
             for name, (folder, package) in zip(
-                ("LangGraph", "OpenAI Agents", "Pydantic AI", "AutoGen"), FRAMEWORKS.items(), strict=True
+                ("LangGraph", "OpenAI Agents", "Pydantic AI", "AutoGen", "CrewAI"), FRAMEWORKS.items(), strict=True
             )
         ),
     ],

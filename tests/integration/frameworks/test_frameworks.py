@@ -196,9 +196,11 @@ async def test_an_agent_works_unmodified_and_goes_on_after_a_denial(name: str, t
         assert BROKEN_RULE in denied
         offered = [sorted(_without_server(turn.offered)) for turn in work.model.turns[:2]]
         assert offered == [["create_task", "list_contacts"]] * 2
-        key = work.placement.agent_key
-        assert key
-        assert not any(key in json.dumps(turn.asked) for turn in work.model.turns), "the model is told the agent's key"
+        key = work.placement.agent_key.rpartition("-")[2][:16]  # a name of 64 characters has a part of it
+        assert len(key) == 16
+        assert not any(key in json.dumps(turn.asked) for turn in work.model.turns), (
+            "the model is told a part of the key"
+        )
         assert key not in re.sub(r"[\s│]", "", ended.output + ended.errors), "the key is logged"  # also in a box
         assert {seen.headers["Authorization"] for seen in work.provider.seen} == {f"Bearer {REAL_KEYS['openai']}"}
         await until_count(lambda: _outcomes(work.guard), 7, "each allowed call of a tool or a model has its outcome")
@@ -214,6 +216,26 @@ def _without_server(names: Sequence[str]) -> list[str]:
 def _outcomes(guard: Guard) -> int:
     calls = {one["seq"] for one in guard.records() if one["tool"]}
     return sum(line["kind"] == "outcome" and line["of"] in calls for line in guard.lines())
+
+
+@requirement("agents.frameworks")
+async def test_without_its_variables_the_telemetry_of_crewai_is_seen(tmp_path: Path) -> None:
+    """So the test above would see it, if the variables did not turn it off."""
+    environment = installed_environment(FRAMEWORKS / "crewai" / "requirements.txt")
+    without = agent("crewai").with_template(env=[{"name": "HOME", "value": "/tmp"}])  # noqa: S108 - of the container
+    async with closed_network(free_port()) as network:
+        placement = a_placement(without, policy=policy(1), bindings=(a_binding(),))
+        container = AgentContainer(placement, network, tmp_path, FRAMEWORKS / "crewai", environment)
+        ended = await container.run(("python3", "-c", KICK_OFF), AGENT_SECONDS)
+        assert network.attempts() == {"udp 127.0.0.1:53"}, ended.errors
+
+
+KICK_OFF = """
+from crewai import Agent, Crew, Task
+one = Agent(role="a", goal="b", backstory="c", llm="openai/gpt-4o-mini")
+Crew(agents=[one], tasks=[Task(description="d", expected_output="e", agent=one)]).kickoff()
+"""
+"""It finds no model, and so fails."""
 
 
 LOOK_AROUND = """
