@@ -52,9 +52,14 @@ class Wave:
     end: int = 0
 
 
-def order_agents(agents: Iterable[Key]) -> tuple[Key, ...]:
-    """Return the agents in the order of their waves, which is stable and mixes namespaces."""
-    return tuple(sorted(agents, key=lambda key: (hashlib.sha256("/".join(key).encode()).digest(), key)))
+def wave_rank(key: Key) -> tuple[bytes, Key]:
+    """Return what the order of the waves sorts agents by. It depends on the name alone, and mixes namespaces."""
+    return hashlib.sha256("/".join(key).encode()).digest(), key
+
+
+def order_agents(agents: Iterable[Key]) -> list[Key]:
+    """Return the agents in the order of their waves."""
+    return sorted(agents, key=wave_rank)
 
 
 def current_wave(agents: Sequence[Key], states: Mapping[Key, UpdateState], percent: int) -> Wave:

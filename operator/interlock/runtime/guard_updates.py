@@ -5,13 +5,14 @@ What is kept here can be lost: after a restart it is read from the statuses of A
 
 import functools
 import logging
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Final
 
 from interlock.api.status import AgentStatus
 from interlock.cluster.event_poster import Program, operator_in
-from interlock.orchestration.guard_waves import UpdateState, Wave, current_wave, order_agents
+from interlock.orchestration.guard_waves import UpdateState, Wave, current_wave, order_agents, wave_rank
 from interlock.reconcile.agent_events import EventNote, EventReason
 from interlock.reconcile.guard_updates import state_of
 from interlock.settings import OperatorSettings
@@ -55,9 +56,8 @@ class GuardUpdates:
         self.holds: Callable[[str], bool] = lambda _namespace: False
         """Returns whether the guards of a namespace are held."""
         self._states: dict[Key, UpdateState] = {}
-        self._order: tuple[Key, ...] = ()
-        self._places: dict[Key, int] = {}
-        """The place of each agent in the order."""
+        self._order: list[Key] = []
+        """All agents with a state. It is sorted once; an agent that comes or goes costs its own place alone."""
         self._counts = Counter[UpdateState]()
         self._wave = Wave()
         self._is_seeded = False
@@ -89,7 +89,7 @@ class GuardUpdates:
         before = self._states.pop(key, None)
         if before is not None:
             self._counts[before] -= 1
-            self._arrange()
+            del self._order[self._place_of(key)]
             self._decide()
             self._count()
 
@@ -110,11 +110,11 @@ class GuardUpdates:
         self._states[key] = state
         self._counts[state] += 1
         if before is None:
-            self._arrange()
+            insort(self._order, key, key=wave_rank)
         else:
             self._counts[before] -= 1
         # Most changes are those of later waves at the start of the operator: they change nothing.
-        if UpdateState.FAILED in (before, state) or self._places[key] < self._wave.end or before is None:
+        if UpdateState.FAILED in (before, state) or self._place_of(key) < self._wave.end or before is None:
             self._decide()
         self._count()
 
@@ -128,12 +128,11 @@ class GuardUpdates:
             is_known = state in (UpdateState.UPDATING, UpdateState.FAILED)
             self._states[key] = state if is_known else UpdateState.UNKNOWN
         self._counts = Counter(self._states.values())
-        self._arrange()
+        self._order = order_agents(self._states)
         self._decide()
 
-    def _arrange(self) -> None:
-        self._order = order_agents(self._states)
-        self._places = {key: place for place, key in enumerate(self._order)}
+    def _place_of(self, key: Key) -> int:
+        return bisect_left(self._order, wave_rank(key), key=wave_rank)
 
     def _decide(self) -> None:
         """Decide again, wake the agents that may be updated from now on, and report what stops all of them."""

@@ -1,11 +1,13 @@
 """The updates of guards in the whole installation: who is woken when, what stops them, and who is told."""
 
+import pytest
 from prometheus_client import REGISTRY
 
 from interlock.api.status import AgentStatus, Condition
 from interlock.cluster.event_poster import Program
 from interlock.orchestration.guard_waves import order_agents
 from interlock.reconcile.agent_events import EventNote
+from interlock.runtime import guard_updates
 from interlock.runtime.guard_updates import GuardUpdates
 from interlock.settings import OperatorSettings
 from interlock_kube.resource_types import Key
@@ -101,6 +103,22 @@ def test_an_agent_that_failed_and_is_deleted_stops_nothing() -> None:
     installation = Installation().saw(WAITING, *ORDER).saw(FAILED, ORDER[0])
     installation.updates.gone(ORDER[0])
     assert installation.may() == {ORDER[1]}
+
+
+def test_agents_that_come_and_go_keep_their_place_and_cost_no_new_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    installation = Installation().saw(CURRENT, *ORDER)
+    monkeypatch.setattr(guard_updates, "order_agents", None)
+    more = [("more", f"b{number}") for number in range(20)]
+    installation.saw(WAITING, *more)
+    assert installation.may() == set()
+    for key in more[::2]:
+        installation.updates.gone(key)
+    waiting = order_agents(more[1::2])
+    places = {key: place for place, key in enumerate(order_agents([*ORDER, *waiting]))}
+    first = min(places[key] for key in waiting) // 3
+    assert {key for key in waiting if not installation.updates.may_update(key)} == {
+        key for key in waiting if places[key] // 3 == first
+    }
 
 
 def test_a_failure_from_before_a_restart_stops_all_others() -> None:
