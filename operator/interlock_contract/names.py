@@ -65,6 +65,9 @@ CONFIG_DIGEST = f"{GROUP}/config-digest"
 
 BUNDLE_SCHEMAS: Final = f"{GROUP}/bundle-schemas"
 """Annotation of a pod with a guard: the versions of the bundle's schema that the guard reads, with commas between."""
+TEMPLATE_DIGEST: Final = f"{GROUP}/template-digest"
+"""Annotation of a pod template, and so of its pods: SHA-256 of the template without it. A pod with another one than its
+Deployment was started from an earlier template."""
 OPENINGS: Final = f"{GROUP}/openings"
 """Annotation of a pod of an agent or a guard: the ways past the guard, and the identity at a cloud, that it was started
 with. A pod with more than its policy opens now is deleted."""

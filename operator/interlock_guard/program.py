@@ -172,7 +172,15 @@ async def serve(settings: GuardSettings) -> None:
             large=large,
         )
         stack.push_async_callback(mcp.close)
-        task_endpoint, drain = await _open_task_endpoint(stack, settings, client, authorizer, recorder, budget)
+        task_endpoint, drain = await _open_task_endpoint(
+            stack,
+            settings,
+            client,
+            authorizer,
+            recorder,
+            budget,
+            count_calls=partial(count_calls, settings, sources, llm),
+        )
         live.reactions = order_reactions(
             sources=sources.follow,
             models=models.follow,
@@ -252,6 +260,14 @@ def order_reactions(
     )
 
 
+def count_calls(settings: GuardSettings, sources: Sources, llm: LlmEndpoint) -> int:
+    """Return how many calls of separate agents are under way.
+
+    The agent of a shared pod ends before its guard does, so that its calls end with it.
+    """
+    return llm.in_flight + sum(one.in_flight for one in sources.all()) if settings.host else 0
+
+
 def build_pre_stop(
     settings: GuardSettings,
     live: LiveState,
@@ -262,17 +278,19 @@ def build_pre_stop(
 ) -> PreStop:
     """Return the preStop hook. While it waits, callers of the two endpoints must connect again after each answer.
 
+    So must a separate agent once the bundle names the pod as one that goes: another guard takes its next call.
+
     It follows the state last: once everything has ended, the kubelet may end the agent.
     """
-
-    def count() -> int:
-        # The agent of a shared pod ends before its guard does, so that its calls end with it.
-        calls = llm.in_flight + sum(one.in_flight for one in sources.all()) if settings.host else 0
-        return tasks.under_way + calls
-
-    seconds = settings.grace_seconds - END_SECONDS
-    pre_stop = PreStop(live, count=count, drains=lambda: tasks.drains, seconds=seconds, monotonic=monotonic)
-    mcp.is_leaving = tasks.is_leaving = lambda: pre_stop.is_waiting
+    pre_stop = PreStop(
+        live,
+        count=lambda: tasks.under_way + count_calls(settings, sources, llm),
+        drains=lambda: tasks.drains,
+        seconds=settings.grace_seconds - END_SECONDS,
+        monotonic=monotonic,
+    )
+    tasks.is_leaving = lambda: pre_stop.is_waiting
+    mcp.is_leaving = lambda: pre_stop.is_waiting or (bool(settings.host) and tasks.is_chosen)
     live.reactions = (*live.reactions, pre_stop.follow)
     return pre_stop
 
@@ -326,6 +344,8 @@ async def _open_task_endpoint(
     authorizer: Authorizer,
     recorder: Recorder,
     budget: Budget,
+    *,
+    count_calls: Callable[[], int],
 ) -> tuple[TaskEndpoint, DrainReporter]:
     # A connection for each task: a kept one might just be closed by the agent. Names are resolved each time, since the
     # pods of a Service change.
@@ -349,7 +369,13 @@ async def _open_task_endpoint(
     )
     authorizer.find_excluded = endpoint.begun.find_excluded
     return endpoint, DrainReporter(
-        client, _lease(settings), settings.pod, live=authorizer.live, endpoint=endpoint, clock=utc_now
+        client,
+        _lease(settings),
+        settings.pod,
+        live=authorizer.live,
+        endpoint=endpoint,
+        clock=utc_now,
+        count_calls=count_calls,
     )
 
 

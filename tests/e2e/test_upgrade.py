@@ -22,7 +22,7 @@ from tests.e2e.test_drain import AGENT, worker
 from tests.requirements import requirement
 from tests.support.bounds import TOLERANCE
 from tests.support.clusters import own_kind_name
-from tests.support.examples import example_objects
+from tests.support.examples import example_objects, find
 from tests.support.helm import NAMESPACE, Helm
 from tests.support.versions import NOW, Version, earlier
 from tools.cluster import contexts, images, kind
@@ -149,7 +149,9 @@ def reader(cluster: KindCluster) -> Iterator[Reader]:
 def way(request: pytest.FixtureRequest, cluster: KindCluster, reader: Reader, tmp_path: Path) -> Way:
     at = Live(cluster, reader)
     return (
-        ByHelm(at, Helm(cluster.kubeconfig, cluster.context, tmp_path)) if request.param == "helm" else ByKustomize(at)
+        ByHelm(at, Helm(cluster.kubeconfig, cluster.context, tmp_path))
+        if request.param == "helm"
+        else ByKustomize(at, tmp_path)
     )
 
 
@@ -168,10 +170,19 @@ def in_namespace(at: Live, name: str, objects: list[dict[str, Any]]) -> Live:
     return here
 
 
-def at_work(at: Live, isolation: str) -> Live:
-    """Return a namespace with an agent that gets tasks without a pause."""
-    name = f"at-work-{isolation.lower()}"
-    here = in_namespace(at, name, worker(name, isolation))
+def at_work(at: Live, isolation: str, *, grace: bool = True) -> Live:
+    """Return a namespace with an agent that gets tasks without a pause.
+
+    Args:
+        at: The cluster.
+        isolation: The isolation of the agent.
+        grace: Whether its pods have a longer grace period than one second. The version before drains no pods.
+    """
+    name = f"at-work-{isolation.lower()}{'' if grace else '-1s'}"
+    objects = worker(name, isolation)
+    if not grace:
+        del find(objects, "Agent")["spec"]["template"]["terminationGracePeriodSeconds"]
+    here = in_namespace(at, name, objects)
     here.until_ready(AGENT, SETTLE_SECONDS)
     start_prober(here, AGENT, ["-"])
     return here
@@ -244,6 +255,7 @@ def test_agents_at_work_stay_through_an_upgrade_a_rollback_and_an_uninstallation
     way.apply(before)
     settled(at)
     shared, separate = (at_work(at, isolation) for isolation in ("Shared", "Separate"))
+    short = [at_work(at, isolation, grace=False) for isolation in ("Shared", "Separate")]
     victims = [victim(at, f"victim-{number}") for number in range(4)]
     agents = containers(separate, "agent")
 
@@ -254,9 +266,11 @@ def test_agents_at_work_stay_through_an_upgrade_a_rollback_and_an_uninstallation
             under_way.result()
             kill(victims.pop())
             settled(at)
-            for here in (shared, separate):
+            for here in (shared, separate, *short):
                 until_moved(here, version.tag)
                 until_answered(here)
+            while short:  # the version before ends pods with their grace period
+                at.kubectl("delete", "namespace", short.pop().namespace)
             assert containers(separate, "agent") == agents, "pods of separate agents stay"
 
     way.apply(NOW)

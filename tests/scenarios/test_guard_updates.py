@@ -242,10 +242,51 @@ def test_an_agent_that_failed_gets_the_next_version_in_its_turn() -> None:
 
     update_operator(simulation, version="3", image=EARLIER)
     simulation.settle()
-    assert guard_update(simulation) == ("False", "GuardUpdateWaiting")
+    assert guard_update(simulation) == ("False", "GuardRetryWaiting")
     may_update(simulation)
     simulation.run()
     assert (guard_update(simulation), images(simulation)) == (("True", "GuardCurrent"), {EARLIER})
+
+
+def failed() -> Simulation:
+    simulation = running()
+    update_operator(simulation, waits="")
+    simulation.settle()
+    simulation.fail()
+    simulation.wait(UPDATE_DEADLINE)
+    simulation.settle()
+    assert guard_update(simulation) == ("False", "GuardUpdateFailed")
+    return simulation
+
+
+@pytest.mark.parametrize("waits", ["", NOT_YET], ids=["immediately", "in its turn"])
+def test_an_agent_that_failed_is_watched_again_with_the_next_version(waits: str) -> None:
+    simulation = failed()
+    update_operator(simulation, version="3", image="registry.example.com/guard:3", waits=waits)
+    simulation.settle()
+    may_update(simulation)
+    simulation.settle()
+    assert guard_update(simulation) == ("Unknown", "GuardUpdating")
+
+    simulation.fail()
+    simulation.wait(UPDATE_DEADLINE)
+    simulation.settle()
+    assert guard_update(simulation) == ("False", "GuardUpdateFailed"), "the correction was none"
+
+
+def test_a_version_that_changes_nothing_of_an_agent_that_failed_lets_no_others_pass() -> None:
+    simulation = failed()
+    update_operator(simulation, version="3", waits="")
+    simulation.settle()
+    assert guard_update(simulation) == ("False", "GuardUpdateFailed")
+
+
+def test_an_agent_that_failed_and_is_ready_again_waits_like_any_other() -> None:
+    simulation = failed()
+    update_operator(simulation, version="3", image=EARLIER)
+    simulation.settle()
+    simulation.run()
+    assert guard_update(simulation) == ("False", "GuardUpdateWaiting")
 
 
 def test_an_agent_that_was_not_ready_before_its_update_stops_no_others() -> None:

@@ -110,9 +110,8 @@ DRIFTS = [
         "Service",
         {"spec": {"selector": {"app": "other"}}},
         is_example=True,
-        adds_a_key=True,
     ),
-    Drift("the Service selects more narrowly", "Service", {"spec": {"selector": {"more": "x"}}}, adds_a_key=True),
+    Drift("the Service selects more narrowly", "Service", {"spec": {"selector": {"more": "x"}}}),
     Drift("the Service gets a port", "Service", add("/spec/ports/-", {"name": "agent", "port": 80})),
     Drift(
         "the ServiceAccount mounts tokens", "ServiceAccount", {"automountServiceAccountToken": True}, is_example=True

@@ -3,6 +3,7 @@
 It is a stand-in for the API server and the Deployment controller, as far as `reconcile` can see them: children are
 kept as they were applied, with a metadata.generation that counts changes, and a Deployment serves when a test says so.
 Its pods are those of a kubelet in miniature: they become ready, crash, are evicted, and end with their Deployment.
+They get another template in place, unless their Deployment holds those of the earlier one.
 """
 
 import copy
@@ -17,6 +18,7 @@ from interlock.deployment.observed.pod_images import PodImage
 from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, PodReport, ReadySpan, mounted_claims
 from interlock.deployment.ownership import AppliedObject, AppliedObjects, applied_object
 from interlock.deployment.plan import SECRET, WORKLOAD, LiveChild, WritePlan
+from interlock.deployment.pod_replacement import holds_pods, template_digest
 from interlock.reconcile.agent import ReconcileResult, reconcile
 from interlock.reconcile.agent_events import EventNote, transitions
 from interlock.reconcile.managed_objects import record_applied
@@ -317,20 +319,41 @@ class Simulation:
         self.snapshot = self.snapshot.with_pods(replace(self.pods, ending=()))
 
     def _scale_pods(self) -> None:
-        """Let there be as many pods as the Deployments want."""
+        """Let there be as many pods as the Deployments want, and those that they hold."""
         deployments = [child.manifest for key, child in self.snapshot.children.items() if key.kind == WORKLOAD]
         wanted = {group_of(one): one["spec"]["replicas"] for one in deployments}
         claims = {group_of(one): mounted_claims(one["spec"]["template"]["spec"]) for one in deployments}
+        templates = {group_of(one): template_digest(one) for one in deployments}
+        held = {group_of(one) for one in deployments if holds_pods(one)}
+        self._replace_pods(templates, held)
         for pod in self.pods.reports:
             if pod.egress_check is None and pod.group not in wanted:
                 self._end(pod)
         for group, count in wanted.items():
-            found = [pod for pod in self.pods.reports if pod.group == group and pod.egress_check is None]
+            found = [
+                pod
+                for pod in self.pods.reports
+                if pod.group == group and pod.egress_check is None and pod.template == templates[group]
+            ]
             for pod in sorted(found, key=lambda one: one.is_marked is True)[count:]:
                 self._end(pod)
             uids = itertools.islice(self._uids, max(0, count - len(found)))
-            new = tuple(replace(_new_pod(uid, group, self.image), claims=claims[group]) for uid in uids)
+            new = tuple(
+                replace(_new_pod(uid, group, self.image), claims=claims[group], template=templates[group])
+                for uid in uids
+            )
             self.snapshot = self.snapshot.with_pods(replace(self.pods, reports=(*self.pods.reports, *new)))
+
+    def _replace_pods(self, templates: dict[PodGroup, str], held: set[PodGroup]) -> None:
+        """End the pods of earlier templates that are not held any longer, if others serve; else they get today's."""
+        for pod in self.pods.reports:
+            template = templates.get(pod.group, pod.template)
+            if pod.egress_check is not None or pod.template == template or pod.group in held:
+                continue
+            if any(one.group == pod.group and one.template == template for one in self.pods.reports):
+                self._end(pod)
+            else:
+                self._put(replace(pod, template=template))
 
     def _update_deployments(self, available: Any) -> None:
         children: dict[ChildKey, LiveChild] = {}

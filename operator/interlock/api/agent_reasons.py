@@ -202,6 +202,8 @@ class AgentReason(StrEnum):
     """The guards are those of another version of the operator, and wait for their wave."""
     GUARD_UPDATING = "GuardUpdating"
     """The pods of guards are being replaced with those of the operator's present version."""
+    GUARD_RETRY_WAITING = "GuardRetryWaiting"
+    """The guards of an agent that was not ready after their update are of another version, and wait for their turn."""
     GUARD_UPDATE_FAILED = "GuardUpdateFailed"
     """The agent was not ready again within 10 minutes of the update of its guards. No other agent is updated."""
 

@@ -114,6 +114,7 @@ class Placement:
         is_draining: Whether it takes no new tasks, since it is on its way out.
         drain_seconds: How long tasks under way may go on then.
         draining_pods: Names of pods with a guard that are on their way out, so that no Service leads to them.
+        leaves_guards: Whether some of its guards are on their way out, and others stay.
         changed_pods: Names of pods with a guard that run another image than the revision was Ready with, those that
             were deleted since included.
         changed_addresses: Addresses of such pods of a separate agent.
@@ -150,6 +151,7 @@ class Placement:
     is_draining: bool = False
     drain_seconds: int = DEFAULT_DRAIN_SECONDS
     draining_pods: tuple[str, ...] = ()
+    leaves_guards: bool = False
     changed_pods: tuple[str, ...] = ()
     changed_addresses: tuple[str, ...] = ()
     peers: tuple[Peer, ...] = ()

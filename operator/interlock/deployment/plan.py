@@ -38,6 +38,8 @@ from interlock.deployment.switch_over import serves_less
 _METADATA = "metadata"
 _IGNORED = ("apiVersion", "kind", _METADATA)
 _QUANTITIES = ("requests", "limits")
+_SELECTOR = "selector"
+"""A selector with one more label selects others, so it is compared as a whole."""
 
 
 def has_drifted(desired: Manifest, live: Manifest) -> bool:
@@ -73,6 +75,8 @@ def _metadata_difference(desired: dict[str, Any], live: dict[str, Any]) -> str |
 
 def _member_difference(desired: dict[str, Any], live: dict[str, Any]) -> str | None:
     for name, value in desired.items():
+        if name == _SELECTOR and value != live.get(name):
+            return f".{name}"
         if name in _QUANTITIES and isinstance(value, dict) and isinstance(live.get(name), dict):
             found = _amount_difference(value, live[name])
         else:

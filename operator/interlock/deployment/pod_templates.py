@@ -94,9 +94,13 @@ def choose_template(
         return today
     if may_update:
         return TemplateChoice(desired, record, is_outdated=True)
+    return TemplateChoice(keep_template(desired, live), record, is_outdated=True, is_kept=True)
+
+
+def keep_template(desired: Manifest, live: LiveChild) -> Manifest:
+    """Return the manifest of a Deployment with the template that its pods run with."""
     kept = {name: live.manifest["spec"][name] for name in ("selector", "template")}
-    manifest = _with_note_of(live.manifest, desired) | {"spec": desired["spec"] | kept}
-    return TemplateChoice(manifest, record, is_outdated=True, is_kept=True)
+    return _with_note_of(live.manifest, desired) | {"spec": desired["spec"] | kept}
 
 
 def _with_note_of(live: Manifest, desired: Manifest) -> Manifest:

@@ -1,4 +1,4 @@
-"""The scale-down of a placement: which pods go, and when they have nothing left to do. Pure.
+"""Pods of a placement that go, by a scale-down or by a replacement: which ones, and when they have nothing left to do.
 
 A pod that is deleted breaks its tasks. So the operator chooses the pods that must go, no Service leads to them any
 more, and only then the number of pods is lowered. An example: 3 pods, of which 1 is wanted from 8:00 on.
@@ -10,16 +10,36 @@ more, and only then the number of pods is lowered. An example: 3 pods, of which 
 
 Where the agent has pods of its own, there are as many of them as of guards, and as many go. No guard sends a new task
 to those. Both Deployments are lowered once the pods of both have nothing left to do.
+
+A replacement has the same end: pods of another template were started next to those of the earlier one, and these go.
+
+    8:00:00  another template is written: a new pod is started for each earlier one
+    8:00:09  all new pods are Ready: the earlier ones are chosen and marked, and drain as above
+    8:00:26  they have nothing under way, so the Deployment's controller may end them
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from typing import Final
 
 from interlock_contract.bundle import MAX_DRAINING_PODS
 
 _LONG_AGO: Final = timedelta(days=36500)
+
+
+class Replacing(Enum):
+    """How far a Deployment is with the replacement of pods of an earlier template."""
+
+    DONE = auto()
+    """There are no such pods."""
+    STARTING = auto()
+    """The pods that follow them are not all Ready, or it is not known what is under way."""
+    DRAINING = auto()
+    """The pods that follow them are Ready, and they take no new tasks."""
+    ENDING = auto()
+    """Nothing is under way in them, or their time is over: its controller may end them."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +67,7 @@ class ScalablePod:
         is_marked: The ReplicaSet's controller deletes it before the others, and no Service leads to it. None where
             only one of the two holds.
         addresses: The IP addresses of a separate agent's pod.
+        is_earlier: It was started from an earlier template than the one that its Deployment has.
     """
 
     name: str
@@ -54,6 +75,7 @@ class ScalablePod:
     is_drained: bool = False
     is_marked: bool | None = False
     addresses: tuple[str, ...] = ()
+    is_earlier: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,11 +86,14 @@ class ScaleDown:
         replicas: What each of its Deployments must ask for now.
         pods: The pods that go.
         next_at: When the passing of time alone changes this; None if it does not.
+        replacing: How far its Deployments are with a replacement: that of the guards, then that of a separate agent.
+            Those that it does not name have none.
     """
 
     replicas: int
     pods: tuple[DrainingPod, ...] = ()
     next_at: datetime | None = None
+    replacing: tuple[Replacing, ...] = ()
 
 
 def decide_scale_down(
@@ -82,6 +107,9 @@ def decide_scale_down(
     least: timedelta,
 ) -> ScaleDown:
     """Return how many pods a placement has, and which of them go.
+
+    A scale-down waits for a replacement: Kubernetes would take pods off both templates. One to 0 ends all pods, and
+    does not wait.
 
     Args:
         chosen: The pods that were chosen before, as they are recorded.
@@ -99,12 +127,14 @@ def decide_scale_down(
         for one in chosen
         if one.name in existing
     )
+    if wanted > 0 and any(pod.is_earlier for pod in pods):
+        return _decide_replacement(kept, existing, now, replicas=max(wanted, live), timeout=timeout, least=least)
     if live <= wanted:
         # The number was lowered, and the controller still has to delete the pods; or more pods are wanted again.
         return ScaleDown(wanted, _longest(kept, len(pods) - wanted))
     lowered = max(wanted, live - MAX_DRAINING_PODS)
-    # Of pods that do not exist, such as for a quota, none must go.
-    going = _choose(kept, pods, min(live, len(pods)) - lowered, now)
+    # Of pods that do not exist, such as for a quota, none must go. To 0, those of an earlier template go as well.
+    going = _choose(kept, pods, min(live, len(pods)) - lowered if lowered > 0 else len(pods), now)[:MAX_DRAINING_PODS]
     ends = [_end(one, existing[one.name], timeout, least) for one in going]
     is_order_known = wanted == 0 or all(existing[one.name].is_marked for one in going)
     if is_order_known and all(end <= now for end in ends):
@@ -112,11 +142,42 @@ def decide_scale_down(
     return ScaleDown(live, going, min((end for end in ends if end > now), default=None))
 
 
+def _decide_replacement(
+    kept: tuple[DrainingPod, ...],
+    existing: Mapping[str, ScalablePod],
+    now: datetime,
+    *,
+    replicas: int,
+    timeout: timedelta,
+    least: timedelta,
+) -> ScaleDown:
+    """Return which pods of an earlier template go: all, once each has a successor that is Ready.
+
+    If a successor is not Ready any longer, they take tasks again.
+    """
+    successors = sum(pod.ready_since is not None and not pod.is_earlier for pod in existing.values())
+    if successors < replicas:
+        return ScaleDown(replicas, replacing=(Replacing.STARTING,))
+    known = {one.name: one for one in kept}
+    earlier = [known.get(pod.name, DrainingPod(pod.name, now)) for pod in existing.values() if pod.is_earlier]
+    going = _longest(tuple(earlier), MAX_DRAINING_PODS)
+    ends = [_end(one, existing[one.name], timeout, least) for one in going]
+    if all(existing[one.name].is_marked for one in going) and all(end <= now for end in ends):
+        return ScaleDown(replicas, going, replacing=(Replacing.ENDING,))
+    next_at = min((end for end in ends if end > now), default=None)
+    return ScaleDown(replicas, going, next_at, (Replacing.DRAINING,))
+
+
 def join_scale_downs(first: ScaleDown, second: ScaleDown) -> ScaleDown:
-    """Return the scale-down of a placement with two Deployments: both are lowered once both can be."""
+    """Return the scale-down of a placement with two Deployments: both are lowered once both can be.
+
+    Each of them ends its pods of an earlier template as soon as it can.
+    """
     moments = [one.next_at for one in (first, second) if one.next_at is not None]
     replicas = max(first.replicas, second.replicas)
-    return ScaleDown(replicas, first.pods + second.pods, min(moments, default=None))
+    replacing = tuple(state for one in (first, second) for state in one.replacing or (Replacing.DONE,))
+    is_replacing = set(replacing) != {Replacing.DONE}
+    return ScaleDown(replicas, first.pods + second.pods, min(moments, default=None), replacing if is_replacing else ())
 
 
 def _choose(

@@ -14,6 +14,7 @@ from interlock.deployment.children.revisions import build_revision, notes_of
 from interlock.deployment.kept_members import keep_members
 from interlock.deployment.names import ChildKey, Manifest, bundle_text, key_of
 from interlock.deployment.plan import WritePlan, plan_children
+from interlock.deployment.pod_replacement import with_template_digest
 from interlock.deployment.pod_templates import TemplateRecord
 from interlock.governance.budgets import LedgerIdentity
 from interlock.orchestration.gate_limits import gated_stages
@@ -177,6 +178,7 @@ def _result(report: AgentReport, new_revisions: tuple[Manifest, ...], now: datet
     children = keep_members(
         children, snapshot.children, snapshot.kept_pod_members, own_resources=snapshot.keeps_own_resources
     )
+    children = tuple(map(with_template_digest, children))
     update = decide_update(children, report.placements, snapshot, now)
     desired = update.desired
     if report.killed is None:
@@ -210,7 +212,7 @@ def _result(report: AgentReport, new_revisions: tuple[Manifest, ...], now: datet
         report.decision.next_at,
         secret_due_at,
         None if refusal is None else grace_ends_at(snapshot.agent, refusal, now),
-        update_due_at(status),
+        update_due_at(status, now),
         *(one.budget.requeue_at for one in report.placements),
         *(one.scale_down.next_at for one in report.placements),
     )

@@ -1,5 +1,9 @@
 """The update of one agent's guards to this version and these settings of the operator: what is written, how far it is.
 
+Where agents take tasks, pods are replaced without a gap: the earlier ones drain next to their successors
+(`pod_replacement`). That holds for a template that users have changed as well. A template that changes while earlier
+pods drain waits until they are gone.
+
 In isolation Separate an update replaces the pods of guards alone: the agent's pods keep the template that they have,
 unless the agent is not ready for long, so that there is nothing to keep. Placements on their way out are not updated.
 """
@@ -26,11 +30,21 @@ from interlock.deployment.names import (
     workload_names,
 )
 from interlock.deployment.observed.readiness import readiness_of
-from interlock.deployment.ownership import AppliedObjects
+from interlock.deployment.openings import withdraws
+from interlock.deployment.ownership import AppliedObject, AppliedObjects
 from interlock.deployment.placement import Placement
-from interlock.deployment.plan import WORKLOAD, WritePlan
-from interlock.deployment.pod_templates import TemplateRecord, choose_template, digest_parts, needed_by
+from interlock.deployment.plan import WORKLOAD, LiveChild, WritePlan, was_changed
+from interlock.deployment.pod_replacement import pace_replacement
+from interlock.deployment.pod_templates import (
+    TemplateChoice,
+    TemplateRecord,
+    choose_template,
+    digest_parts,
+    keep_template,
+    needed_by,
+)
 from interlock.orchestration.guard_waves import UpdateState
+from interlock.orchestration.scale_down import Replacing
 from interlock.reconcile.conditions import Finding
 from interlock.reconcile.placements import RunningPlacement
 from interlock.reconcile.snapshot import Snapshot
@@ -55,7 +69,7 @@ class GuardUpdate:
         kept: Objects that pods with a kept template need, whatever is desired otherwise.
         is_waiting: Pods of guards run with a template of another version of the operator, and go on doing so.
         is_updating: Such pods are replaced now.
-        is_new: The status records templates of another version of the operator.
+        is_draining: Pods of an earlier template drain, and their successors are Ready.
     """
 
     desired: tuple[Manifest, ...] = ()
@@ -63,7 +77,7 @@ class GuardUpdate:
     kept: frozenset[ChildKey] = frozenset()
     is_waiting: bool = False
     is_updating: bool = False
-    is_new: bool = False
+    is_draining: bool = False
 
 
 def decide_update(
@@ -84,17 +98,20 @@ def decide_update(
     recorded = read_records(snapshot.agent.status)
     inputs = {name_of(one.placement): digest_inputs(one.placement, snapshot) for one in placements}
     taking_part = {name for name, one in owner.items() if _takes_part(one, name, snapshot, now)}
-    written, choices = [], {}
+    written: list[Manifest] = []
+    kept: list[Manifest] = []
+    choices: dict[str, TemplateChoice] = {}
+    records: dict[str, TemplateRecord] = {}
     for manifest in desired:
         key = key_of(manifest)
         if key.kind != WORKLOAD or key.name not in owner:
             written.append(manifest)
             continue
-        one = owner[key.name]
+        one, live, applied = owner[key.name], snapshot.children.get(key), snapshot.applied.get(key)
         choice = choose_template(
             manifest,
-            snapshot.children.get(key),
-            snapshot.applied.get(key),
+            live,
+            applied,
             recorded.get(key.name),
             operator=snapshot.operator_version,
             inputs=inputs[name_of(one.placement)],
@@ -102,16 +119,41 @@ def decide_update(
             may_update=key.name in taking_part and (is_unread(one) or not _waits_for(snapshot)),
         )
         choices[key.name] = choice
-        written.append(choice.manifest)
+        drains, replacing = _may_drain(one, manifest, live, applied), one.replacing(key.name)
+        paced = choice.manifest
+        record: TemplateRecord | None = choice.record
+        if live is not None and drains and replacing in _TAKEN_OVER:
+            # A third template would end the pods that have just taken over. It is recorded once it is written.
+            paced, record = keep_template(paced, live), recorded.get(key.name)
+        kept += [paced] if choice.is_kept or paced is not choice.manifest else []
+        written.append(pace_replacement(paced, live, drains=drains, may_end=replacing not in _HOLDING))
+        records |= {key.name: record} if record is not None else {}
     counted = [choice for name, choice in choices.items() if name in taking_part]
     return GuardUpdate(
         tuple(written),
-        {name: choice.record for name, choice in choices.items()},
-        needed_by(choice.manifest for choice in choices.values() if choice.is_kept),
+        records,
+        needed_by(kept),
         is_waiting=any(choice.is_kept for choice in counted),
         is_updating=any(choice.is_outdated and not choice.is_kept for choice in counted),
-        is_new=any(one.operator != snapshot.operator_version for one in recorded.values()),
+        is_draining=any(state in _TAKEN_OVER for one in placements for state in one.scale_down.replacing),
     )
+
+
+_HOLDING: Final = (Replacing.STARTING, Replacing.DRAINING)
+"""While pods of an earlier template must stay."""
+_TAKEN_OVER: Final = (Replacing.DRAINING, Replacing.ENDING)
+"""While they are still there, and others have taken over."""
+
+
+def _may_drain(one: RunningPlacement, desired: Manifest, live: LiveChild | None, applied: AppliedObject | None) -> bool:
+    """Return True if something may be under way in the pods of a Deployment, and they may finish it.
+
+    They may not if others have changed them, or if they have more than is open now. Guards that read no bundle have
+    nothing under way.
+    """
+    if live is None or applied is None or is_unread(one):
+        return False
+    return one.takes_tasks and not was_changed(live, applied) and not withdraws(desired, live.manifest)
 
 
 def _workloads(placement: Placement) -> tuple[str, ...]:
@@ -214,7 +256,8 @@ def update_finding(
 ) -> Finding:
     """Return the condition GuardUpdated.
 
-    Only an agent that was Ready before its update can fail by it. One without pods has nothing to update.
+    Only an agent that was Ready before its update can fail by it, or one that has failed by an update before. One
+    without pods has nothing to update.
 
     Args:
         update: What was decided.
@@ -226,22 +269,24 @@ def update_finding(
     """
     before = _condition(snapshot.agent.status, _KIND)
     reason = None if before is None else before.reason
-    has_failed = reason == AgentReason.GUARD_UPDATE_FAILED and not update.is_new
+    is_retry = reason in (AgentReason.GUARD_UPDATE_FAILED, AgentReason.GUARD_RETRY_WAITING)
+    has_failed = reason == AgentReason.GUARD_UPDATE_FAILED and not (update.is_waiting or update.is_updating)
     began = has_failed or reason == AgentReason.GUARD_UPDATING
     if not has_pods:
         return Finding(_KIND, "True", AgentReason.GUARD_CURRENT, "no pods run, so there is no guard to update")
-    if update.is_waiting and not has_failed:
+    if update.is_waiting:
+        waiting = AgentReason.GUARD_RETRY_WAITING if is_retry and not is_ready else AgentReason.GUARD_UPDATE_WAITING
         message = (
             f"the guards are those of another version of the operator, or of other settings: {_waits_for(snapshot)}"
         )
-        return Finding(_KIND, "False", AgentReason.GUARD_UPDATE_WAITING, message)
-    is_due = update.is_updating and (
-        reason == AgentReason.GUARD_UPDATE_FAILED or _is_true(_condition(snapshot.agent.status, ConditionType.READY))
-    )
-    is_done = is_ready and not update.is_updating and not update.is_waiting
+        return Finding(_KIND, "False", waiting, message)
+    is_due = update.is_updating and (is_retry or _is_true(_condition(snapshot.agent.status, ConditionType.READY)))
+    has_taken_over = is_ready and not update.is_updating
+    is_done = has_taken_over and not update.is_draining
     if is_done or not (began or is_due):
         return Finding(_KIND, "True", AgentReason.GUARD_CURRENT, "the guards are those of this version of the operator")
-    if has_failed or (before is not None and began and now - before.last_transition_time >= UPDATE_DEADLINE):
+    is_late = before is not None and began and now - before.last_transition_time >= UPDATE_DEADLINE
+    if (has_failed or is_late) and not has_taken_over:
         message = (
             f"not ready within {UPDATE_DEADLINE // timedelta(minutes=1)} min of the update of its guards: "
             f"{trouble}; no other agent is updated until this one is ready, killed, scaled to 0 or deleted"
@@ -250,15 +295,19 @@ def update_finding(
     return Finding(_KIND, "Unknown", AgentReason.GUARD_UPDATING, _UPDATING)
 
 
-_UPDATING: Final = "the pods of guards are replaced with those of this version of the operator; soaks pause meanwhile"
+_UPDATING: Final = (
+    "the pods of guards are replaced with those of this version of the operator, and drain if they have tasks; soaks "
+    "pause while pods are not ready"
+)
 
 
-def update_due_at(status: AgentStatus) -> datetime | None:
-    """Return when an update that is under way fails, None without one."""
+def update_due_at(status: AgentStatus, now: datetime) -> datetime | None:
+    """Return when an update that is under way fails, None without one, or if its pods have taken over in time."""
     found = _condition(status, _KIND)
     if found is None or found.reason != AgentReason.GUARD_UPDATING:
         return None
-    return found.last_transition_time + UPDATE_DEADLINE
+    due_at = found.last_transition_time + UPDATE_DEADLINE
+    return due_at if due_at > now else None
 
 
 def state_of(status: AgentStatus | None) -> UpdateState:
@@ -269,6 +318,7 @@ def state_of(status: AgentStatus | None) -> UpdateState:
 
 _STATES: Final[Mapping[str, UpdateState]] = {
     AgentReason.GUARD_UPDATE_WAITING: UpdateState.WAITING,
+    AgentReason.GUARD_RETRY_WAITING: UpdateState.WAITING,
     AgentReason.GUARD_UPDATING: UpdateState.UPDATING,
     AgentReason.GUARD_UPDATE_FAILED: UpdateState.FAILED,
 }

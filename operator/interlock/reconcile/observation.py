@@ -1,17 +1,25 @@
 """What is seen of an agent's placements: their Deployments say whether they are Ready, their pods since when."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from interlock.api.agent import Stage
 from interlock.api.environments import Isolation
-from interlock.deployment.names import ChildKey, placement_digest, placement_name, revision_label, workload_names
+from interlock.deployment.names import (
+    ChildKey,
+    Manifest,
+    placement_digest,
+    placement_name,
+    revision_label,
+    workload_names,
+)
 from interlock.deployment.observed.guard_schemas import SeenSchemas, see_schemas
-from interlock.deployment.observed.readiness import Readiness, readiness_of_all
+from interlock.deployment.observed.readiness import Readiness, readiness_of, readiness_of_all
 from interlock.deployment.observed.work_counts import counts_of
 from interlock.deployment.plan import WORKLOAD
+from interlock.deployment.pod_replacement import holds_pods, template_digest
 from interlock.orchestration.gates import TestResult
 from interlock.orchestration.rollout_state import PlacementKey, PlacementSeen, RolloutObservation
 from interlock.orchestration.scale_down import ScalablePod
@@ -127,12 +135,12 @@ def _see(
     name = placement_name(snapshot.agent.metadata, key.stage, key.revision, record.collisions.get(key, 0))
     isolation = _isolation(snapshot, revisions, key, stage)
     found = [snapshot.children.get(ChildKey(WORKLOAD, one)) for one in workload_names(name, isolation)]
+    workloads = [child.manifest if child is not None else None for child in found]
     bundle = _bundle_of(snapshot, name)
-    guards, agents = _pods(snapshot, key, name, isolation, bundle)
+    guards, agents = _pods(snapshot, key, name, isolation, bundle, workloads)
     changed = frozenset(one.name for one in snapshot.pods.with_other_images(key.stage, key.revision))
-    readiness = readiness_of_all(child.manifest if child else None for child in found)
-    # Deployments count pods as available that run another image.
-    readiness = replace(readiness, available=max(0, readiness.available - len(changed)))
+    pods_of = (agents, guards) if isolation == "Separate" else (guards,)
+    readiness = readiness_of_all([_readiness(*one, changed) for one in zip(workloads, pods_of, strict=True)])
     cut_off, cut_off_addresses = _cut_off(bundle, guards, agents, snapshot.pods.leaving)
     placement = SeenPlacement(
         PlacementSeen(is_drained=True),
@@ -169,6 +177,15 @@ def _see(
     return replace(placement, seen=seen)
 
 
+def _readiness(workload: Manifest | None, pods: tuple[ScalablePod, ...], changed: frozenset[str]) -> Readiness:
+    """Return the readiness of a Deployment. Pods that run another image, or that it only holds, do not count."""
+    if holds_pods(workload):
+        return readiness_of(workload, sum(pod.ready_since is not None and not pod.is_earlier for pod in pods))
+    found = readiness_of(workload)
+    # Deployments count pods as available that run another image.
+    return replace(found, available=max(0, found.available - sum(pod.name in changed for pod in pods)))
+
+
 def _least_pods(snapshot: Snapshot, stage: str, readiness: Readiness) -> int:
     """Return how many pods prove that a stage was Ready: what spec and Deployments both ask for, and at least one."""
     replicas = snapshot.agent.spec.replicas_in(stage)
@@ -202,7 +219,12 @@ def _bundle_of(snapshot: Snapshot, name: str) -> str:
 
 
 def _pods(
-    snapshot: Snapshot, key: PlacementKey, name: str, isolation: Isolation, bundle: str
+    snapshot: Snapshot,
+    key: PlacementKey,
+    name: str,
+    isolation: Isolation,
+    bundle: str,
+    workloads: Sequence[Manifest | None],
 ) -> tuple[tuple[ScalablePod, ...], tuple[ScalablePod, ...]]:
     """Return a placement's pods with a guard, and those of its separate agent.
 
@@ -216,14 +238,26 @@ def _pods(
     agents = snapshot.pods.separate_agents(key.stage, key.revision, isolation)
     named = _texts_in(bundle, "drainingAddresses") if agents else frozenset()
     is_left = all(has_none_leaving(reports, one.name, obeyed) for one in guards if one.ready_since)
+    agent_template, guard_template = (template_digest(one) for one in (workloads[0], workloads[-1]))
     return (
         tuple(
-            ScalablePod(one.name, one.ready_since, is_drained(reports, one.name, obeyed), one.is_marked)
+            ScalablePod(
+                one.name,
+                one.ready_since,
+                is_drained(reports, one.name, obeyed),
+                one.is_marked,
+                is_earlier=guard_template not in ("", one.template),
+            )
             for one in guards
         ),
         tuple(
             ScalablePod(
-                one.name, one.ready_since, is_left and named.issuperset(one.addresses), one.is_marked, one.addresses
+                one.name,
+                one.ready_since,
+                is_left and named.issuperset(one.addresses),
+                one.is_marked,
+                one.addresses,
+                is_earlier=agent_template not in ("", one.template),
             )
             for one in agents
         ),

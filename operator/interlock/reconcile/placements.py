@@ -22,7 +22,7 @@ from interlock.deployment.placement import Placement, bound_sources
 from interlock.deployment.plan import WORKLOAD, desired_children
 from interlock.orchestration.rollout_decision import DesiredPlacement, RolloutDecision
 from interlock.orchestration.rollout_state import PlacementKey, RolloutRules
-from interlock.orchestration.scale_down import ScaleDown
+from interlock.orchestration.scale_down import Replacing, ScalablePod, ScaleDown
 from interlock.reconcile.agent_budget import BudgetReport, report_budget
 from interlock.reconcile.claims import describe_wait
 from interlock.reconcile.ended_pods import EndedPod
@@ -54,6 +54,7 @@ class RunningPlacement:
         claims: The claims that it uses.
         claim_wait: Which pods it waits for before it has any, since they use one of its claims; empty for none.
         is_bundle_unread: Guards that run read no schema of the bundle that this operator writes.
+        takes_tasks: Whether something may be under way in its pods: it takes tasks, and is not just starting.
     """
 
     desired: DesiredPlacement
@@ -68,6 +69,7 @@ class RunningPlacement:
     claims: frozenset[str] = frozenset()
     claim_wait: str = ""
     is_bundle_unread: bool = False
+    takes_tasks: bool = False
 
     @property
     def key(self) -> PlacementKey:
@@ -84,6 +86,11 @@ class RunningPlacement:
         """Its Deployments, if it is stopped."""
         names = (agent_workload(self.placement), guard_workload(self.placement)) if self.is_stopped else ()
         return tuple(ChildKey(WORKLOAD, name) for name in names)
+
+    def replacing(self, workload: str) -> Replacing:
+        """How far one of its Deployments is with the replacement of pods."""
+        found = self.scale_down.replacing or (Replacing.DONE,)
+        return found[0] if workload == guard_workload(self.placement) else found[-1]
 
     @property
     def replicas(self) -> int:
@@ -183,6 +190,7 @@ def build_placements(
                 *sorted(one for pod in agents if pod.name in refused for one in pod.addresses),
                 *sorted(known.cut_off_addresses if known is not None else ()),
             ),
+            leaves_guards=_leaves_guards(scale_down, guards),
             draining_addresses=tuple(sorted(one for pod in going(scale_down, agents) for one in pod.addresses)),
             is_counted=desired.key == counted or bool(found.audited.get(environment)),
             audited=found.audited.get(environment, frozenset()),
@@ -202,6 +210,12 @@ def build_placements(
         _with_claims(_running(snapshot, desired, placement, budget, seen, scale_down), decision, rules)
         for (desired, budget, _), placement, scale_down in zip(built, placements, scaled, strict=True)
     )
+
+
+def _leaves_guards(scale_down: ScaleDown, guards: tuple[ScalablePod, ...]) -> bool:
+    """Return True if guards go, and others that are Ready stay."""
+    gone = going(scale_down, guards)
+    return bool(gone) and any(one.ready_since is not None and one not in gone for one in guards)
 
 
 def _with_addresses(placement: Placement, snapshot: Snapshot) -> Placement:
@@ -228,6 +242,7 @@ def _running(
         is_stopped=placement.is_killed or budget.is_stopped,
         overdue=overdue_pods(scale_down, known, snapshot.pods) if known else (),
         is_bundle_unread=known is not None and known.schemas.is_unread,
+        takes_tasks=placement.agent.spec.tasks is not None and (desired.is_serving or desired.is_draining),
     )
 
 

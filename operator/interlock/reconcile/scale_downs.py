@@ -1,4 +1,4 @@
-"""The scale-downs of an agent's placements: who drains, and what Kubernetes' controllers must know about it."""
+"""The pods of an agent's placements that go: who drains, and what Kubernetes' controllers must know about it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,13 @@ from functools import partial
 from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.orchestration.rollout_decision import DesiredPlacement
 from interlock.orchestration.rollout_state import PlacementKey, RolloutRules
-from interlock.orchestration.scale_down import ScalablePod, ScaleDown, decide_scale_down, join_scale_downs
+from interlock.orchestration.scale_down import (
+    Replacing,
+    ScalablePod,
+    ScaleDown,
+    decide_scale_down,
+    join_scale_downs,
+)
 from interlock.reconcile.ended_pods import EndedPod
 from interlock.reconcile.observation import SeenPlacement
 from interlock.reconcile.rollout_status import RolloutRecord
@@ -44,7 +50,7 @@ def scale_down_of(
 
     A kill and an exhausted budget end pods immediately, and a placement may have none for a claim. Pods of a revision
     without a port for tasks, and those of a placement that does not serve yet, have nothing under way. A placement that
-    drains as a whole keeps its pods.
+    drains as a whole keeps its pods, also those of an earlier template.
 
     Args:
         record: What the status records.
@@ -63,7 +69,8 @@ def scale_down_of(
         return ScaleDown(wanted)
     live = known.readiness.wanted
     if desired.is_draining:
-        return ScaleDown(max(wanted, live))
+        kept = (Replacing.STARTING,) * (2 if known.agents else 1)
+        return ScaleDown(max(wanted, live), replacing=kept)
     decide = partial(
         decide_scale_down,
         record.scale_downs.get(desired.key, ()),
@@ -98,18 +105,23 @@ def marks_of(scale_down: ScaleDown, seen: SeenPlacement) -> tuple[PodMark, ...]:
 
 
 def overdue_pods(scale_down: ScaleDown, seen: SeenPlacement, pods: AgentPods) -> tuple[EndedPod, ...]:
-    """Return the chosen pods that had something under way until their time was over, once the number is lowered.
+    """Return the chosen pods that had something under way until their time was over, once their controller ends them.
 
-    The ReplicaSet's controller would end them with the grace period of their template, and their guards would wait for
-    their tasks until it is over.
+    It would end them with the grace period of their template, and their guards would wait for their tasks until it is
+    over.
 
     Args:
         scale_down: The scale-down of the placement.
         seen: What is seen of the placement.
         pods: The pods of its agent.
     """
-    if scale_down.replicas >= seen.readiness.wanted:
-        return ()
-    chosen = going(scale_down, (*seen.guards, *seen.agents))
-    names = {one.name for one in chosen if one.ready_since is not None and not one.is_drained}
+    is_lowered = scale_down.replicas < seen.readiness.wanted
+    states = (*scale_down.replacing, Replacing.DONE, Replacing.DONE)
+    ended = (
+        one
+        for found, state in zip((seen.guards, seen.agents), states, strict=False)
+        for one in going(scale_down, found)
+        if is_lowered or (one.is_earlier and state is Replacing.ENDING)
+    )
+    names = {one.name for one in ended if one.ready_since is not None and not one.is_drained}
     return tuple(EndedPod(one.name, one.uid) for one in pods.reports if one.name in names)

@@ -1,11 +1,13 @@
 """The reporter of drains, which writes into the placement's Lease how many tasks are under way.
 
 It writes at each change, at most once a second, and only while the bundle says that the guard drains, or that pods
-of its agent do.
+of its agent do. A guard in a pod of its own that was chosen to go counts calls, too: those of an agent's pod that stays
+may belong to a task that another guard has sent.
 """
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
@@ -18,6 +20,8 @@ from interlock_kube.client import UNREACHABLE, ApiError, KubeClient
 
 WRITE_PAUSE: Final = 1.0
 """Seconds between two writes."""
+COUNT_PAUSE: Final = 1.0
+"""Seconds between two counts of calls."""
 _LONGEST_WAIT: Final = 10.0
 _Counted = tuple[str, int | None, int | None]
 """Digest of the bundle, what is under way while the guard drains, and what is in pods that drain."""
@@ -33,6 +37,7 @@ class DrainReporter:
         live: The bundle in force.
         endpoint: Where tasks are counted. Its changes wake the reporter.
         clock: The time of day.
+        count_calls: Returns how many calls of a separate agent are under way.
     """
 
     def __init__(
@@ -44,11 +49,13 @@ class DrainReporter:
         live: LiveState,
         endpoint: TaskEndpoint,
         clock: Callable[[], datetime],
+        count_calls: Callable[[], int] = lambda: 0,
     ) -> None:
         self._client, self._lease, self._key = client, lease, f"{DRAIN_PREFIX}{pod}"
         self._live, self._endpoint, self._clock = live, endpoint, clock
         self._changed = asyncio.Event()
         self._written: _Counted | None = None
+        self._count_calls = count_calls
         self._trouble = ""
         endpoint.on_change = self._changed.set
 
@@ -59,7 +66,7 @@ class DrainReporter:
             self._changed.clear()
             found = self._find_report()
             if found is None or found == self._written:
-                await self._changed.wait()
+                await self._wait(COUNT_PAUSE if self._endpoint.is_chosen else None)
                 continue
             try:
                 await self._write(*found)
@@ -72,9 +79,16 @@ class DrainReporter:
                 self._note("", log)
                 await asyncio.sleep(WRITE_PAUSE)
 
+    async def _wait(self, seconds: float | None) -> None:
+        """Wait for a change of tasks, or so long: calls do not say that they have ended."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+
     def _find_report(self) -> _Counted | None:
         """Return the digest of the bundle and what is under way; None while nothing drains."""
-        under_way = self._endpoint.under_way if self._endpoint.drains else None
+        calls = self._count_calls() if self._endpoint.is_chosen else 0
+        under_way = self._endpoint.under_way + calls if self._endpoint.drains else None
         leaving = self._endpoint.under_way_leaving
         return None if under_way is None and leaving is None else (self._live.digest, under_way, leaving)
 

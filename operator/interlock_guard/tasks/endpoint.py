@@ -130,6 +130,11 @@ class TaskEndpoint:
         return self._live.bundle is not None and is_draining(self._live.bundle, self._recorder.pod)
 
     @property
+    def is_chosen(self) -> bool:
+        """Whether the bundle names this guard's pod as one that goes, next to others that stay."""
+        return self._live.bundle is not None and self._recorder.pod in self._live.bundle.draining_pods
+
+    @property
     def ends_connections(self) -> bool:
         """Whether callers must connect again after each answer, to reach another guard."""
         return self.drains or self.is_leaving()

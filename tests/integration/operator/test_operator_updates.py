@@ -7,6 +7,7 @@ import pytest
 from tests.integration.operator.api import MERGE_PATCH, Json, eventually
 from tests.integration.operator.conftest import OPERATOR_NAMESPACE, Operators
 from tests.integration.operator.sandbox import Sandbox, condition_of
+from tests.integration.operator.test_operator_scales import guards, led_to, named, separate_agents
 
 pytestmark = [pytest.mark.api, pytest.mark.timeout(300)]
 
@@ -56,6 +57,39 @@ def test_twenty_agents_get_new_guards_two_at_a_time_also_across_a_restart(
     assert most_at_once(seen) <= COUNT // 10
     assert images(sandbox) == {LATER: COUNT}
     assert {name: rollout(sandbox.agent(name)) for name in NAMES} == before, "nothing of a revision has changed"
+
+
+@pytest.mark.parametrize("isolation", ["Shared", "Separate"])
+def test_pods_with_tasks_go_once_their_successors_took_over_and_their_drain_is_over(
+    operators: Operators, sandbox: Sandbox, isolation: str
+) -> None:
+    operators.use(INTERLOCK_GUARD_IMAGE=EARLIER)
+    sandbox.apply_policy_and_bindings("triage", isolation=isolation)
+    stage = {"name": "dev", "environment": "development", "replicas": 2}
+    sandbox.create("triage", rollout={"stages": [stage], "drainTimeout": "4m"}, tasks={"port": 8080})
+    sandbox.wait_ready("triage")
+    before, of_agents = guards(sandbox), separate_agents(sandbox)
+
+    operators.use(INTERLOCK_GUARD_IMAGE=LATER)
+    eventually(lambda: named(sandbox, "drainingPods") == before, "the earlier guards drain", UPDATE_SECONDS)
+    after = guards(sandbox) - before
+    assert len(after) == 2, "they have successors"
+    eventually(lambda: led_to(sandbox, "guard-triage") == after, "the Service leads to the successors alone")
+    operators.stop()
+    operators.use(INTERLOCK_GUARD_IMAGE=LATER)
+    drain_for(sandbox, "3m")
+    sandbox.wait_ready("triage")  # so the operator that was restarted has decided
+    assert (guards(sandbox), reasons(sandbox)) == (before | after, {"GuardUpdating": 1})
+
+    drain_for(sandbox, "5s")
+    eventually(lambda: guards(sandbox) == after, "the earlier guards are gone")
+    eventually(lambda: reasons(sandbox) == {"GuardCurrent": 1}, "the update is over")
+    assert separate_agents(sandbox) == of_agents, "the pods of separate agents stay"
+    assert not named(sandbox, "drainingPods")
+
+
+def drain_for(sandbox: Sandbox, timeout: str) -> None:
+    sandbox.api.patch("agents", sandbox.namespace, "triage", {"spec": {"rollout": {"drainTimeout": timeout}}})
 
 
 def agents(sandbox: Sandbox) -> list[Json]:

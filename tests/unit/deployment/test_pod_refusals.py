@@ -6,7 +6,7 @@ import pytest
 
 from interlock.deployment.observed.causes import read_warning
 from interlock.deployment.observed.pod_refusals import find_way_out
-from interlock.deployment.observed.readiness import readiness_of_all
+from interlock.deployment.observed.readiness import readiness_of, readiness_of_all
 from tests.requirements import requirement
 
 FORBIDDEN = 'pods "triage-3ad1f1f6d5-6c9f8-x2x4j" is forbidden: '
@@ -59,7 +59,7 @@ def a_refused_deployment(message: str) -> dict[str, Any]:
 
 @requirement("status.quotas")
 def test_of_two_deployments_the_refusal_and_its_way_out_are_of_the_same_one() -> None:
-    plain, quota = a_refused_deployment("no"), a_refused_deployment(FORBIDDEN + EXCEEDED)
+    plain, quota = map(readiness_of, (a_refused_deployment("no"), a_refused_deployment(FORBIDDEN + EXCEEDED)))
 
     assert "ResourceQuota small" in readiness_of_all([quota, plain]).way_out
     assert (readiness_of_all([plain, quota]).refused, readiness_of_all([plain, quota]).way_out) == ('"no"', "")

@@ -146,11 +146,16 @@ async def test_a_separate_guard_waits_for_its_agents_calls_and_that_of_a_shared_
     now = 0.0
     monkeypatch.setattr(program, "monotonic", lambda: now)
     upstream, llm = SimpleNamespace(in_flight=2), SimpleNamespace(in_flight=0)
-    tasks = SimpleNamespace(under_way=1, drains=False)
+    tasks = SimpleNamespace(under_way=1, drains=False, is_chosen=False)
     settings = replace(settings_of(tmp_path, 1), host=host, grace_seconds=60.0)
     sources: Any = SimpleNamespace(all=lambda: [upstream])
-    others: list[Any] = [llm, SimpleNamespace(), tasks]
+    mcp = SimpleNamespace()
+    others: list[Any] = [llm, mcp, tasks]
     hook = program.build_pre_stop(settings, LiveState(), sources, *others)
+    assert not mcp.is_leaving()
+    tasks.is_chosen = True
+    assert mcp.is_leaving() == bool(host), "a separate agent connects to a guard that stays"
+    tasks.is_chosen = False
     call = asyncio.create_task(hook.wait("10.0.0.1"))
     await reached(lambda: hook.is_waiting)
     now = 30.0

@@ -1,7 +1,7 @@
 """What a draining guard writes into the Lease, and when."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,8 +50,14 @@ async def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
         yield found
 
 
-def start(one: Placement, lease: Any) -> asyncio.Task[None]:
-    reporter = DrainReporter(lease, "/lease", "pod-all", live=one.live, endpoint=one.endpoint, clock=lambda: NOW)
+def start(one: Placement, lease: Any, count_calls: Callable[[], int] = lambda: 0) -> asyncio.Task[None]:
+    reporter = DrainReporter(
+        *(lease, "/lease", "pod-all"),
+        live=one.live,
+        endpoint=one.endpoint,
+        clock=lambda: NOW,
+        count_calls=count_calls,
+    )
     return asyncio.create_task(reporter.run(lambda _: None))
 
 
@@ -73,6 +79,23 @@ async def test_each_change_is_written_while_the_placement_drains(one: Placement)
         one.endpoint.on_change()
         await asyncio.sleep(0)
     assert lease.writes == [1, 0]
+
+    running.cancel()
+
+
+async def test_calls_of_a_separate_agent_count_where_the_guard_goes_and_the_agent_may_stay(
+    one: Placement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "COUNT_PAUSE", 0.01)
+    lease, calls = Lease(), [2]
+    running = start(one, lease, lambda: calls[0])
+
+    one.open(draining=True)
+    await until(lambda: lease.writes == [0])
+    one.open(draining_pods=["pod-all"])
+    await until(lambda: lease.writes == [0, 2])
+    calls[0] = 0
+    await until(lambda: lease.writes == [0, 2, 0])
 
     running.cancel()
 

@@ -6,7 +6,7 @@ from interlock.api.agent import Stage
 from interlock.deployment.observed.readiness import Readiness
 from interlock.orchestration.rollout_decision import DesiredPlacement
 from interlock.orchestration.rollout_state import PlacementSeen, RevisionRef, RolloutFacts, RolloutRules
-from interlock.orchestration.scale_down import DrainingPod, ScalablePod, ScaleDown
+from interlock.orchestration.scale_down import DrainingPod, Replacing, ScalablePod, ScaleDown
 from interlock.reconcile.observation import SeenPlacement
 from interlock.reconcile.rollout_status import RolloutRecord
 from interlock.reconcile.scale_downs import PodMark, marks_of, scale_down_of
@@ -78,7 +78,9 @@ def test_a_placement_that_is_stopped_has_no_pods() -> None:
 
 @pytest.mark.parametrize(("live", "replicas"), [(3, 3), (0, 1)])
 def test_a_placement_that_drains_as_a_whole_keeps_its_pods(live: int, replicas: int) -> None:
-    assert decide(DRAINING, seen(live)) == ScaleDown(replicas)
+    found = decide(DRAINING, seen(live))
+
+    assert (found.replicas, found.pods, found.replacing) == (replicas, (), (Replacing.STARTING,))
 
 
 def test_pods_of_a_separate_agent_are_chosen_too() -> None:

@@ -34,8 +34,8 @@ class ScaledOperator(Operator):
                 del self.client.objects[f"{PODS}/{pod['metadata']['name']}"]
             for number in range(len(pods), wanted):
                 name = f"{path.rpartition('/')[2]}-{number}"
-                labels = found["spec"]["template"]["metadata"]["labels"]
-                metadata = {"name": name, "uid": name, "labels": labels}
+                said = found["spec"]["template"]["metadata"]
+                metadata = {"name": name, "uid": name, "labels": said["labels"], "annotations": said["annotations"]}
                 self.client.put(f"{PODS}/{name}", {"kind": "Pod", "metadata": metadata})
 
     def pods(self) -> AgentPods:

@@ -2,7 +2,7 @@
 
 Their selectors name labels that pods have from their beginning. So another placement becomes public, or the one of a
 stage, without any pod's restart. Tasks come by the public Service, by that of a stage, or from other placements by the
-Service of this one. These three lead to no pod that a scale-down has chosen, since it lacks `ENDPOINT_LABEL`.
+Service of this one. These three lead to no pod that was chosen to go, since it lacks `ENDPOINT_LABEL`.
 """
 
 from collections.abc import Iterable
@@ -98,7 +98,8 @@ def build_internal_services(placement: Placement) -> tuple[Manifest, ...]:
         return ()
     to_guard = {
         "type": "ClusterIP",
-        "selector": selector(placement, GUARD_POD),
+        # Calls go to a guard that stays, if there is one. If all go, they still serve the tasks that are under way.
+        "selector": endpoint_selector(placement) if placement.leaves_guards else selector(placement, GUARD_POD),
         # An agent's pod stays with one guard, because sessions and their streams live there.
         "sessionAffinity": "ClientIP",
         # The observe port is here for the egress check: it answers wherever it is not closed.

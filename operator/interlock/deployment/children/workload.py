@@ -5,7 +5,7 @@ There is one Deployment of guard, MCP servers and agent (Shared), or one of each
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Final
 
 from interlock.api.pod_template import SAFE_TO_EVICT, PodMetadata
 from interlock.deployment.children.agent_container import build_agent, build_agent_volumes
@@ -49,6 +49,9 @@ from interlock_contract.names import (
 from interlock_contract.pod import AGENT_CONTAINER, GUARD_CONTAINER, GUARD_HOST
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+PROGRESS_SECONDS: Final = 600
+"""In which the pods of a Deployment must make progress. It is Kubernetes' own default, and stated so that a longer one,
+of a Deployment that holds pods (`pod_replacement`), is taken back."""
 _NO_DNS: dict[str, Any] = {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["127.0.0.1"]}}
 """No server listens there, so a look-up fails immediately."""
 _CLUSTER_DNS: dict[str, Any] = {"dnsPolicy": "ClusterFirst"}
@@ -104,6 +107,7 @@ def _deployment(placement: Placement, name: str, component: str, pod: dict[str, 
             "replicas": placement.replicas,
             # Of two pods that use one claim, the old one goes first.
             **({"strategy": {"type": "Recreate"}} if component == AGENT_POD and placement.claims else {}),
+            "progressDeadlineSeconds": PROGRESS_SECONDS,
             "revisionHistoryLimit": 1,
             "selector": {"matchLabels": selector(placement, component)},
             "template": {

@@ -27,6 +27,7 @@ from interlock_contract.names import (
     ISOLATION_LABEL,
     REVISION_LABEL,
     STAGE_LABEL,
+    TEMPLATE_DIGEST,
 )
 from interlock_contract.pod import AGENT_CONTAINER
 
@@ -105,6 +106,7 @@ class PodReport:
         template_hash: What the Deployment's controller names its ReplicaSet by, empty if it has none.
         has_ended: All its containers have ended for good.
         schemas: The versions of the bundle's schema that its guard reads; None without a guard.
+        template: The digest of the template that it was started from; empty if an earlier version has started it.
     """
 
     uid: str
@@ -127,6 +129,7 @@ class PodReport:
     template_hash: str = ""
     has_ended: bool = False
     schemas: frozenset[int] | None = None
+    template: str = ""
 
 
 @dataclass(frozen=True)
@@ -289,6 +292,7 @@ def read_pod(pod: Manifest) -> PodReport:
         template_hash=labels.get(TEMPLATE_HASH_LABEL, ""),
         has_ended=has_ended,
         schemas=schemas_in(metadata),
+        template=(metadata.get("annotations") or {}).get(TEMPLATE_DIGEST, ""),
     )
 
 

@@ -1,6 +1,6 @@
 """Readiness of a placement's Deployments: all replicas updated and available at the current spec."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from interlock.deployment.names import Manifest
@@ -35,9 +35,8 @@ class Readiness:
         return self.is_current and 0 < self.wanted <= self.available
 
 
-def readiness_of_all(deployments: Iterable[Manifest | None]) -> Readiness:
+def readiness_of_all(found: Sequence[Readiness]) -> Readiness:
     """Return the progress of several Deployments that serve only together: that of the slowest."""
-    found = [readiness_of(deployment) for deployment in deployments]
     return Readiness(
         available=min((one.available for one in found), default=0),
         wanted=max((one.wanted for one in found), default=0),
@@ -48,8 +47,14 @@ def readiness_of_all(deployments: Iterable[Manifest | None]) -> Readiness:
     )
 
 
-def readiness_of(deployment: Manifest | None) -> Readiness:
-    """Return the progress of a live Deployment; a missing one (None) has no pods."""
+def readiness_of(deployment: Manifest | None, ready: int | None = None) -> Readiness:
+    """Return the progress of a live Deployment; a missing one (None) has no pods.
+
+    Args:
+        deployment: The Deployment.
+        ready: How many pods of the current template are Ready by their own word. It counts instead of what the
+            Deployment says, whose controller calls no new pod available while it holds earlier ones. None otherwise.
+    """
     if deployment is None:
         return Readiness()
     status = deployment.get("status", {})
@@ -57,7 +62,7 @@ def readiness_of(deployment: Manifest | None) -> Readiness:
     refusal = _message_of("ReplicaFailure", "True", status.get("conditions", []))
     seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
     return Readiness(
-        available=max(0, status.get("availableReplicas", 0) - older),
+        available=max(0, status.get("availableReplicas", 0) - older) if ready is None else ready,
         wanted=deployment["spec"].get("replicas", 1),
         is_current=seen,
         refused=quote_message(refusal),
