@@ -45,7 +45,7 @@ class _JumpingSelector(selectors.SelectSelector):
 
 
 @contextmanager
-def _clock_of(loop: VirtualLoop) -> Iterator[None]:
+def clock_of(loop: VirtualLoop) -> Iterator[None]:
     """Let `interlock_contract.clock.monotonic` be the clock of the loop."""
     with patch.object(clock, "time", SimpleNamespace(monotonic=loop.time)):
         yield
@@ -56,5 +56,5 @@ def run_in_virtual_time(work: Coroutine[Any, Any, T]) -> T:
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         loop = runner.get_loop()
         assert isinstance(loop, VirtualLoop)
-        with _clock_of(loop):
+        with clock_of(loop):
             return runner.run(work)

@@ -244,6 +244,7 @@ async def test_a_slice_is_not_spent_from_once_its_ledger_was_not_read_for_too_lo
     assert budget.free >= CALL
     live = bench.lives[budget]
     live.state = replace_state(live.state, lease_seconds=0.0)
+    await asyncio.sleep(0.001)
     assert isinstance(await budget.reserve(CALL), Deny)
 
 

@@ -65,7 +65,7 @@ class RateBench(BudgetBench):
 
 
 @pytest.fixture
-async def rates(tmp_path: Path) -> AsyncIterator[RateBench]:
+async def rates(tmp_path: Path, virtual_clock: None) -> AsyncIterator[RateBench]:
     found = RateBench(tmp_path)
     yield found
     await found.close()
