@@ -4,7 +4,6 @@ from datetime import timedelta
 
 import pytest
 
-from interlock.api.rollout_status import MAX_EVENTS
 from interlock.api.status import ConditionType
 from interlock.deployment.content import content_of
 from interlock.reconcile.agent import SECRET_INTERVAL
@@ -100,7 +99,9 @@ def test_the_message_and_the_stage_say_which_stage_follows_at_which_time_of_the_
 
 
 @requirement("status.next-stage")
-def test_the_history_names_what_has_happened_and_is_bounded() -> None:
+def test_the_history_names_what_has_happened_and_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = 8
+    monkeypatch.setattr("interlock.reconcile.rollout_history.MAX_EVENTS", kept)
     simulation = everywhere()
     assert [(str(one.event), one.stage, one.at) for one in simulation.status.history] == [
         ("StageEntered", "staging", simulation.status.history[0].at),
@@ -112,14 +113,14 @@ def test_the_history_names_what_has_happened_and_is_bounded() -> None:
     simulation.run()
     assert len(simulation.status.history) == 4, "the history of a killed agent stays"
     simulation.release()
-    for number in range(MAX_EVENTS + 4):
+    for number in range(kept + 4):
         simulation.wait(seconds(1))
         simulation.apply(
             simulation.snapshot.agent.for_purpose(f"purpose {number}").with_template(image=f"example/agent:{number}")
         )
         simulation.run()
-    assert [one.stage for one in simulation.status.history] == ["staging"] * MAX_EVENTS
-    assert len({one.revision for one in simulation.status.history}) == MAX_EVENTS
+    assert [one.stage for one in simulation.status.history] == ["staging"] * kept
+    assert len({one.revision for one in simulation.status.history}) == kept
 
 
 @pytest.mark.parametrize("at", ["staging", "one-region", "everywhere"])
@@ -565,7 +566,7 @@ def test_an_agent_that_ends_again_and_again_is_never_promoted() -> None:
     """The attack: ready for 20 s, then it ends, with a soak of 30 s."""
     agent = an_agent().with_stages(a_stage("staging", lasting="30s"), EVERYWHERE)
     simulation = Simulation(a_snapshot().of(agent).with_bindings(SANDBOX, REAL))
-    for _ in range(50):
+    for _ in range(12):
         simulation.run()
         simulation.wait(seconds(20))
         simulation.crash()
@@ -574,7 +575,7 @@ def test_an_agent_that_ends_again_and_again_is_never_promoted() -> None:
 
     assert simulation.stage == "staging"
     restarted = [note for note in simulation.events if note.reason == "SoakRestarted"]
-    assert len(restarted) == 50
+    assert len(restarted) == 12
     assert "the agent's container ended by itself more often than spec.rollout.maxRestarts (0)" in restarted[0].message
     assert pending_message(simulation).startswith(
         "the soak before everywhere starts once Ready; the soak started again at"

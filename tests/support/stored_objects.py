@@ -79,11 +79,17 @@ def admitted(schema: Json) -> st.SearchStrategy[Any]:  # noqa: PLR0911 - one for
     )
 
 
-def retyped(base: Json) -> Iterator[tuple[Path_, Json]]:
-    """Yield a valid object once for each of its fields and each of some other types that the field has in it."""
+def retyped(base: Json, *, deep_types: int = 3) -> Iterator[tuple[Path_, Json]]:
+    """Yield a valid object once for each of its fields and each of some other types that the field has in it.
+
+    Args:
+        base: The valid object.
+        deep_types: How many other types a field below the shallow ones has, at most 3. With fewer, neighbours differ.
+    """
     others: tuple[Any, ...] = (None, 5, "text", [], [None], [1, [2]], {}, {"name": 5}, [{}])
-    for path, _ in _below_spec_and_status(base["kind"]):
-        for value in others if len(path) <= _SHALLOW else others[-3:]:
+    for number, (path, _) in enumerate(_below_spec_and_status(base["kind"])):
+        of_deep = (others[-3:] * 2)[number % 3 :][:deep_types]
+        for value in others if len(path) <= _SHALLOW else of_deep:
             raw = copy.deepcopy(base)
             _put(raw, path, copy.deepcopy(value), is_forced=True)
             yield path, raw
@@ -92,6 +98,12 @@ def retyped(base: Json) -> Iterator[tuple[Path_, Json]]:
 @functools.cache
 def _below_spec_and_status(kind: str) -> tuple[tuple[Path_, Json], ...]:
     return tuple((path, below) for path, below in fields_of(schema_of(kind)) if path[0] in ("spec", "status"))
+
+
+@functools.cache
+def _admitted_at(kind: str, path: Path_) -> st.SearchStrategy[Any]:
+    """Return the values of a field, built once: a template has hundreds of fields."""
+    return admitted(dict(_below_spec_and_status(kind))[path])
 
 
 def deep(levels: int) -> Any:
@@ -121,8 +133,9 @@ def stored(draw: st.DrawFn, base: Json, *, is_admitted: bool) -> Json:
     fields = _below_spec_and_status(raw["kind"])
     shallow = [(path, below) for path, below in fields if len(path) <= _SHALLOW]
     chosen = st.sampled_from(shallow) | st.sampled_from(fields)
-    for path, below in draw(st.lists(chosen, min_size=1, max_size=4)):
-        value = draw(admitted(below) if is_admitted else OTHER_TYPES | admitted(below))
+    for path, _ in draw(st.lists(chosen, min_size=1, max_size=4)):
+        found = _admitted_at(raw["kind"], path)
+        value = draw(found if is_admitted else OTHER_TYPES | found)
         _put(raw, path, value, is_forced=not is_admitted)
     if not is_admitted:
         for path, _ in draw(st.lists(st.sampled_from(fields), max_size=2)):

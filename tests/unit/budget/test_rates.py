@@ -33,7 +33,7 @@ EVENTS = ("passed", "refused", "crashes", "lost answers")
 
 
 @requirement("budget.rates")
-@settings(max_examples=1000, phases=[Phase.generate], deadline=None)
+@settings(max_examples=300, phases=[Phase.generate], deadline=None)
 @given(st.integers(0, 2**32))
 def test_no_schedule_passes_a_limit_or_refuses_a_call_for_which_there_is_room(seed: int) -> None:
     simulate_rates(seed)

@@ -16,7 +16,7 @@ PATTERNS = st.lists(st.tuples(st.sampled_from(ATOMS), st.sampled_from(REPEATS)),
 TEXTS = st.text(st.sampled_from("ab1c-/.[]\nä"), max_size=8)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=400)
 @given(pattern=PATTERNS, text=TEXTS)
 @requirement("guard.patterns")
 def test_the_subset_means_what_it_means_to_python(pattern: str, text: str) -> None:

@@ -3,13 +3,13 @@
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlock_kube.metadata import drop_managed_fields, parse_metadata
 
 TEXT = st.text(alphabet='ab"[]{}\\\n,:é', max_size=12)
-FIELDS = st.recursive(TEXT | st.none(), lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner), max_leaves=12)
+FIELDS = st.recursive(TEXT | st.none(), lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner), max_leaves=6)
 METADATA = st.fixed_dictionaries(
     {"name": TEXT, "annotations": st.dictionaries(TEXT, TEXT), "managedFields": st.lists(FIELDS)}
 )
@@ -26,7 +26,8 @@ def test_the_list_is_cut_out_and_the_rest_stays() -> None:
     assert drop_managed_fields(text) == b'{"managedFields":[],"name":"a"}'
 
 
-@given(st.lists(METADATA, max_size=4))
+@settings(max_examples=40)
+@given(st.lists(METADATA, max_size=3))
 def test_everything_else_is_parsed_as_it_is(listed: list[dict[str, Any]]) -> None:
     without = [found | {"managedFields": []} for found in listed]
 

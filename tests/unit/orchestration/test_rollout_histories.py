@@ -681,7 +681,7 @@ SEEDS = st.integers(0, 2**32)
     "rollout.node-clocks",
     "rollout.partition",
 )
-@settings(max_examples=400, phases=[Phase.generate], deadline=None)
+@settings(max_examples=120, phases=[Phase.generate], deadline=None)
 @given(SEEDS)
 def test_no_history_breaks_a_promise(seed: int) -> None:
     check(seed)

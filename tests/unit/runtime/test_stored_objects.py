@@ -45,7 +45,7 @@ def defects() -> float:
     names = ("interlock_reconcile_failures_total", "interlock_watch_event_failures_total")
     return sum(
         sample.value
-        for metric in REGISTRY.collect()
+        for metric in REGISTRY.restricted_registry(names).collect()
         for sample in metric.samples
         if sample.name in names and sample.labels.get("cause", "defect") == "defect"
     )
@@ -110,13 +110,16 @@ def test_any_stored_object_ends_nothing_but_its_own_turn(name: str, is_admitted:
 
 
 @requirement("operator.blast-radius")
+@pytest.mark.parametrize(
+    "deep_types", [1, pytest.param(3, marks=pytest.mark.nightly)], ids=["one type", "each type of deep fields"]
+)
 @pytest.mark.parametrize("name", KINDS)
-async def test_a_field_of_any_other_type_ends_nothing_but_its_own_turn(name: str) -> None:
+async def test_a_field_of_any_other_type_ends_nothing_but_its_own_turn(name: str, deep_types: int) -> None:
     kind, base = KINDS[name]
     operator, before = SmallOperator(), defects()
     for manifest, _ in INNOCENT.values():
         operator.put(copy.deepcopy(manifest))
-    for path, raw in retyped(base):
+    for path, raw in retyped(base, deep_types=deep_types):
         where = ".".join(map(str, path))
         odd = operator.put(raw)
         await operator.turn(kind, odd)
