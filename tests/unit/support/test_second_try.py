@@ -80,7 +80,11 @@ DIES = """
 def test_dies():
     if runs("dies") < 2: os._exit(1)
 """
-BOTH = pytest.mark.parametrize("processes", [(), ("-n", "1")], ids=["one process", "xdist"])
+BOTH = pytest.mark.parametrize(
+    "processes",
+    [pytest.param((), id="one process", marks=pytest.mark.nightly), pytest.param(("-n", "1"), id="xdist")],
+)
+"""`make test` runs with pytest-xdist."""
 
 
 @pytest.fixture

@@ -55,6 +55,9 @@ def test_it(says, n):
 """
 
 
+MADE = ["ensure two-nodes", "images", "install", "on x-worker"]
+
+
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -75,7 +78,11 @@ def said(project: pytest.Pytester) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("processes", "ensures"), [((), 1), (("-n", "2", "--dist", "loadfile"), 2)], ids=["one process", "two lanes"]
+    ("processes", "ensures"),
+    [
+        pytest.param((), 1, id="one process", marks=pytest.mark.nightly),
+        pytest.param(("-n", "2", "--dist", "loadfile"), 2, id="two lanes"),
+    ],
 )
 def test_the_cluster_is_made_once_and_taken_away_once_after_the_last_test(
     project: pytest.Pytester, processes: tuple[str, ...], ensures: int
@@ -116,11 +123,10 @@ def test_a_run_that_ends_early_takes_the_cluster_away_too(project: pytest.Pytest
 @pytest.mark.parametrize(
     ("left", "words"),
     [
-        ("", ["ensure two-nodes", "images", "install", "on x-worker"]),
-        ("x-control-plane", ["down", "ensure two-nodes", "images", "install", "on x-worker"]),
-        ("x-control-plane x-worker", ["ensure two-nodes", "images", "install", "on x-worker"]),
+        pytest.param("", MADE, id="none is left", marks=pytest.mark.nightly),
+        pytest.param("x-control-plane", ["down", *MADE], id="one node is left"),
+        pytest.param("x-control-plane x-worker", MADE, id="two nodes are left", marks=pytest.mark.nightly),
     ],
-    ids=["none is left", "one node is left", "two nodes are left"],
 )
 def test_a_run_that_uses_the_second_node_has_a_cluster_with_it(
     project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, left: str, words: list[str]
