@@ -5,7 +5,6 @@ metadata.generation, merges patches, and refuses what a test configures.
 What the real one answers is tested in tests/integration.
 """
 
-import copy
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +24,15 @@ from interlock_kube.client import (
 )
 
 READS = ("GET", "DRY-RUN")
+
+
+def copy_json(value: Any) -> Any:
+    """Return a copy of JSON, in a fraction of the time of `copy.deepcopy`: every request copies an object."""
+    if isinstance(value, dict):
+        return {name: copy_json(below) for name, below in value.items()}
+    if isinstance(value, list):
+        return [copy_json(below) for below in value]
+    return value
 
 
 @dataclass
@@ -69,11 +77,11 @@ class FakeClient:
 
     def put(self, path: str, manifest: Json) -> Json:
         """Put an object there, as another user would."""
-        return self._store(path, copy.deepcopy(manifest))
+        return self._store(path, copy_json(manifest))
 
     def add_foreign(self, path: str, addition: Json) -> None:
         """Add to an object as another user."""
-        self._store(path, _merge(copy.deepcopy(self.objects[path]), copy.deepcopy(addition)))
+        self._store(path, _merge(copy_json(self.objects[path]), copy_json(addition)))
 
     def writes(self) -> list[tuple[str, str]]:
         """Return what was written, in order."""
@@ -106,7 +114,7 @@ class FakeClient:
         if accept == TABLE:
             return self._table(self._listed(path, query or {}))
         if path in self.objects:
-            return copy.deepcopy(self.objects[path])
+            return copy_json(self.objects[path])
         if not _OBJECT.search(path):
             return self._page(path, query or {})
         raise ApiError(NOT_FOUND, "not found")
@@ -115,14 +123,14 @@ class FakeClient:
         """Create an object; one of its name may not exist."""
         if is_dry_run:
             self._asked("DRY-RUN", path, body)
-            return copy.deepcopy(body)
+            return copy_json(body)
         target = f"{path}/{body['metadata']['name']}"
         self._asked("POST", target, body)
         if target in self.objects:
             raise ApiError(CONFLICT, f'"{body["metadata"]["name"]}" already exists')
-        created = copy.deepcopy(body)
+        created = copy_json(body)
         created["metadata"].setdefault("uid", f"uid-{self.version + 1}")
-        stored = copy.deepcopy(self._store(target, created))
+        stored = copy_json(self._store(target, created))
         return stored if accept == JSON else {"kind": "PartialObjectMetadata", "metadata": stored["metadata"]}
 
     async def patch(
@@ -138,7 +146,7 @@ class FakeClient:
         target = path.removesuffix("/status").removesuffix("/scale")
         if target not in self.objects:
             raise ApiError(NOT_FOUND, "not found")
-        live = copy.deepcopy(self.objects[target])
+        live = copy_json(self.objects[target])
         if content_type == JSON_PATCH:
             _replace_members(live, body)
             self._check(self.objects[target], live)
@@ -146,10 +154,10 @@ class FakeClient:
             known = body.get("metadata", {}).get("resourceVersion", live["metadata"]["resourceVersion"])
             if known != live["metadata"]["resourceVersion"]:
                 raise ApiError(CONFLICT, "the object was changed meanwhile")
-            _merge(live, copy.deepcopy(body))
+            _merge(live, copy_json(body))
             if content_type == APPLY_PATCH:
                 live["metadata"].setdefault("managedFields", [])
-        return copy.deepcopy(self._store(target, live))
+        return copy_json(self._store(target, live))
 
     async def delete(self, path: str, options: Json, *, accept: str = JSON) -> None:  # noqa: ARG002 - as above
         """Delete an object; one that is gone already is as good as deleted."""
@@ -175,7 +183,7 @@ class FakeClient:
         objects, begin = list(self._listed(path, query)), int(query.get("continue", "0"))
         end = begin + int(query.get("limit", len(objects)))
         token = {"continue": str(end)} if end < len(objects) else {}
-        return {"items": copy.deepcopy(objects[begin:end]), "metadata": token}
+        return {"items": copy_json(objects[begin:end]), "metadata": token}
 
     def _table(self, objects: Iterator[Json]) -> Json:
         """Return Agents as a table of the columns that show `status.kill`."""
@@ -188,12 +196,12 @@ class FakeClient:
         rows = []
         for found in objects:
             kill = found.get("status", {}).get("kill") or {}
-            rows.append({"cells": [kill.get(name) for name in columns.values()], "object": copy.deepcopy(found)})
+            rows.append({"cells": [kill.get(name) for name in columns.values()], "object": copy_json(found)})
         return {"columnDefinitions": [{"name": name} for name in columns], "rows": rows, "metadata": {}}
 
     def _asked(self, method: str, path: str, body: Any) -> None:
         self.requests.append((method, path))
-        self.bodies.append(copy.deepcopy(body))
+        self.bodies.append(copy_json(body))
         for refusal in self.refusals:
             if refusal.meets(method, path):
                 refusal.times -= 1
@@ -256,7 +264,7 @@ def _replace_members(into: Json, patch: list[Json]) -> None:
         if one["value"] is None:
             below.pop(name, None)
         else:
-            below[name] = copy.deepcopy(one["value"])
+            below[name] = copy_json(one["value"])
 
 
 def _merge(into: Json, patch: Json) -> Json:

@@ -243,8 +243,9 @@ def reviewed_part(model: Any, path: str) -> Any:
         path: Its path in the table of classes.
     """
     update: dict[str, Any] = {}
-    for name, field in type(model).model_fields.items():
-        value, below = getattr(model, name), child_path(path, type(model), name)
+    kind: type[ApiModel] = type(model)
+    for name, field in kind.model_fields.items():
+        value, below = getattr(model, name), child_path(path, kind, name)
         classes = classes_at(below)
         if classes and classes <= set(_UNREVIEWED):
             update[name] = field.get_default(call_default_factory=True)

@@ -62,6 +62,7 @@ def inner_type(annotation: Any) -> tuple[Any, bool]:
     return annotation, False
 
 
+@cache
 def child_path(path: str, model: type[ApiModel], name: str) -> str:
     """Return the path of a member of a type, with `[]` at its end if it is a list of types of their own."""
     field = model.model_fields[name]

@@ -1,6 +1,5 @@
 """An operator that ends at any write of a rollout, or of a rollback, is followed by one that goes on."""
 
-import copy
 import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -12,7 +11,7 @@ from interlock.runtime.snapshot_reader import Turn
 from interlock_contract.names import ROLLBACK
 from tests.requirements import requirement
 from tests.support.builders import AgentBuilder, hours
-from tests.support.fake_client import READS, FakeClient
+from tests.support.fake_client import READS, FakeClient, copy_json
 from tests.unit.runtime.test_agent_reconciler import PATH, STAGED, Operator, a_ready_agent
 
 SECOND = STAGED.with_template(image="example/agent:2")
@@ -68,7 +67,7 @@ async def _rolled_out() -> Operator:
 
 
 def _copy(operator: Operator) -> Operator:
-    client = FakeClient(objects=copy.deepcopy(operator.client.objects), version=operator.client.version)
+    client = FakeClient(objects=copy_json(operator.client.objects), version=operator.client.version)
     return Operator(client, operator.now)
 
 
