@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from tests.integration.operator import objects
 from tests.integration.operator.api import Json, eventually
 from tests.integration.operator.sandbox import Sandbox, condition_of
@@ -11,6 +13,7 @@ from tests.support.operator_process import OperatorProcess
 REGION = [{"dimension": "region", "values": ["eu-west"]}]
 
 
+@pytest.mark.nightly  # test_operator_weeks has such a change, with weeks for seconds
 def test_a_change_of_a_served_agent_passes_the_stages_next_to_the_good_revision(
     operator: OperatorProcess, sandbox: Sandbox
 ) -> None:
@@ -50,6 +53,7 @@ def test_a_refused_spec_leaves_the_good_revision_running(operator: OperatorProce
     assert sandbox.condition("triage", "Serving")["status"] == "True"
 
 
+@pytest.mark.nightly  # test_operator_weeks restarts the operator in each stage
 def test_an_operator_that_restarts_in_mid_rollout_restarts_no_pod_and_gives_no_number_twice(
     operator: OperatorProcess, sandbox: Sandbox
 ) -> None:

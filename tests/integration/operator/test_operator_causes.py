@@ -19,6 +19,16 @@ from tests.support.pod_failures import FAILURES, Failure, status_of, waiting
 pytestmark = [pytest.mark.api, pytest.mark.timeout(120)]
 
 CAUSE_SECONDS = 15.0
+EXAMPLES = (
+    "an image that does not exist",
+    "a missing Secret",
+    "a crash with its last line",
+    "two servers that fail",
+    "no node with enough memory",
+    "a volume whose Secret is missing",
+    "a failing readiness probe",
+)
+"""One of each kind of report: of containers, conditions and Events. `tests/unit/deployment` has all."""
 FLOOD = 1100
 """More Events than the operator lists of one namespace."""
 
@@ -63,7 +73,13 @@ def failing(shared_sandbox: Sandbox) -> Sandbox:
 
 
 @requirement("status.causes")
-@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+@pytest.mark.parametrize(
+    "failure",
+    [
+        pytest.param(failure, id=name, marks=() if name in EXAMPLES else pytest.mark.nightly)
+        for name, failure in FAILURES.items()
+    ],
+)
 def test_ready_says_why_a_pod_fails(operator: OperatorProcess, failing: Sandbox, failure: Failure) -> None:
     [pod] = eventually(lambda: failing.pods("triage") or None, "the agent has a pod", 30)
     eventually(lambda: failing.pods("triage")[0]["status"].get("podIP"), "the simulated kubelet has started it", 30)

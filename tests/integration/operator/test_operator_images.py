@@ -59,7 +59,7 @@ def led_to(sandbox: Sandbox) -> set[str]:
 
 
 @requirement("rollout.images")
-@pytest.mark.parametrize("isolation", ["Shared", "Separate"])
+@pytest.mark.parametrize("isolation", [pytest.param("Shared", marks=pytest.mark.nightly), "Separate"])
 def test_a_pod_whose_tag_has_moved_serves_nothing_until_it_runs_the_recorded_image(
     operator: OperatorProcess, sandbox: Sandbox, isolation: str
 ) -> None:

@@ -113,7 +113,9 @@ def test_a_guard_is_let_out_to_the_api_server_that_kubernetes_names(separate: Sa
     assert {f"{address}/32" for address in behind} <= {peer["ipBlock"]["cidr"] for peer in rule["to"]}
 
 
-@pytest.mark.parametrize("network", ["None", "Public", "Private"])
+@pytest.mark.parametrize(
+    "network", ["Public", *(pytest.param(network, marks=pytest.mark.nightly) for network in ("None", "Private"))]
+)
 def test_the_api_server_takes_the_policy_of_every_network(separate: Sandbox, network: str) -> None:
     binding = objects.binding()
     binding["spec"]["server"]["stdio"]["network"] = network

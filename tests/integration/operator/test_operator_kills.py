@@ -67,7 +67,7 @@ def killed(living: Sandbox) -> Sandbox:
 
 
 @pytest.mark.parametrize(
-    "value", ["it sends nonsense", "", *(pytest.param(value, marks=pytest.mark.nightly) for value in ("Off", "false"))]
+    "value", ["", *(pytest.param(value, marks=pytest.mark.nightly) for value in ("it sends nonsense", "Off", "false"))]
 )
 def test_any_value_but_off_kills(living: Sandbox, value: str) -> None:
     switch(living, "triage", value)
@@ -109,17 +109,13 @@ def test_pods_are_ended_before_replicas_are_taken_away(living: Sandbox) -> None:
     assert {metadata["deletionGracePeriodSeconds"] for metadata in ended} <= {0, 1}
 
 
-def test_off_brings_the_pods_back_at_once(killed: Sandbox) -> None:
+def test_off_brings_the_pods_back_at_once_and_it_can_be_killed_again(killed: Sandbox) -> None:
     switch(killed, "triage", "off")
     eventually(lambda: len(killed.pods("triage")) == 2, "both pods are back", KILL_SECONDS)
     killed.wait_ready("triage")
     eventually(lambda: killed.condition("triage", "Killed")["reason"] == "Released", "it says it was released")
     eventually(lambda: "releasedAt" in killed.agent("triage")["status"]["kill"], "the release stands recorded")
 
-
-def test_it_can_be_killed_again_after_a_release(killed: Sandbox) -> None:
-    switch(killed, "triage", "off")
-    killed.wait_ready("triage")
     switch(killed, "triage", "again")
     wait_killed(killed, "triage")
     released = lambda: "releasedAt" not in killed.agent("triage")["status"]["kill"]  # noqa: E731
@@ -140,6 +136,7 @@ def restart(*processes: OperatorProcess) -> None:
         process.start()
 
 
+@pytest.mark.nightly
 def test_a_killed_agent_stays_killed_across_restarts(
     killed: Sandbox, operator: OperatorProcess, operators: Operators
 ) -> None:
@@ -246,7 +243,7 @@ def test_a_pod_whose_label_was_changed_is_deleted(living: Sandbox, label: str | 
 
 
 @requirement("kill.relabelled")
-@pytest.mark.parametrize("isolation", ["Shared", "Separate"])
+@pytest.mark.parametrize("isolation", [pytest.param("Shared", marks=pytest.mark.nightly), "Separate"])
 def test_a_kill_finds_pods_whose_labels_no_watch_saw_change(
     sandbox: Sandbox, operator: OperatorProcess, no_killer: OperatorProcess, isolation: str
 ) -> None:
@@ -328,13 +325,6 @@ def test_pods_of_a_teams_own_service_account_outlive_the_kill_of_an_agent_with_a
     found = sandbox.api.get("pods", sandbox.namespace, name)["metadata"]
     assert found["uid"] == uid
     assert "deletionTimestamp" not in found
-
-
-def test_scaling_up_is_undone_after_the_annotation_was_removed(killed: Sandbox) -> None:
-    switch(killed, "triage", None)
-    deployment = killed.child("triage", "Deployment")["metadata"]["name"]
-    with no_pod_stays(killed, "triage"):
-        killed.api.scale(killed.namespace, deployment, 2)
 
 
 @requirement("kill.never-up")

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.api
 COST = "controller.kubernetes.io/pod-deletion-cost"
 
 
-@pytest.mark.parametrize("isolation", ["Shared", "Separate"])
+@pytest.mark.parametrize("isolation", [pytest.param("Shared", marks=pytest.mark.nightly), "Separate"])
 def test_a_scale_down_ends_exactly_the_pods_that_took_no_new_tasks(
     operator: OperatorProcess, sandbox: Sandbox, isolation: str
 ) -> None:

@@ -156,7 +156,7 @@ def select_by_team(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(change, id=name, marks=pytest.mark.nightly if name == "policy" else ())
+        pytest.param(change, id=name, marks=pytest.mark.nightly if name in ("policy", "image") else ())
         for name, change in CHANGES.items()
     ],
 )
