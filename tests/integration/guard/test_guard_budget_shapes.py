@@ -83,14 +83,12 @@ def answer_json(rig: BudgetRig, body: dict[str, Any]) -> None:
 
 
 @requirement("budget.unseen")
-@pytest.mark.parametrize("asks", [False, True], ids=["unasked", "asked"])
-async def test_the_sdk_of_openai_reads_each_stream_of_a_chat(
-    rig: BudgetRig,
-    gpt: openai.AsyncOpenAI,
-    asks: bool,  # noqa: FBT001 - pytest passes it
+async def test_the_sdk_of_openai_reads_each_stream_of_a_chat_whether_or_not_it_asks_for_usage(
+    rig: BudgetRig, gpt: openai.AsyncOpenAI
 ) -> None:
-    options: Any = {"stream_options": {"include_usage": True}} if asks else {}
-    for events in CHAT_STREAMS:
+    streams = [(events, asks) for asks in (False, True) for events in CHAT_STREAMS]
+    for events, asks in streams:
+        options: Any = {"stream_options": {"include_usage": True}} if asks else {}
         answer_with(rig, events, GPT)
         seen = [
             one async for one in await gpt.chat.completions.create(model=GPT, messages=HELLO, stream=True, **options)
@@ -101,11 +99,11 @@ async def test_the_sdk_of_openai_reads_each_stream_of_a_chat(
         assert [one for one in seen if not one.choices and one.usage] == [] or asks
         assert rig.provider.seen[-1].message["stream_options"] == {"include_usage": True}
         assert rig.provider.seen[-1].message["max_completion_tokens"] == 4096
-    costs = await rig.costs(rig.guards[0], len(CHAT_STREAMS))
+    costs = await rig.costs(rig.guards[0], len(streams))
     for one in costs:
         assert (one["cost"], one["costBasis"]) == (format_money(cost_of(8, 2)), "Usage")
         assert (one["usage"]["inputTokens"], one["usage"]["outputTokens"]) == (8, 2)
-    await rig.settled(len(CHAT_STREAMS) * cost_of(8, 2))
+    await rig.settled(len(streams) * cost_of(8, 2))
 
 
 @requirement("budget.unseen")
