@@ -10,6 +10,11 @@ from tools.machine.settings import from_environment
 NAMESPACE = "interlock-system"
 
 
+def home_variables(folder: Path) -> dict[str, str]:
+    """Return the environment variables with which Helm has all its own files in a folder."""
+    return {f"HELM_{name}_HOME": str(folder) for name in ("CACHE", "CONFIG", "DATA")}
+
+
 @dataclass(frozen=True)
 class Helm:
     """Helm in the namespace of the installation.
@@ -32,5 +37,4 @@ class Helm:
         """
         at = ["--kubeconfig", str(self.kubeconfig), "--kube-context", self.context, "-n", NAMESPACE]
         program = programs.ensure(from_environment(), ["helm"])["helm"]
-        home = {f"HELM_{name}_HOME": str(self.home) for name in ("CACHE", "CONFIG", "DATA")}
-        return run([program, *arguments, *at], env=home, timeout=180)
+        return run([program, *arguments, *at], env=home_variables(self.home), timeout=180)

@@ -14,6 +14,7 @@ import yaml
 from interlock_contract.version import VERSION
 from tests.contract.test_image_names import images_in
 from tests.requirements import requirement
+from tests.support.helm import home_variables
 from tools.charts.__main__ import CHARTS, read_charts
 from tools.charts.bindings import Binding
 from tools.charts.leaves import Leaf
@@ -67,8 +68,7 @@ def template(chart: str, folder: Path, values: Mapping[str, Any], *options: str)
         "--values",
         file,
     ]
-    home = {"HELM_CACHE_HOME": str(folder), "HELM_CONFIG_HOME": str(folder), "HELM_DATA_HOME": str(folder)}
-    return run([program("helm"), *command, *options], env=home)
+    return run([program("helm"), *command, *options], env=home_variables(folder))
 
 
 def without_keep(objects: Objects) -> Objects:
