@@ -1,6 +1,6 @@
 # Two commands matter to a newcomer: `make demo` and `make test`. Each does all of its set-up.
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-all unit verify prices crds members policies charts docs demo demo-down cluster-up cluster-down images release release-check bench-reconcile bench-rollout bench-kill bench-guard bench-misbehaviour bench-budget
+.PHONY: help venv test test-all unit verify types lint-and-generated prices crds members policies charts docs demo demo-down cluster-up cluster-down images release release-check bench-reconcile bench-rollout bench-kill bench-guard bench-misbehaviour bench-budget
 
 VENV := .venv
 PYTHON := python3
@@ -35,13 +35,18 @@ unit: venv prices ## the tests that need neither cluster nor network
 	$(PY) -m pytest tests/unit tests/contract tests/scenarios
 
 verify: venv ## lint, types, layer order, generated files
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
+	$(MAKE) --no-print-directory --jobs 2 --output-sync types lint-and-generated
+
+types:
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy examples/agent/agent.py
 	$(VENV)/bin/mypy examples/crm-server/crm_server.py
 	$(VENV)/bin/mypy examples/stock/agent/agent.py
 	$(VENV)/bin/mypy examples/stock/server/server.py
+
+lint-and-generated:
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports
 	$(PY) -m tools.crds.__main__ --check crds
 	$(PY) -m tools.model_members --check
