@@ -220,6 +220,11 @@ class Live:
         assert all(seen[:4])
         assert not any(secret in text for text in seen)
 
+    def app_log(self, app: str, container: str) -> str:
+        """Return what the one pod with this label `app` has printed."""
+        [pod] = self.items("pods", f"app={app}")
+        return self.reader.log(self.namespace, pod["metadata"]["name"], container)
+
     def log_of(self, deployment: str) -> str:
         """Return the log of a Deployment of Interlock's own, once there is any.
 

@@ -32,6 +32,8 @@ ANSWERS = 41
 
 NOTIFIER = "app.kubernetes.io/name=interlock-notifier,interlock.dev/policy=spending"
 RECEIVER, PORT = "receiver", 8443
+CONTAINER = "provider"
+"""Of the provider's pod, from which the receiver is copied."""
 PROGRAM = Path(__file__).parent / "programs" / "webhook_receiver.py"
 
 
@@ -77,7 +79,7 @@ def notifying(namespace: str, folder: Path) -> list[dict[str, Any]]:
 def posts(live: Live) -> list[tuple[str, str, str]]:
     """Return what the receiver got about the agent: whether it was signed, the percentage, and the type."""
     ledger = live.get("budgetledgers.interlock.dev", LEDGER)["metadata"]["uid"]
-    log = live.kubectl("-n", live.namespace, "logs", f"deployment/{RECEIVER}")
+    log = live.app_log(RECEIVER, CONTAINER)
     found = re.findall(rf"^(\S+) {ledger}/day/\S+/(\d+) (\S+)$", log, re.MULTILINE)
     return [(str(signed), str(percent), str(kind)) for signed, percent, kind in found]
 
@@ -103,8 +105,7 @@ def refusals(live: Live) -> list[str]:
 
 
 def answers(live: Live) -> int:
-    provider = live.kubectl("-n", live.namespace, "logs", "deployment/spender-models")
-    return provider.count("answered with 2000 tokens")
+    return live.app_log("spender-models", CONTAINER).count("answered with 2000 tokens")
 
 
 def spent(live: Live) -> int:

@@ -182,7 +182,7 @@ def test_an_open_connection_ends_within_seconds_once_the_policy_no_longer_opens_
     bounds.eventually(lambda: service.attempt(*command).returncode == 0, "the agent connects", 30, poll=0.5)
 
     def said(word: str) -> list[str]:
-        log = elsewhere.kubectl("-n", elsewhere.namespace, "logs", "held")
+        log = elsewhere.reader.log(elsewhere.namespace, "held", "main")
         return [line for line in log.splitlines() if line.startswith(word)]
 
     bounds.eventually(lambda: said("open") or None, "the connection is used", 30, poll=0.2)

@@ -1,4 +1,4 @@
-"""A drain of a node under tasks that never stop: an agent with two pods and a grace period loses none of them."""
+"""A drain of a node under tasks that never stop: agents with two pods and a grace period lose none of them."""
 
 import json
 import time
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import a_namespace
 from tests.e2e.live import Live, eventually
 from tests.e2e.rollouts import PROBER, answers, start_prober
 from tests.support.bounds import TOLERANCE, check_promise
@@ -112,25 +113,32 @@ def evict(live: Live, pod: str) -> None:
     live.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
 
 
-@pytest.mark.parametrize("isolation", ["Shared", "Separate"])
-def test_a_drain_of_its_node_fails_no_task_of_an_agent(isolation: str, live: Live, second_node: str) -> None:
-    live.apply(*on_second_node(worker(live.namespace, isolation)))
-    live.until_ready(AGENT)
-    eventually(lambda: nodes_of_pods(live) == {second_node}, 60, lambda: describe(live))
-    start_prober(live, AGENT, ["-"])
-    until_answered(live, 20)
-    try:
-        live.kubectl(
-            *("drain", second_node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=170s"),
-            f"--pod-selector=interlock.dev/agent={AGENT}",
-        )
-        assert second_node not in nodes_of_pods(live)
-        live.until_ready(AGENT)
-        until_answered(live, 20)
-    finally:
-        live.kubectl("uncordon", second_node)
-    assert answers(live).failures == []
-    assert {one["seconds"] for one in answers(live).lines} == {0.2, 4.0}
+def test_a_drain_of_its_node_fails_no_task_of_an_agent(operator: Live, second_node: str) -> None:
+    """One drain ends the pods of two agents, one of each isolation."""
+    with a_namespace(operator) as shared, a_namespace(operator) as separate:
+        agents = {"Shared": shared, "Separate": separate}
+        for isolation, live in agents.items():
+            live.apply(*on_second_node(worker(live.namespace, isolation)))
+        for live in agents.values():
+            live.until_ready(AGENT, 120)
+            eventually(lambda live=live: nodes_of_pods(live) == {second_node}, 60, lambda live=live: describe(live))
+            start_prober(live, AGENT, ["-"])
+        for live in agents.values():
+            until_answered(live, 20)
+        try:
+            operator.kubectl(
+                *("drain", second_node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=170s"),
+                f"--pod-selector=interlock.dev/agent={AGENT}",
+            )
+            for live in agents.values():
+                assert second_node not in nodes_of_pods(live)
+                live.until_ready(AGENT)
+                until_answered(live, 20)
+        finally:
+            operator.kubectl("uncordon", second_node)
+        for live in agents.values():
+            assert answers(live).failures == []
+            assert {one["seconds"] for one in answers(live).lines} == {0.2, 4.0}
 
 
 def test_a_kill_during_an_eviction_cuts_traffic_immediately(live: Live) -> None:

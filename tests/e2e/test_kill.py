@@ -1,4 +1,7 @@
-"""examples/06-kill on real pods: nothing runs on the node any more, and nothing comes back before `off`."""
+"""The end of an agent on real pods: a kill (examples/06-kill), a policy that goes away, and a deletion.
+
+After a kill nothing runs on the node any more, and nothing comes back before `off`.
+"""
 
 import json
 import time
@@ -15,6 +18,15 @@ pytestmark = [pytest.mark.kind, pytest.mark.timeout(420)]
 
 AGENT = "first-agent"
 KILL_SECONDS = 5.0
+PRUNE_SECONDS = 10
+
+
+@pytest.fixture
+def agent(shared: Live) -> Live:
+    """The namespace of the module with the first example, whose agent is ready."""
+    shared.apply(*example_objects("01-first-agent", shared.namespace))
+    shared.until_ready(AGENT)
+    return shared
 
 
 def recorded(live: Live) -> dict[str, Any]:
@@ -23,10 +35,8 @@ def recorded(live: Live) -> dict[str, Any]:
 
 
 @requirement("kill.on-a-cluster")
-def test_a_kill_ends_every_container_on_the_node_and_only_off_brings_them_back(live: Live) -> None:
-    objects = example_objects("01-first-agent", live.namespace)
-    live.apply(*objects)
-    live.until_ready(AGENT)
+def test_a_kill_ends_every_container_on_the_node_and_only_off_brings_them_back(agent: Live) -> None:
+    live, objects = agent, example_objects("01-first-agent", agent.namespace)
     assert live.running_containers()
 
     began = time.monotonic()
@@ -63,9 +73,43 @@ def test_a_kill_ends_every_container_on_the_node_and_only_off_brings_them_back(l
     assert recorded(live)["releasedAt"] >= kill["requestedAt"]
 
 
-def test_an_agent_that_is_created_killed_never_gets_a_pod(live: Live) -> None:
+def test_an_agent_that_is_created_killed_never_gets_a_pod(shared: Live) -> None:
+    live = shared
     live.apply(*example_objects("01-first-agent", live.namespace, "2-policy.yaml"))
     live.apply(*example_objects("06-kill", live.namespace))
-    always(lambda: not live.pods("born-killed"), 8, lambda: json.dumps(live.pods("born-killed"))[:500])
     live.until_condition("born-killed", "Killed", "True")
+    always(lambda: not live.pods("born-killed"), 3, lambda: json.dumps(live.pods("born-killed"))[:500])
     assert live.condition("born-killed", "Ready")["reason"] == "KillSwitch"
+
+
+@pytest.mark.parametrize(
+    "gone",
+    ["policy", *(pytest.param(gone, marks=pytest.mark.nightly) for gone in ("row", "binding"))],
+)
+def test_pods_end_when_what_they_stand_on_goes_away(agent: Live, gone: str) -> None:
+    live, objects = agent, example_objects("01-first-agent", agent.namespace)
+    policy, binding = find(objects, "AgentPolicy"), find(objects, "MCPBinding")
+    if gone == "row":
+        live.apply({**policy, "spec": {"dataAccess": []}})
+    else:
+        taken = policy if gone == "policy" else binding
+        live.kubectl("-n", live.namespace, "delete", taken["kind"], taken["metadata"]["name"])
+    began = time.monotonic()
+    eventually(lambda: not live.running_containers(), PRUNE_SECONDS * TOLERANCE, lambda: str(live.running_containers()))
+    check_promise(time.monotonic() - began, PRUNE_SECONDS, f"pods end after the {gone} is gone")
+    live.until_condition(AGENT, "Ready", "False")
+    live.until_condition(AGENT, "Stalled", "True")
+
+
+def test_a_deleted_agent_leaves_nothing_behind(agent: Live) -> None:
+    live = agent
+    live.kubectl("-n", live.namespace, "delete", "agents.interlock.dev", AGENT)
+    kinds = "deployments,pods,configmaps,services,serviceaccounts,roles,rolebindings,networkpolicies"
+
+    def left() -> list[str]:
+        found = json.loads(
+            live.kubectl("-n", live.namespace, "get", kinds, "-l", f"interlock.dev/agent={AGENT}", "-o", "json")
+        )
+        return [f"{one['kind']}/{one['metadata']['name']}" for one in found["items"]]
+
+    eventually(lambda: not left(), 60, lambda: str(left()))

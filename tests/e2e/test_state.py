@@ -18,15 +18,25 @@ pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
 
 AGENT, OTHER = "notes", "second-notes"
 OLD, NEW = "morning notes", "evening notes"
+SOAK = "8s"
 TASK_SECONDS = 25
 """How long a task keeps the old pod: in this time the new revision must be seen to wait."""
+
+
+def soaking_shortly(namespace: str) -> list[dict[str, Any]]:
+    """Return the example with a soak as short as a test can be."""
+    objects = example_objects("13-state", namespace)
+    find(objects, "AgentPolicy")["spec"]["rollout"]["minStaging"] = SOAK
+    for stage in find(objects, "Agent")["spec"]["rollout"]["stages"][:-1]:
+        stage["minDuration"] = SOAK
+    return objects
 
 
 @pytest.fixture(scope="module")
 def notes(operator: Live) -> Iterator[Staged]:
     """The agent of the example, whose first revision is good, and a pod that sends it tasks."""
     with a_namespace(operator) as here:
-        here.apply(*example_objects("13-state", here.namespace), a_pod(PROBER, 8000, here.namespace))
+        here.apply(*soaking_shortly(here.namespace), a_pod(PROBER, 8000, here.namespace))
         staged = Staged(here, AGENT)
         staged.until_good(1)
         yield staged
@@ -60,7 +70,7 @@ def until_said(notes: Staged, stage: str, title: str, *kept: str) -> None:
 @requirement("state.on-a-cluster")
 def test_a_claim_of_another_agent_is_refused(notes: Staged) -> None:
     live = notes.live
-    agent = find(example_objects("13-state", live.namespace), "Agent")
+    agent = find(soaking_shortly(live.namespace), "Agent")
     live.apply({**agent, "metadata": {**agent["metadata"], "name": OTHER}})
 
     live.until_condition(OTHER, "Orchestrated", "False")

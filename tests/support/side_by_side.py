@@ -3,7 +3,9 @@
 `pytest --numprocesses N --dist loadscope` gives each group of tests to one process: what shares a cluster is a group,
 all else is a group per module. The longest come first. Tests with real pods run in two lanes on one cluster; one that
 changes what all of that cluster shares, such as its operator or its network, is marked `exclusive`: no other test with
-real pods runs meanwhile. All exclusive tests are in the longer lane, at its end: by then the other one is through.
+real pods runs meanwhile. All exclusive tests are in the longer lane, at its end: by then the other one is through. So
+the lanes take about as long as each other without them. The operator's tests are two groups, each with an API server
+of its own, since one process would still run them when all others have ended.
 """
 
 import contextlib
@@ -18,10 +20,15 @@ from tools.machine.settings import from_environment
 
 GROUPS = {
     "real pods, short": tuple(
-        f"tests/e2e/test_{name}.py" for name in ("staged_scope", "first_agent", "kill", "refusals", "import", "tasks")
+        f"tests/e2e/test_{name}.py"
+        for name in (
+            *("adopt", "budget", "database", "first_agent", "import", "kill", "official_servers", "refusals"),
+            *("staged_scope", "state", "tasks"),
+        )
     ),
     "real pods, long": ("tests/e2e/",),
-    "operator": ("tests/integration/operator/",),
+    "operator, first": tuple(f"tests/integration/operator/test_operator_{letter}" for letter in "abcdefghij"),
+    "operator, second": ("tests/integration/operator/",),
     "API server": (
         "tests/integration/test_",
         "tests/integration/tools/",
@@ -34,7 +41,7 @@ GROUPS = {
 
 The two groups with real pods share one cluster, each test in a namespace of its own.
 """
-ORDER = ("real pods, long", "real pods, short", "operator", "API server")
+ORDER = ("real pods, long", "real pods, short", "API server", "operator, second", "operator, first")
 """The groups in the order in which they start; all other tests follow."""
 
 
