@@ -6,17 +6,24 @@ changes what all of that cluster shares, such as its operator or its network, is
 real pods runs meanwhile. All exclusive tests are in the longer lane, at its end: by then the other one is through. So
 the lanes take about as long as each other without them. The operator's tests are two groups, each with an API server
 of its own, since one process would still run them when all others have ended.
+
+Each process has to import all modules of tests, and in a fresh clone to compile them first. So each begins at another
+place of each folder, and finds compiled what others have come to before.
 """
 
 import contextlib
 import fcntl
-from collections.abc import Generator, Iterator
+import os
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from tools.machine.settings import from_environment
+
+Found = TypeVar("Found")
 
 GROUPS = {
     "real pods, short": tuple(
@@ -57,6 +64,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> GroupSche
     return GroupScheduling(config, log)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Let each process go through a folder from another place on."""
+    report = yield
+    if report.passed and isinstance(collector, pytest.Directory):
+        report.result = turned(report.result, os.environ.get("PYTEST_XDIST_WORKER", ""), processes())
+    return report
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the groups in order; every process must come to the same.
@@ -66,9 +84,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: place for place, name in enumerate(ORDER)}
     exclusive = {module_of(item.nodeid) for item in items if is_exclusive(item)}
 
-    def place(item: pytest.Item) -> tuple[int, str, bool]:
+    def place(item: pytest.Item) -> tuple[int, bool, str, bool]:
         group, module = order.get(group_of(item.nodeid), len(order)), module_of(item.nodeid)
-        return group, module if module in exclusive else "", is_exclusive(item)
+        return group, module in exclusive, module, is_exclusive(item)
 
     items.sort(key=place)
 
@@ -80,6 +98,24 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     with _turn(from_environment().run, exclusively=is_exclusive(item)):
         return (yield)
+
+
+def processes() -> int:
+    """Return how many processes run the tests."""
+    return int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
+
+def turned(found: Sequence[Found], process: str, count: int) -> list[Found]:
+    """Return what was found in a folder, from the place on where a process begins.
+
+    Args:
+        found: In its order.
+        process: As pytest-xdist names it, such as `gw1`; another name changes nothing.
+        count: How many processes there are.
+    """
+    number = process.removeprefix("gw")
+    start = int(number) * len(found) // count if number.isdigit() else 0
+    return [*found[start:], *found[:start]]
 
 
 def group_of(nodeid: str) -> str:

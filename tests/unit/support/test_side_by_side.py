@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.side_by_side import GROUPS, ORDER, group_of, pytest_collection_modifyitems
+from tests.support.side_by_side import GROUPS, ORDER, group_of, pytest_collection_modifyitems, turned
 
 TESTS = Path(__file__).parents[2]
 E2E = TESTS / "e2e"
@@ -28,7 +28,7 @@ def ordered(*items: Any) -> list[str]:
 
 
 def test_groups_start_in_their_order_and_other_tests_follow() -> None:
-    others = ("tests/unit/test_a.py::test", "tests/integration/guard/test_a.py::test")
+    others = ("tests/integration/guard/test_a.py::test", "tests/unit/test_a.py::test")
     names = {name: f"{beginnings[0].removesuffix('.py')}.py::test" for name, beginnings in GROUPS.items()}
     assert set(ORDER) == set(GROUPS)
     found = ordered(*(Item(nodeid) for nodeid in (*others, *names.values())))
@@ -49,6 +49,16 @@ def test_a_module_with_an_exclusive_test_stays_whole_and_comes_last_in_its_group
         f"{first}::test_one",
         f"{first}::test_alone",
     ]
+
+
+def test_processes_begin_at_different_places_and_come_to_the_same_order() -> None:
+    modules = [f"tests/unit/test_{name}.py" for name in "abcdefgh"]
+    begun = [turned(modules, f"gw{number}", 4) for number in range(4)]
+    assert [found[0] for found in begun] == modules[::2]
+    items = [[Item(f"{module}::test_{each}") for module in found for each in "yx"] for found in begun]
+    expected = [f"{module}::test_{each}" for module in modules for each in "yx"]
+    assert [ordered(*one) for one in items] == [expected] * 4
+    assert turned(modules, "", 1) == modules
 
 
 @pytest.mark.parametrize("path", sorted(E2E.glob("test_*.py")), ids=lambda path: path.stem)
