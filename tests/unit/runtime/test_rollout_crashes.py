@@ -18,6 +18,11 @@ SECOND = STAGED.with_template(image="example/agent:2")
 ROLLOUT_WRITES, ROLLBACK_WRITES = 40, 24
 
 
+def every_other(writes: int, first: int = 0) -> list[Any]:
+    """Return the numbers of writes as parameters: each second one for `make test`, the others for the nightly run."""
+    return [pytest.param(nth, marks=() if nth % 2 == first else pytest.mark.nightly) for nth in range(writes)]
+
+
 class _Ended(BaseException):
     """The operator's process ends here."""
 
@@ -109,7 +114,7 @@ def _commands_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @requirement("operator.converges")
-@pytest.mark.parametrize("nth", range(ROLLOUT_WRITES))
+@pytest.mark.parametrize("nth", every_other(ROLLOUT_WRITES))
 async def test_an_operator_that_ends_at_any_write_of_a_rollout_is_followed_by_one_that_comes_to_the_same_end(
     nth: int,
 ) -> None:
@@ -124,7 +129,7 @@ async def test_an_operator_that_ends_at_any_write_of_a_rollout_is_followed_by_on
 
 
 @requirement("operator.converges")
-@pytest.mark.parametrize("nth", range(ROLLBACK_WRITES))
+@pytest.mark.parametrize("nth", every_other(ROLLBACK_WRITES))
 async def test_an_operator_that_ends_at_any_write_of_a_rollback_is_followed_by_one_that_comes_to_the_same_end(
     nth: int,
 ) -> None:

@@ -9,7 +9,7 @@ from tests.requirements import requirement
 from tests.support.builders import hours
 from tests.support.fake_client import READS
 from tests.unit.runtime.test_agent_reconciler import PATH, Operator
-from tests.unit.runtime.test_rollout_crashes import ROLLOUT_WRITES, SECOND, a_served_agent, roll_out
+from tests.unit.runtime.test_rollout_crashes import ROLLOUT_WRITES, SECOND, a_served_agent, every_other, roll_out
 
 KEPT = ("Agent", "Event", "ControllerRevision")
 """What the API server's garbage collector takes away with the Agent, at the latest."""
@@ -36,7 +36,7 @@ def replicas(operator: Operator) -> list[int]:
 
 
 @requirement("rollout.kills")
-@pytest.mark.parametrize("nth", range(ROLLOUT_WRITES))
+@pytest.mark.parametrize("nth", every_other(ROLLOUT_WRITES))
 async def test_a_kill_at_any_write_of_a_rollout_ends_all_pods_and_a_release_goes_on_with_it(nth: int) -> None:
     operator = await a_served_agent()
     written = at_write(operator, nth, lambda: operator.apply(SECOND.killed()))
@@ -58,7 +58,7 @@ async def test_a_kill_at_any_write_of_a_rollout_ends_all_pods_and_a_release_goes
 
 
 @requirement("governance.deleted")
-@pytest.mark.parametrize("nth", range(ROLLOUT_WRITES))
+@pytest.mark.parametrize("nth", every_other(ROLLOUT_WRITES, first=1))
 async def test_a_deletion_at_any_write_of_a_rollout_takes_every_child_away(nth: int) -> None:
     operator = await a_served_agent()
     written = at_write(operator, nth, lambda: operator.apply(SECOND.being_deleted("example.com/keep")))

@@ -12,7 +12,7 @@ from tests.requirements import requirement
 from tests.support.builders import NOW, an_agent, hours, seconds
 from tests.support.simulation import group_of
 from tests.unit.runtime.test_agent_reconciler import Operator
-from tests.unit.runtime.test_rollout_crashes import converge, end_at
+from tests.unit.runtime.test_rollout_crashes import converge, end_at, every_other
 
 AGENT = an_agent().in_environment("development").taking_tasks()
 PODS = "/api/v1/namespaces/agents/pods"
@@ -78,7 +78,7 @@ async def scale_down(operator: Operator) -> Operator:
 
 
 @requirement("operator.converges")
-@pytest.mark.parametrize("nth", range(WRITES))
+@pytest.mark.parametrize("nth", every_other(WRITES))
 async def test_a_scale_down_survives_an_operator_that_ends_at_any_write(nth: int) -> None:
     operator = await a_running_agent()
     written = end_at(operator.client, nth)
