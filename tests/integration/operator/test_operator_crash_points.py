@@ -2,7 +2,7 @@
 
 The proxy lets the n-th write through to the API server and ends the operator with SIGKILL before the response, on the
 way of a new Agent up to its second stage, so that children that come and children that go are among them. Each costs a
-start of the operator: `tests/unit/runtime` tries every one in memory, `make test` one of them here, `make test-all`
+start of the operator: `tests/unit/runtime` tries them in memory, `make test` one of them here, `make test-all`
 every third, up to where there is no n-th write any more.
 """
 
