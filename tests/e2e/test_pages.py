@@ -21,7 +21,6 @@ from tests.support.clusters import own_kind_name
 from tests.support.page_commands import Answer, Printed, Terminal, files, missing_lines, printed
 from tests.support.registries import address_for_nodes, pull_without_tls, running_registry
 from tools.cluster import base_image, engine, images, kind
-from tools.machine import versions
 from tools.machine.process import say
 from tools.machine.settings import from_environment
 
@@ -239,15 +238,17 @@ def argo_cd(reader: Reader) -> None:
 
 
 def docker_builds(reader: Reader) -> None:
-    """A Docker engine with the usual Python image, or what this machine has in its place, that reaches PyPI."""
+    """A Docker engine that builds from the usual Python image, or from what this machine has in its place.
+
+    The base is named in a copy of each Dockerfile. A tag would change what the project's own images are built from.
+    """
     settings = from_environment()
     docker = engine.ensure(settings)
-    base = base_image.ensure(docker, settings)
-    if base != versions.PYTHON_IMAGE:
-        docker.docker("tag", base, versions.PYTHON_IMAGE)
-    network = "--network host" if docker.is_private else ""
-    proxies = " ".join(f"--build-arg {name}" for name in images.PROXIES)
-    reader.must(f'docker() {{ command docker "$1" $([ "$1" != build ] || echo {network} {proxies}) "${{@:2}}"; }}')
+    options = " ".join(f"--build-arg {name}" for name in images.PROXIES)
+    options += " --network host" if docker.is_private else ""
+    build = f"""sed "s|^FROM .*|FROM {base_image.ensure(docker, settings)}|" "${{@: -1}}/Dockerfile" """
+    build += f"""| command docker build {options} -f - "${{@:2}}" """
+    reader.must(f'docker() {{ if [ "$1" = build ]; then {build}; else command docker "$@"; fi; }}')
 
 
 @contextmanager
