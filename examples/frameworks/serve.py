@@ -4,6 +4,7 @@ On SIGTERM it takes tasks for two more seconds, until guards no longer send any,
 """
 
 import json
+import os
 import signal
 import threading
 import traceback
@@ -11,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import agent
 
-PORT = 8080
+PORT = int(os.environ.get("PORT", "8080"))
 LATE_SECONDS = 2.0
 
 
