@@ -19,6 +19,8 @@ from tests.integration.kubectl import ROOT
 from tests.requirements import requirement
 
 SECONDS = 1800
+INSTALLED_SECONDS = 600
+"""Bound of each of these tests. The first one waits until all mutants are installed: long on a busy machine."""
 pytestmark = [pytest.mark.api, pytest.mark.nightly, pytest.mark.timeout(SECONDS + 60)]
 
 MODULES = (
@@ -147,6 +149,7 @@ def test_every_clause_decides_a_request_of_a_test(tmp_path: Path) -> None:
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin),
             *(f"tests/integration/test_admission{name}.py" for name in MODULES),
+            f"--timeout={INSTALLED_SECONDS}",
             f"--deselect=tests/integration/test_admission_release.py::{LARGE}",
         ],
         cwd=ROOT,
