@@ -214,9 +214,10 @@ def test_a_drain_that_outlasts_the_deadline_of_an_update_fails_nothing() -> None
 def test_a_template_that_others_changed_is_not_given_time() -> None:
     simulation = running()
     [(key, child)] = [(key, one) for key, one in simulation.snapshot.children.items() if key.kind == "Deployment"]
-    spec = child.manifest["spec"]
-    template = spec["template"] | {"spec": spec["template"]["spec"] | {"hostNetwork": True}}
+    spec, pod = child.manifest["spec"], child.manifest["spec"]["template"]["spec"]
+    others = [one | {"image": "registry.example.com/of-others"} for one in pod["containers"]]
+    template = spec["template"] | {"spec": pod | {"containers": others}}
     simulation.edit(LiveChild(child.manifest | {"spec": spec | {"template": template}}))
-    simulation.settle()
-    assert "hostNetwork" not in str(simulation.snapshot.children[key].manifest)
+    simulation.reconcile_once()
+    assert "of-others" not in str(simulation.snapshot.children[key].manifest)
     assert holds(simulation) == set()
