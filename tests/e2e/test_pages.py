@@ -188,6 +188,25 @@ def without_its_binding(reader: Reader) -> None:
     reader.must("kubectl apply -f examples/05-staged-scope/4-agent.yaml")
 
 
+def with_a_database(reader: Reader) -> None:
+    """An agent whose policy has the page's row, and the database."""
+    reader.must("kubectl create namespace data")
+    database = "registry.invalid/interlock/example-crm:dev -- sleep infinity"
+    reader.must(f"kubectl -n data run orders-db --labels app=orders-db --image {database}")
+    reader.must("kubectl -n agents delete agents.interlock.dev support-triage --ignore-not-found")
+    example = ROOT / "examples/05-staged-scope"
+    peer = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "data"}},
+        "podSelector": {"matchLabels": {"app": "orders-db"}},
+    }
+    row = {"name": "orders-db", "agents": ["support-triage"], "to": [peer], "ports": [{"port": 5432}]}
+    (reader.checkout / "opened.yaml").write_text(
+        f"{(example / '2-policy.yaml').read_text()}  egress: {json.dumps([row])}\n"
+    )
+    reader.must("kubectl apply -f opened.yaml")
+    reader.must("kubectl apply -f examples/05-staged-scope/3-bindings.yaml -f examples/05-staged-scope/4-agent.yaml")
+
+
 def looped(reader: Reader) -> None:
     """The first example's agent, which makes the same calls in each round, killed because of that."""
     reader.must("kubectl -n agents delete agents.interlock.dev,mcpbindings.interlock.dev --all")
@@ -266,6 +285,7 @@ def pulled_by_nodes(folder: Path, registry: str) -> Iterator[None]:
 GIVEN = {
     OWN_AGENT: docker_builds,
     "docs/how-to/gitops.md": argo_cd,
+    "docs/how-to/reach-a-database.md": with_a_database,
     "docs/how-to/troubleshoot.md": without_its_binding,
     "docs/runbooks/AgentLoop.md": looped,
     "docs/runbooks/BindingDrifted.md": drifted,
