@@ -235,6 +235,12 @@ def drifted(reader: Reader) -> None:
     reader.must("kubectl -n agents wait mcpbindings.interlock.dev/crm-sandbox --for=condition=Drifted --timeout=120s")
 
 
+def exhausted(reader: Reader) -> None:
+    """The agent of the example on budgets, which has spent what it may."""
+    reader.must("kubectl apply -f examples/04-budget-stop/")
+    reader.must("kubectl -n agents wait agents.interlock.dev/spender --for=condition=BudgetExhausted --timeout=170s")
+
+
 def held(reader: Reader) -> None:
     """The agent of the example on rollbacks with a second revision that a pause holds next to the good one."""
     reader.must("kubectl -n agents delete agents.interlock.dev answers --ignore-not-found")
@@ -289,6 +295,7 @@ GIVEN = {
     "docs/how-to/troubleshoot.md": without_its_binding,
     "docs/runbooks/AgentLoop.md": looped,
     "docs/runbooks/BindingDrifted.md": drifted,
+    "docs/runbooks/BudgetExhausted.md": exhausted,
     "docs/runbooks/RolloutHeld.md": held,
 }
 
