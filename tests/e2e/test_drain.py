@@ -137,7 +137,7 @@ def test_a_drain_of_its_node_fails_no_task_of_an_agent(operator: Live, second_no
         finally:
             operator.kubectl("uncordon", second_node)
         for live in agents.values():
-            assert answers(live).failures == []
+            assert answers(live).failures == [], json.dumps(answers(live).failures)
             assert {one["seconds"] for one in answers(live).lines} == {0.2, 4.0}
 
 

@@ -244,6 +244,8 @@ def _create(name: str, config: Path, docker: Engine, settings: Settings) -> None
         raise StepFailedError(
             f"creating the kind cluster {name}", str(error), log, "Run the same command again."
         ) from error
+    if image == node_image.built_name() and len(_nodes(docker, name)) > 1:
+        _teach_network(name, settings)
     _wait_for_system(name, settings)
     say(f"cluster {name}: ready")
 
@@ -267,6 +269,25 @@ def _revive(name: str, docker: Engine, settings: Settings) -> bool:
         time.sleep(0.5)
     say(f"cluster {name}: does not answer, so it is recreated")
     return False
+
+
+def _teach_network(name: str, settings: Settings) -> None:
+    """Restart the network of a built node image once all nodes are there.
+
+    Each time that kube-router applies NetworkPolicies, it restores the pod ranges of the nodes that it knew at its
+    start. To those of others pods would come with the address of their node, which no policy lets in.
+    """
+    network = ["-n", "kube-system", "rollout"]
+    seconds = f"--timeout={SYSTEM_SECONDS}s"
+    for arguments in (
+        ["wait", "nodes", "--all", "--for=condition=Ready", seconds],
+        [*network, "restart", "daemonset/kube-router"],
+        [*network, "status", "daemonset/kube-router", seconds],
+    ):
+        try:
+            run(_kubectl(settings, name, arguments), timeout=SYSTEM_SECONDS + 10)
+        except CommandFailedError as error:
+            raise StepFailedError(f"cluster {name}: the network between nodes", str(error)) from error
 
 
 def _wait_for_system(name: str, settings: Settings) -> None:
