@@ -5,6 +5,7 @@ ours. So each process of tests takes a block below the kernel's ephemeral ports.
 users of the same network see it, and it ends with its process.
 """
 
+import atexit
 import socket
 from functools import cache
 from itertools import count
@@ -41,5 +42,6 @@ def _own_block() -> tuple[int, socket.socket]:
         except OSError:
             claim.close()
         else:
+            atexit.register(claim.close)
             return FIRST + number * BLOCK, claim
     raise RuntimeError(f"all {BLOCKS} blocks of ports are taken")
