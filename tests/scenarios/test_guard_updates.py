@@ -231,23 +231,6 @@ def test_a_failed_update_is_requeued_at_its_deadline() -> None:
     assert outcome.requeue_at <= simulation.now + UPDATE_DEADLINE
 
 
-def test_an_agent_that_failed_gets_the_next_version_in_its_turn() -> None:
-    simulation = running()
-    update_operator(simulation, waits="")
-    simulation.settle()
-    simulation.fail()
-    simulation.wait(UPDATE_DEADLINE)
-    simulation.settle()
-    assert guard_update(simulation) == ("False", "GuardUpdateFailed")
-
-    update_operator(simulation, version="3", image=EARLIER)
-    simulation.settle()
-    assert guard_update(simulation) == ("False", "GuardRetryWaiting")
-    may_update(simulation)
-    simulation.run()
-    assert (guard_update(simulation), images(simulation)) == (("True", "GuardCurrent"), {EARLIER})
-
-
 def failed() -> Simulation:
     simulation = running()
     update_operator(simulation, waits="")
@@ -257,6 +240,16 @@ def failed() -> Simulation:
     simulation.settle()
     assert guard_update(simulation) == ("False", "GuardUpdateFailed")
     return simulation
+
+
+def test_an_agent_that_failed_gets_the_next_version_in_its_turn() -> None:
+    simulation = failed()
+    update_operator(simulation, version="3", image=EARLIER)
+    simulation.settle()
+    assert guard_update(simulation) == ("False", "GuardRetryWaiting")
+    may_update(simulation)
+    simulation.run()
+    assert (guard_update(simulation), images(simulation)) == (("True", "GuardCurrent"), {EARLIER})
 
 
 @pytest.mark.parametrize("waits", ["", NOT_YET], ids=["immediately", "in its turn"])
