@@ -417,6 +417,19 @@ def key_of(manifest: Manifest) -> ChildKey:
     return ChildKey(manifest["kind"], manifest["metadata"]["name"])
 
 
+def template_metadata(workload: Manifest) -> dict[str, Any]:
+    """Return the metadata of a Deployment's pod template; empty where it has none."""
+    found: dict[str, Any] = (workload["spec"].get("template") or {}).get("metadata") or {}
+    return found
+
+
+def with_template_annotation(spec: Manifest, name: str, value: str) -> Manifest:
+    """Return a Deployment's spec whose pods have one more annotation."""
+    template, metadata = spec["template"], spec["template"]["metadata"]
+    notes = {**metadata.get("annotations", {}), name: value}
+    return {**spec, "template": {**template, "metadata": {**metadata, "annotations": notes}}}
+
+
 def bundle_text(manifest: Manifest) -> str | None:
     """Return the bundle in an object, None in any other one.
 

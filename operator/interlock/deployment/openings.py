@@ -23,7 +23,7 @@ from typing import Any, Final
 from interlock.api.egress import EgressPeer
 from interlock.deployment.cloud_identity import account_annotations
 from interlock.deployment.egress_exceptions import agent_rows, server_rows
-from interlock.deployment.names import AGENT_POD, GUARD_POD, Manifest
+from interlock.deployment.names import AGENT_POD, GUARD_POD, Manifest, template_metadata
 from interlock.deployment.peer_index import PeerIndex, PeerKey, key_of_peer
 from interlock.deployment.placement import Placement
 from interlock_contract.names import OPENINGS
@@ -106,8 +106,7 @@ def withdraws(desired: Manifest, live: Manifest) -> bool:
 
 
 def _openings_of_template(workload: Manifest) -> str:
-    template: Manifest = workload["spec"].get("template") or {}
-    return openings_in((template.get("metadata") or {}).get("annotations") or {})
+    return openings_in(template_metadata(workload).get("annotations") or {})
 
 
 def openings_in(annotations: Mapping[str, str]) -> str:

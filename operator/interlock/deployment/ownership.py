@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from interlock.deployment.names import ChildKey, Manifest
+from interlock.deployment.names import ChildKey, Manifest, with_template_annotation
 from interlock_contract.names import APP_MANAGED_BY_LABEL, CLOUD_KEYS, MANAGED_BY
 
 _NO_CONTENT: Final = ("apiVersion", "kind", "metadata", "status")
@@ -150,6 +150,4 @@ def _with_restart_of(spec: dict[str, Any], live: dict[str, Any]) -> dict[str, An
     restarted = live["template"].get("metadata", {}).get("annotations", {}).get(_RESTARTED_AT)
     if restarted is None:
         return spec
-    template = spec["template"]
-    notes = {**template["metadata"].get("annotations", {}), _RESTARTED_AT: restarted}
-    return {**spec, "template": {**template, "metadata": {**template["metadata"], "annotations": notes}}}
+    return with_template_annotation(spec, _RESTARTED_AT, restarted)

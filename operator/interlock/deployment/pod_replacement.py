@@ -16,7 +16,7 @@ Pods end immediately if they may not run any longer, or if nothing is under way 
 from typing import Any, Final
 
 from interlock.deployment.children.workload import PROGRESS_SECONDS
-from interlock.deployment.names import Manifest
+from interlock.deployment.names import Manifest, template_metadata, with_template_annotation
 from interlock.deployment.plan import WORKLOAD, LiveChild, differs
 from interlock.deployment.pod_templates import digest_template
 from interlock_contract.names import TEMPLATE_DIGEST
@@ -34,18 +34,17 @@ def with_template_digest(manifest: Manifest) -> Manifest:
     """Return a manifest whose pods say from which template they were started, if it has any."""
     if manifest["kind"] != WORKLOAD:
         return manifest
-    spec = manifest["spec"]
-    template, metadata = spec["template"], spec["template"]["metadata"]
-    notes = {**metadata.get("annotations", {}), TEMPLATE_DIGEST: digest_template(manifest)}
-    return {**manifest, "spec": {**spec, "template": {**template, "metadata": {**metadata, "annotations": notes}}}}
+    return {
+        **manifest,
+        "spec": with_template_annotation(manifest["spec"], TEMPLATE_DIGEST, digest_template(manifest)),
+    }
 
 
 def template_digest(workload: Manifest | None) -> str:
     """Return the digest of a Deployment's template; empty without one, as earlier versions wrote it."""
     if workload is None:
         return ""
-    metadata: dict[str, Any] = workload["spec"].get("template", {}).get("metadata") or {}
-    return str((metadata.get("annotations") or {}).get(TEMPLATE_DIGEST, ""))
+    return str((template_metadata(workload).get("annotations") or {}).get(TEMPLATE_DIGEST, ""))
 
 
 def holds_pods(workload: Manifest | None) -> bool:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from interlock.deployment.names import revision_label
+from interlock.deployment.names import revision_label, template_metadata
 from interlock.deployment.observed.pod_reports import AgentPods, PodReport, schemas_in
 from interlock.deployment.plan import LiveChild
 from interlock_contract.bundle_schema import SCHEMA_VERSION, choose_schema
@@ -43,7 +43,7 @@ def see_schemas(pods: AgentPods, stage: str, revision: str, workload: LiveChild 
 
     running = of(*pods.reports)
     if workload is not None and workload.manifest["spec"].get("replicas", 1) > 0:
-        template = schemas_in(workload.manifest["spec"].get("template", {}).get("metadata") or {})
+        template = schemas_in(template_metadata(workload.manifest))
         running += [] if template is None else [template]
     chosen = choose_schema(running)
     if chosen is None:
