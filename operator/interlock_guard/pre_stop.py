@@ -6,7 +6,7 @@ MCP servers have it. An example with a grace period of 30 s:
 
      0 s   Services no longer lead to the pod, and the kubelet calls the hook: one task is under way
      3 s   a node that has not learned it yet sends another task, which the agent gets
-    14 s   both tasks have ended: the hook is answered, and the kubelet sends SIGTERM
+    14 s   both tasks have ended, and no other has come for 10 s: the hook is answered, and the kubelet sends SIGTERM
 
 A kill ends the wait immediately. So does the end of the grace period, less the time that processes have for their end.
 
@@ -52,6 +52,8 @@ class PreStop:
         live: The Agent's state and its bundle.
         count: Returns what is under way.
         drains: Returns True while the bundle says that this guard is on its way out.
+        last_request: Returns when the last request came, by the same clock; None before the first. Nodes that are slow
+            to learn that a Service leads elsewhere show in nothing else.
         seconds: How long a call waits at most. None waits where this is not positive.
         monotonic: Seconds on a clock that never goes back.
     """
@@ -62,10 +64,11 @@ class PreStop:
         *,
         count: Callable[[], int],
         drains: Callable[[], bool],
+        last_request: Callable[[], float | None],
         seconds: float,
         monotonic: Callable[[], float],
     ) -> None:
-        self._live, self._count, self._drains = live, count, drains
+        self._live, self._count, self._drains, self._last_request = live, count, drains, last_request
         self._seconds, self._monotonic = seconds, monotonic
         self._calls: list[_Call] = []
         self._drains_since: float | None = None
@@ -121,8 +124,9 @@ class PreStop:
         if check_terminated(self._live.bundle, self._live.state) is not None:
             return True
         began = since if self._drains_since is None else min(since, self._drains_since)
+        quiet_since = max(began, self._last_request() or began)
         # Without a bundle the guard takes nothing new: the placement was deleted.
-        has_drained = self._live.bundle is None or self._monotonic() - began >= LEAST_DRAIN_SECONDS
+        has_drained = self._live.bundle is None or self._monotonic() - quiet_since >= LEAST_DRAIN_SECONDS
         return has_drained and self._count() == 0
 
     def _make_room(self) -> None:

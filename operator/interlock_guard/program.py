@@ -282,10 +282,13 @@ def build_pre_stop(
 
     It follows the state last: once everything has ended, the kubelet may end the agent.
     """
+    # Calls of a separate agent come by a Service, too. That of a shared pod waits for the hook itself.
+    listeners = [tasks.listener, mcp.listener] if settings.host else [tasks.listener]
     pre_stop = PreStop(
         live,
         count=lambda: tasks.under_way + count_calls(settings, sources, llm),
         drains=lambda: tasks.drains,
+        last_request=lambda: max((one.requested_at for one in listeners if one.requested_at is not None), default=None),
         seconds=settings.grace_seconds - END_SECONDS,
         monotonic=monotonic,
     )

@@ -183,13 +183,14 @@ class BoundedListener:
         """Receives the bytes of every connection, which are taken out immediately."""
         self.closed = 0
         """Connections that a bound has closed."""
+        self.requested_at: float | None = None
+        """When the head of the last request was read, by the loop's clock; None before the first."""
         self._peers: dict[str, _Peer] = {}
         self._connections: set[_Connection] = set()
         self._waiting: OrderedDict[_Connection, None] = OrderedDict()
         """Connections without a request under way; the one that waits longest is first."""
         self._by_protocol: dict[asyncio.Protocol, _Connection] = {}
-        self._heads = 0
-        self._bodies = 0
+        self._heads = self._bodies = 0
         self._runner: web.BaseRunner | None = None
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.TimerHandle | None = None
@@ -252,9 +253,8 @@ class BoundedListener:
         """
         assert self._runner is not None  # noqa: S101 - one of the two methods above has run
         await self._runner.setup()
-        loop = asyncio.get_running_loop()
         build = cast("Callable[[], asyncio.Protocol]", lambda: _Connection(self))
-        self._server = await loop.create_server(build, address, port, backlog=_BACKLOG)
+        self._server = await asyncio.get_running_loop().create_server(build, address, port, backlog=_BACKLOG)
 
     async def close(self) -> None:
         """Stop to listen, and close every connection; requests under way have the runner's time to end."""
@@ -269,11 +269,10 @@ class BoundedListener:
 
     async def read_body(self, request: web.BaseRequest, max_bytes: int | None) -> bytearray:
         """Return a request's body; see the function `read_body`."""
-        bounds = self.bounds
+        bounds, body, content = self.bounds, bytearray(), request.content
         most = max_bytes or bounds.body_bytes
         if (request.content_length or 0) > most:
             raise _too_large(most)
-        body, content = bytearray(), request.content
         self._take(request, body, content.read_nowait(), most)
         if content.at_eof():  # most bodies come whole, with their head
             return body
@@ -397,11 +396,12 @@ class BoundedListener:
     def _track(self, request: web.BaseRequest) -> Iterator[None]:
         """Note that a request is under way."""
         connection = self._by_protocol.get(cast("asyncio.Protocol", request.protocol))
+        self.requested_at = asyncio.get_running_loop().time()
         if connection is not None:
             self._stop_waiting(connection)
             self._count_head(connection, request)
             connection.body = request.content
-            connection.state, connection.since = _State.REQUEST, asyncio.get_running_loop().time()
+            connection.state, connection.since = _State.REQUEST, self.requested_at
         request[_LISTENER] = self
         try:
             yield

@@ -24,11 +24,13 @@ class Pod:
 
     def __init__(self) -> None:
         self.now, self.under_way, self.drains = 0.0, 0, False
+        self.last_request: float | None = None
         self.live = LiveState()
         self.hook = PreStop(
             self.live,
             count=lambda: self.under_way,
             drains=lambda: self.drains,
+            last_request=lambda: self.last_request,
             seconds=MOST,
             monotonic=lambda: self.now,
         )
@@ -75,6 +77,32 @@ async def test_the_hook_waits_until_nodes_have_learned_to_send_nothing(pod: Pod)
     pod.now = LEAST - 0.001
     assert await waits(call)
     pod.now = LEAST
+    await ends(call)
+
+
+async def test_the_hook_waits_until_no_slow_node_sends_anything(pod: Pod) -> None:
+    """Requests that end between two counts of what is under way hold it up as others do."""
+    call = await pod.call()
+    pod.now, pod.last_request = LEAST, 7.5
+    assert await waits(call)
+    pod.now = 7.5 + LEAST
+    await ends(call)
+
+
+async def test_requests_before_the_hook_do_not_hold_it_up(pod: Pod) -> None:
+    pod.now, pod.last_request = 100.0, 99.0
+    call = await pod.call()
+    pod.now += LEAST
+    await ends(call)
+
+
+async def test_a_pod_that_has_drained_already_waits_for_slow_nodes_alone(pod: Pod) -> None:
+    pod.drains = True
+    pod.live.handle_agent(AGENT)
+    pod.now, pod.last_request = LEAST, 4.0
+    call = await pod.call()
+    assert await waits(call)
+    pod.now = 4.0 + LEAST
     await ends(call)
 
 
@@ -206,5 +234,12 @@ async def test_while_the_hook_waits_tasks_are_served_and_their_connections_end(o
 async def test_without_time_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     extended: Callable[..., None] = lambda *_: pytest.fail("a call waits")  # noqa: E731
     monkeypatch.setattr(pre_stop, "extend", extended)
-    hook = PreStop(LiveState(), count=lambda: 1, drains=lambda: False, seconds=0, monotonic=lambda: 0.0)
+    hook = PreStop(
+        LiveState(),
+        count=lambda: 1,
+        drains=lambda: False,
+        last_request=lambda: None,
+        seconds=0,
+        monotonic=lambda: 0.0,
+    )
     assert (await hook.answer(None)).status == 200  # type: ignore[arg-type]  # nothing of the request is read

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
+from interlock_contract.bundle import AgentIdentity, Bundle, digest, dump_bundle
 from interlock_guard import program
 from interlock_guard.audit.shipper import AuditShipper
 from interlock_guard.audit.spool import Spool
@@ -146,12 +147,15 @@ async def test_a_separate_guard_waits_for_its_agents_calls_and_that_of_a_shared_
     now = 0.0
     monkeypatch.setattr(program, "monotonic", lambda: now)
     upstream, llm = SimpleNamespace(in_flight=2), SimpleNamespace(in_flight=0)
-    tasks = SimpleNamespace(under_way=1, drains=False, is_chosen=False)
+    tasks = SimpleNamespace(under_way=1, drains=False, is_chosen=False, listener=SimpleNamespace(requested_at=19.0))
     settings = replace(settings_of(tmp_path, 1), host=host, grace_seconds=60.0)
     sources: Any = SimpleNamespace(all=lambda: [upstream])
-    mcp = SimpleNamespace()
+    mcp = SimpleNamespace(listener=SimpleNamespace(requested_at=25.0))
     others: list[Any] = [llm, mcp, tasks]
-    hook = program.build_pre_stop(settings, LiveState(), sources, *others)
+    live, text = LiveState(), dump_bundle(Bundle(4, AgentIdentity("a", "n", "u"), "r", "all", "production", (), ()))
+    live.handle_agent({"metadata": {"uid": "u"}, "status": {"bundleDigests": [digest(text)]}})
+    live.handle_bundle(text)
+    hook = program.build_pre_stop(settings, live, sources, *others)
     assert not mcp.is_leaving()
     tasks.is_chosen = True
     assert mcp.is_leaving() == bool(host), "a separate agent connects to a guard that stays"
@@ -167,5 +171,8 @@ async def test_a_separate_guard_waits_for_its_agents_calls_and_that_of_a_shared_
         await asyncio.wait({call}, timeout=0.3)
         assert not call.done()
         llm.in_flight = 0
+        await asyncio.wait({call}, timeout=0.3)
+        assert not call.done(), "a node has sent it a call five seconds ago"
+        now = 35.0
     async with asyncio.timeout(10):
         await call
