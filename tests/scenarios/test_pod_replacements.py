@@ -9,9 +9,18 @@ from interlock.api.status import ConditionType
 from interlock.deployment.names import Manifest
 from interlock.deployment.plan import LiveChild
 from interlock.deployment.pod_replacement import holds_pods
-from interlock.reconcile.guard_updates import UPDATE_DEADLINE
+from interlock.orchestration.guard_waves import UpdateState
+from interlock.reconcile.guard_updates import UPDATE_DEADLINE, state_of
 from interlock_contract.names import ENDPOINT_LABEL
-from tests.scenarios.test_guard_updates import EARLIER, LATER, deployments, guard_update, images, update_operator
+from tests.scenarios.test_guard_updates import (
+    EARLIER,
+    LATER,
+    deployments,
+    guard_update,
+    images,
+    may_update,
+    update_operator,
+)
 from tests.scenarios.test_scale_downs import AGENT, agents, bundle, guards, report, report_drained, scale
 from tests.support.builders import AgentBuilder, PolicyBuilder, a_binding, a_policy, a_snapshot, an_agent, seconds
 from tests.support.simulation import Simulation
@@ -199,16 +208,69 @@ def test_a_template_whose_pods_do_not_start_is_corrected_immediately() -> None:
     assert "registry.example.com/guard:3" in str(found["spec"]["template"])
 
 
-def test_a_drain_that_outlasts_the_deadline_of_an_update_fails_nothing() -> None:
+def draining(isolation: str = "Shared") -> Simulation:
+    """Return an agent whose tasks may go on for an hour after its update, and do."""
     agent = AGENT.with_stages({"name": "dev", "environment": "development"}, drainTimeout="1h")
-    simulation = running(agent=agent, policy=a_policy_for("Shared").requiring(maxDrainTimeout="1h"))
+    simulation = running(isolation, agent, a_policy_for(isolation).requiring(maxDrainTimeout="1h"))
     update_operator(simulation, waits="")
     simulation.run()
+    assert guard_update(simulation) == ("Unknown", "GuardUpdating")
+    return simulation
+
+
+@pytest.mark.parametrize("isolation", ["Shared", "Separate"])
+def test_a_drain_that_outlasts_the_deadline_of_an_update_fails_nothing_and_keeps_no_other_agent_waiting(
+    isolation: str,
+) -> None:
+    simulation = draining(isolation)
     simulation.wait(UPDATE_DEADLINE + timedelta(minutes=1))
     outcome = simulation.settle()
-    assert guard_update(simulation) == ("Unknown", "GuardUpdating")
+    assert guard_update(simulation) == ("False", "GuardDraining")
+    assert state_of(simulation.status) is UpdateState.UPDATED
     assert outcome.requeue_at is not None
     assert outcome.requeue_at > simulation.now
+
+    simulation.wait(timedelta(minutes=30))
+    simulation.run()
+    assert guard_update(simulation) == ("False", "GuardDraining")
+    simulation.wait(timedelta(minutes=30))
+    simulation.run()
+    assert guard_update(simulation) == ("True", "GuardCurrent")
+
+
+def test_a_version_that_comes_while_pods_drain_waits_for_them_and_fails_nothing() -> None:
+    simulation = draining()
+    update_operator(simulation, version="3", image="registry.example.com/guard:3", waits="")
+    for _ in range(9):
+        simulation.run()
+        assert guard_update(simulation) == ("False", "GuardDraining")
+        assert images(simulation) == {LATER}
+        simulation.wait(timedelta(minutes=6))
+    update_operator(simulation, version="3", image="registry.example.com/guard:3")  # others have their turn now
+    simulation.wait(timedelta(minutes=6))
+    simulation.run()
+    assert guard_update(simulation) == ("False", "GuardUpdateWaiting")
+
+    may_update(simulation)
+    simulation.settle()
+    assert guard_update(simulation) == ("Unknown", "GuardUpdating")
+    simulation.wait(UPDATE_DEADLINE - seconds(1))
+    simulation.settle()
+    assert guard_update(simulation) == ("Unknown", "GuardUpdating"), "it has its own time"
+    assert "GuardUpdateFailed" not in {one.reason for one in simulation.events}
+
+
+def test_a_version_that_comes_while_a_change_by_users_drains_fails_nothing() -> None:
+    agent = AGENT.with_stages({"name": "dev", "environment": "development"}, drainTimeout="1h")
+    simulation = running(agent=agent, policy=a_policy_for("Shared").requiring(maxDrainTimeout="1h"))
+    simulation.apply(agent.with_template(nodeSelector={"pool": "agents"}))
+    simulation.run()
+    assert guard_update(simulation) == ("True", "GuardCurrent")
+    update_operator(simulation, waits="")
+    for _ in range(4):
+        simulation.run()
+        assert guard_update(simulation) == ("False", "GuardDraining")
+        simulation.wait(timedelta(minutes=6))
 
 
 def test_a_template_that_others_changed_is_not_given_time() -> None:

@@ -18,7 +18,7 @@ def a_decider(client: Any, reader: SnapshotReader, applier: Applier) -> AgentDec
     revisions = RevisionStore(client)
     reader.revisions_of = revisions.known
     limiter = RolloutLimiter(lambda _: set(), reader.status, lambda _: None)
-    updates = GuardUpdates(set, reader.status, lambda _: None, lambda *_: None, OperatorSettings())
+    updates = GuardUpdates(set, reader.status, lambda _: None, lambda *_: None, OperatorSettings(), b"")
     decider = AgentDecider(reader, applier, revisions, InstalledPolicies(client, monotonic), client, limiter, updates)
     reader.may_update = lambda _: ""
     return decider

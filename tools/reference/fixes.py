@@ -68,6 +68,7 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "LedgerMissing": "remove what refuses the BudgetLedger",
         "GuardUpdateWaiting": "wait for the [wave](../how-to/upgrade.md#waves), or do what the message says",
         "GuardUpdating": "wait",
+        "GuardDraining": "wait until the tasks have ended, for `spec.rollout.drainTimeout` at most",
         "GuardRetryWaiting": "wait for the [wave](../how-to/upgrade.md#waves), or do what the message says",
         "GuardUpdateFailed": "[let the agent become ready](../how-to/upgrade.md#if-an-update-fails), kill it, or scale "
         "it to 0",

@@ -202,6 +202,8 @@ class AgentReason(StrEnum):
     """The guards are those of another version of the operator, and wait for their wave."""
     GUARD_UPDATING = "GuardUpdating"
     """The pods of guards are being replaced with those of the operator's present version."""
+    GUARD_DRAINING = "GuardDraining"
+    """New guards serve. Pods with earlier ones drain for more than 10 minutes, or before a further update."""
     GUARD_RETRY_WAITING = "GuardRetryWaiting"
     """The guards of an agent that was not ready after their update are of another version, and wait for their turn."""
     GUARD_UPDATE_FAILED = "GuardUpdateFailed"

@@ -1,7 +1,9 @@
 """The waves in which agents get the guards of a new version of the operator: which agents may be updated now.
 
-The rule needs no memory. All agents of the installation stand in an order that depends on their names alone, in waves
-of the same size. The first wave with an agent that is not updated is the current one, and only its agents may be. An
+The rule needs no memory. All agents of the installation stand in an order, in waves of the same size. The order depends
+on their names and on a secret of the installation alone. Without the secret, a user could choose names that come after
+those of all others. The user's agents without pods would count in the size of a wave, and the first wave would hold all
+others. The first wave with an agent that is not updated is the current one, and only its agents may be. An
 example with 20 agents and 10 %:
 
     wave 1   updated, updated
@@ -11,7 +13,7 @@ example with 20 agents and 10 %:
 One agent that failed after its update stops all waves.
 """
 
-import hashlib
+import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -52,14 +54,19 @@ class Wave:
     end: int = 0
 
 
-def wave_rank(key: Key) -> tuple[bytes, Key]:
-    """Return what the order of the waves sorts agents by. It depends on the name alone, and mixes namespaces."""
-    return hashlib.sha256("/".join(key).encode()).digest(), key
+def wave_rank(key: Key, secret: bytes) -> tuple[bytes, Key]:
+    """Return what the order of the waves sorts agents by: it mixes namespaces.
+
+    Args:
+        key: The agent.
+        secret: What no user knows, and is the same after each restart.
+    """
+    return hmac.digest(secret, "/".join(("guard waves", *key)).encode(), "sha256"), key
 
 
-def order_agents(agents: Iterable[Key]) -> list[Key]:
+def order_agents(agents: Iterable[Key], secret: bytes) -> list[Key]:
     """Return the agents in the order of their waves."""
-    return sorted(agents, key=wave_rank)
+    return sorted(agents, key=lambda key: wave_rank(key, secret))
 
 
 def current_wave(agents: Sequence[Key], states: Mapping[Key, UpdateState], percent: int) -> Wave:

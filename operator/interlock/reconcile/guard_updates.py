@@ -70,6 +70,7 @@ class GuardUpdate:
         is_waiting: Pods of guards run with a template of another version of the operator, and go on doing so.
         is_updating: Such pods are replaced now.
         is_draining: Pods of an earlier template drain, and their successors are Ready.
+        is_postponed: An update waits for the end of that drain.
     """
 
     desired: tuple[Manifest, ...] = ()
@@ -78,6 +79,7 @@ class GuardUpdate:
     is_waiting: bool = False
     is_updating: bool = False
     is_draining: bool = False
+    is_postponed: bool = False
 
 
 def decide_update(
@@ -102,6 +104,7 @@ def decide_update(
     kept: list[Manifest] = []
     choices: dict[str, TemplateChoice] = {}
     records: dict[str, TemplateRecord] = {}
+    postponed: set[str] = set()
     for manifest in desired:
         key = key_of(manifest)
         if key.kind != WORKLOAD or key.name not in owner:
@@ -125,17 +128,20 @@ def decide_update(
         if live is not None and drains and replacing in _TAKEN_OVER:
             # A third template would end the pods that have just taken over. It is recorded once it is written.
             paced, record = keep_template(paced, live), recorded.get(key.name)
+            postponed.add(key.name)
         kept += [paced] if choice.is_kept or paced is not choice.manifest else []
         written.append(pace_replacement(paced, live, drains=drains, may_end=replacing not in _HOLDING))
         records |= {key.name: record} if record is not None else {}
-    counted = [choice for name, choice in choices.items() if name in taking_part]
+    counted = {name: choice for name, choice in choices.items() if name in taking_part}
+    begun = {name for name, choice in counted.items() if choice.is_outdated and not choice.is_kept}
     return GuardUpdate(
         tuple(written),
         records,
         needed_by(kept),
-        is_waiting=any(choice.is_kept for choice in counted),
-        is_updating=any(choice.is_outdated and not choice.is_kept for choice in counted),
+        is_waiting=any(choice.is_kept for choice in counted.values()),
+        is_updating=bool(begun - postponed),
         is_draining=any(state in _TAKEN_OVER for one in placements for state in one.scale_down.replacing),
+        is_postponed=bool(begun & postponed),
     )
 
 
@@ -257,7 +263,8 @@ def update_finding(
     """Return the condition GuardUpdated.
 
     Only an agent that was Ready before its update can fail by it, or one that has failed by an update before. One
-    without pods has nothing to update.
+    without pods has nothing to update. Other agents do not wait for a drain that outlasts the deadline, or that an
+    update of this one waits for.
 
     Args:
         update: What was decided.
@@ -282,10 +289,12 @@ def update_finding(
         return Finding(_KIND, "False", waiting, message)
     is_due = update.is_updating and (is_retry or _is_true(_condition(snapshot.agent.status, ConditionType.READY)))
     has_taken_over = is_ready and not update.is_updating
+    is_late = before is not None and began and now - before.last_transition_time >= UPDATE_DEADLINE
+    if has_taken_over and update.is_draining and (update.is_postponed or is_late or reason == _DRAINS):
+        return Finding(_KIND, "False", _DRAINS, _DRAINING)
     is_done = has_taken_over and not update.is_draining
     if is_done or not (began or is_due):
         return Finding(_KIND, "True", AgentReason.GUARD_CURRENT, "the guards are those of this version of the operator")
-    is_late = before is not None and began and now - before.last_transition_time >= UPDATE_DEADLINE
     if (has_failed or is_late) and not has_taken_over:
         message = (
             f"not ready within {UPDATE_DEADLINE // timedelta(minutes=1)} min of the update of its guards: "
@@ -298,6 +307,11 @@ def update_finding(
 _UPDATING: Final = (
     "the pods of guards are replaced with those of this version of the operator, and drain if they have tasks; soaks "
     "pause while pods are not ready"
+)
+_DRAINS: Final = AgentReason.GUARD_DRAINING
+_DRAINING: Final = (
+    "new guards serve, and pods with earlier ones still finish their tasks, for spec.rollout.drainTimeout at most; "
+    "no other agent waits for them, and a further update of this one does"
 )
 
 

@@ -229,7 +229,7 @@ class App:
         )
         reader.spending_of = SpendingReader(ledger_store, self.prices, self.settings.budget_day_seconds).read
         agents = await self._agent_reconciler(
-            client, reader, Applier(client, agent_children, ledger_store), writer, events, drifts
+            client, reader, Applier(client, agent_children, ledger_store), writer, events, drifts, operator_key
         )
         worker = WorkerProcess()
         self._opened.push_async_callback(worker.close)
@@ -279,6 +279,7 @@ class App:
         writer: StatusWriter,
         events: EventPoster,
         drifts: DriftReports,
+        operator_key: bytes,
     ) -> AgentReconciler:
         reader.nodes = lambda: self._nodes.found if self._nodes is not None else None
         revisions = RevisionStore(client)
@@ -286,7 +287,9 @@ class App:
         metrics = MetricSource(self.settings.prometheus, self._agents.add, monotonic)
         reader.metrics_of = (await self._opened.enter_async_context(metrics)).results
         limiter = RolloutLimiter(self._cache.agents_under, reader.status, self._agents.add)
-        updates = GuardUpdates(self._cache.agents, reader.status, self._agents.add, events.post, self.settings)
+        updates = GuardUpdates(
+            self._cache.agents, reader.status, self._agents.add, events.post, self.settings, operator_key
+        )
         if self._namespaces is not None:
             updates.holds, self._namespaces.on_hold = self._namespaces.holds_guards, updates.hold_changed
         return AgentReconciler(

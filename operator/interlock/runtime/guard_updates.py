@@ -40,6 +40,7 @@ class GuardUpdates:
         enqueue: Enqueues an Agent.
         post: Posts an Event about the operator's Deployment.
         settings: The operator's namespace, and the size of a wave.
+        secret: What the order of the waves depends on, besides names.
     """
 
     def __init__(
@@ -49,9 +50,11 @@ class GuardUpdates:
         enqueue: Callable[[Key], None],
         post: Callable[[Program, EventNote], None],
         settings: OperatorSettings,
+        secret: bytes,
     ) -> None:
         self._agents, self._status_of, self._enqueue = agents, status_of, enqueue
         self._post = functools.partial(post, operator_in(settings.namespace))
+        self._secret, self._rank = secret, functools.partial(wave_rank, secret=secret)
         self._percent, self._namespace = settings.guard_wave_percent, settings.namespace
         self.holds: Callable[[str], bool] = lambda _namespace: False
         """Returns whether the guards of a namespace are held."""
@@ -74,10 +77,7 @@ class GuardUpdates:
 
     def saw(self, key: Key, status: AgentStatus) -> None:
         """Handle what a reconcile has decided about an Agent."""
-        state = state_of(status)
-        if state is UpdateState.WAITING and self._is_held(key):
-            state = UpdateState.UPDATED  # other namespaces do not wait for it
-        self._put(key, state)
+        self._put(key, self._state_for_others(key, status))
 
     def took_turn(self, key: Key) -> None:
         """Handle that the turn of an Agent is over. One that cannot be reconciled lets others pass."""
@@ -99,8 +99,10 @@ class GuardUpdates:
             if namespace in (self._namespace, key[0]):
                 self._enqueue(key)
 
-    def _is_held(self, key: Key) -> bool:
-        return self.holds(key[0]) and not self.holds(self._namespace)
+    def _state_for_others(self, key: Key, status: AgentStatus | None) -> UpdateState:
+        """Return how far an agent is for the waves: no other namespace waits for one that is held, whatever it does."""
+        is_held = self.holds(key[0]) and not self.holds(self._namespace)
+        return UpdateState.UPDATED if is_held else state_of(status)
 
     def _put(self, key: Key, state: UpdateState) -> None:
         self._seed()
@@ -110,7 +112,7 @@ class GuardUpdates:
         self._states[key] = state
         self._counts[state] += 1
         if before is None:
-            insort(self._order, key, key=wave_rank)
+            insort(self._order, key, key=self._rank)
         else:
             self._counts[before] -= 1
         # Most changes are those of later waves at the start of the operator: they change nothing.
@@ -124,15 +126,15 @@ class GuardUpdates:
             return
         self._is_seeded = True
         for key in self._agents():
-            state = state_of(self._status_of(key))
+            state = self._state_for_others(key, self._status_of(key))
             is_known = state in (UpdateState.UPDATING, UpdateState.FAILED)
             self._states[key] = state if is_known else UpdateState.UNKNOWN
         self._counts = Counter(self._states.values())
-        self._order = order_agents(self._states)
+        self._order = order_agents(self._states, self._secret)
         self._decide()
 
     def _place_of(self, key: Key) -> int:
-        return bisect_left(self._order, wave_rank(key), key=wave_rank)
+        return bisect_left(self._order, self._rank(key), key=self._rank)
 
     def _decide(self) -> None:
         """Decide again, wake the agents that may be updated from now on, and report what stops all of them."""

@@ -1,14 +1,16 @@
 """The waves in which agents get new guards: a rule without memory, so a restart at any moment changes nothing."""
 
+import itertools
 from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interlock.orchestration.guard_waves import Key, UpdateState, Wave, current_wave, order_agents
+from interlock.orchestration.guard_waves import Key, UpdateState, Wave, current_wave, order_agents, wave_rank
 
 UNKNOWN, UPDATED, WAITING, UPDATING, FAILED = UpdateState
-AGENTS = order_agents((f"team-{number % 3}", f"agent-{number}") for number in range(20))
+SECRET = b"of the installation"
+AGENTS = order_agents(((f"team-{number % 3}", f"agent-{number}") for number in range(20)), SECRET)
 
 
 def states(*found: UpdateState) -> dict[Key, UpdateState]:
@@ -16,8 +18,9 @@ def states(*found: UpdateState) -> dict[Key, UpdateState]:
     return dict.fromkeys(AGENTS, UPDATED) | dict(zip(AGENTS, found, strict=False))
 
 
-def test_the_order_depends_on_names_alone_and_mixes_namespaces() -> None:
-    assert order_agents(reversed(AGENTS)) == AGENTS
+def test_the_order_depends_on_names_and_a_secret_alone_and_mixes_namespaces() -> None:
+    assert order_agents(reversed(AGENTS), SECRET) == AGENTS
+    assert order_agents(AGENTS, b"of another one") != AGENTS
     assert len({namespace for namespace, _ in AGENTS[:5]}) > 1
 
 
@@ -27,6 +30,17 @@ def test_a_wave_has_a_percentage_of_all_agents_and_at_least_one() -> None:
     assert current_wave(AGENTS, waiting, 1).members == {AGENTS[0]}
     assert current_wave(AGENTS, waiting, 100).members == set(AGENTS)
     assert current_wave((), {}, 10) == Wave()
+
+
+def test_a_tenant_cannot_choose_names_with_which_all_agents_of_others_are_in_one_wave() -> None:
+    """Its agents have no pods, so they are updated already and count in the size of a wave."""
+    known_secret, others = b"", [("others", f"agent-{number}") for number in range(20)]
+    last = wave_rank(order_agents(others, known_secret)[-1], known_secret)
+    tried = (("hostile", f"agent-{number}") for number in itertools.count())
+    behind = list(itertools.islice((key for key in tried if wave_rank(key, known_secret) > last), 180))
+    waiting = dict.fromkeys(behind, UPDATED) | dict.fromkeys(others, WAITING)
+    assert current_wave(order_agents(waiting, known_secret), waiting, 10).members == set(others)
+    assert len(current_wave(order_agents(waiting, SECRET), waiting, 10).members) < 10
 
 
 def test_the_next_wave_begins_once_all_agents_of_the_one_before_are_updated() -> None:
@@ -54,7 +68,7 @@ def test_any_order_of_events_updates_all_agents_one_wave_at_a_time(
     count: int, percent: int, random: Random, failures: float
 ) -> None:
     """Each step asks the rule again, as after a restart. An agent that fails is repaired after a while."""
-    agents = order_agents(("team", f"agent-{number}") for number in range(count))
+    agents = order_agents((("team", f"agent-{number}") for number in range(count)), SECRET)
     size = max(1, count * percent // 100)
     found = dict.fromkeys(agents, WAITING)
     for _ in range(40 * count):

@@ -13,7 +13,8 @@ from interlock.settings import OperatorSettings
 from interlock_kube.resource_types import Key
 from tests.support.builders import NOW
 
-ORDER = order_agents(("agents", f"a{number}") for number in range(20))
+SECRET = b"of the installation"
+ORDER = order_agents((("agents", f"a{number}") for number in range(20)), SECRET)
 
 
 def updated(status: str, reason: str) -> AgentStatus:
@@ -43,6 +44,7 @@ class Installation:
             self.enqueued.append,
             lambda about, note: self.events.append((about, note)),
             OperatorSettings(guard_wave_percent=10),
+            SECRET,
         )
         self.updates.holds = self.held.__contains__
 
@@ -113,8 +115,8 @@ def test_agents_that_come_and_go_keep_their_place_and_cost_no_new_order(monkeypa
     assert installation.may() == set()
     for key in more[::2]:
         installation.updates.gone(key)
-    waiting = order_agents(more[1::2])
-    places = {key: place for place, key in enumerate(order_agents([*ORDER, *waiting]))}
+    waiting = order_agents(more[1::2], SECRET)
+    places = {key: place for place, key in enumerate(order_agents([*ORDER, *waiting], SECRET))}
     first = min(places[key] for key in waiting) // 3
     assert {key for key in waiting if not installation.updates.may_update(key)} == {
         key for key in waiting if places[key] // 3 == first
@@ -162,3 +164,35 @@ def test_a_namespace_that_is_held_keeps_no_other_one_waiting() -> None:
     installation.held.clear()
     installation.saw(WAITING, held)
     assert installation.updates.may_update(held) == ""
+
+
+@pytest.mark.parametrize("status", [FAILED, UPDATING], ids=["failed", "is being updated"])
+def test_a_namespace_that_is_held_stops_no_other_one(status: AgentStatus) -> None:
+    """So an administrator takes the agents of a tenant out of the way without a change of them."""
+    key = next(("held", f"agent-{number}") for number in range(1000) if _is_first(("held", f"agent-{number}")))
+    installation = Installation()
+    installation.statuses[key] = status
+    installation.saw(WAITING, *ORDER).saw(CURRENT, ORDER[0]).saw(status, key)
+    installation.woken()
+    assert installation.may() == set()
+    installation.held.add("held")
+    installation.updates.hold_changed("held")
+    assert key in installation.woken()
+    installation.saw(status, key)
+    assert installation.may() == set(ORDER[1:3])
+
+    installation.held.clear()
+    installation.saw(status, key)
+    assert installation.may() == set()
+
+
+def test_a_restart_reports_no_failure_of_a_namespace_that_is_held() -> None:
+    installation = Installation()
+    installation.statuses["held", "agent"] = FAILED
+    installation.held.add("held")
+    installation.saw(WAITING, *ORDER)
+    assert installation.events == []
+
+
+def _is_first(key: Key) -> bool:
+    return order_agents([*ORDER, key], SECRET)[0] == key
