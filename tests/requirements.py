@@ -545,6 +545,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "tasks.size": Requirement("a body beyond 16 MiB is refused and never held"),
     "tasks.heads": Requirement("headers of 64 KiB pass, and a larger one is named as the reason and not repeated"),
     "tasks.hang-up": Requirement("a caller that hangs up ends its task in the agent"),
+    "tasks.reach": Requirement("an agent that is not reached is tried again for 10 s, and nothing sent is repeated"),
     "tasks.broken-off": Requirement("an agent that dies in mid-answer is a broken connection and a failure"),
     "tasks.kill": Requirement("a kill ends every open task immediately"),
     "tasks.smuggling": Requirement("a request that two HTTP parsers could read differently is refused"),

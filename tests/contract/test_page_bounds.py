@@ -19,7 +19,7 @@ from interlock_contract.names import KILL_LEASE_SECONDS
 from interlock_guard import program, state
 from interlock_guard.audit import denials, recorder, shipper
 from interlock_guard.audit.spool import SpoolLimits
-from interlock_guard.tasks import endpoint, exchange, outcome_classifier
+from interlock_guard.tasks import agent_connector, endpoint, exchange, outcome_classifier
 from interlock_guard.upstream import credentials, list_cache
 from interlock_guard.wire import jsonrpc, large_messages
 
@@ -50,6 +50,7 @@ LIMITS = [
     f"more than {obstacles.MOST_POLICIES} NetworkPolicies of users",
     f"continues for {state.LEASE_SECONDS:.0f} s with what it knew",
     f"With {LISTENERS[ListenerName.OBSERVE].connections} connections that ask for metrics",
+    f"waits for {agent_connector.REACH_SECONDS:.0f} s at most and keeps its place",
     f"at most {outcome_classifier.LONGEST_LOOKED_AT // KIB} KiB of it",
     f"`openai` {pinned('openai')} and `anthropic` {pinned('anthropic')}",
     (
@@ -105,9 +106,16 @@ AUDIT = [
     f"on which a search may take {collector._READ_SECONDS:.0f} s",  # noqa: SLF001
 ]
 
+TASKS = [
+    f"makes no connection to its agent tries again for {agent_connector.REACH_SECONDS:.0f} s at most",
+    f"A pod has {exchange.CONNECT_SECONDS:.0f} s to accept a connection",
+    f"grow from {agent_connector.FIRST_PAUSE} to {agent_connector.LONGEST_PAUSE} s",
+]
+
 
 @pytest.mark.parametrize(
-    ("page", "sentence"), [*(("limits", one) for one in LIMITS), *(("audit", one) for one in AUDIT)]
+    ("page", "sentence"),
+    [*(("limits", one) for one in LIMITS), *(("audit", one) for one in AUDIT), *(("tasks", one) for one in TASKS)],
 )
 def test_a_page_states_the_bound_of_the_code(page: str, sentence: str) -> None:
     text = " ".join((ROOT / "docs" / "explanation" / f"{page}.md").read_text(encoding="utf-8").split())

@@ -42,10 +42,11 @@ US = (ScopeLimit("region", ("us",)),)
 
 
 class Here(AbstractResolver):
-    """Finds every Service on this machine, at these addresses."""
+    """Finds every Service on this machine, at these addresses; none where there are none."""
 
     def __init__(self, *addresses: str) -> None:
         self.addresses = addresses or ("127.0.0.1",)
+        self.lookups = 0
 
     @override
     async def resolve(
@@ -54,6 +55,9 @@ class Here(AbstractResolver):
         port: int = 0,
         family: socket.AddressFamily = socket.AF_INET,
     ) -> list[ResolveResult]:
+        self.lookups += 1
+        if not self.addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [
             ResolveResult(hostname=host, host=one, port=port, family=socket.AF_INET, proto=0, flags=0)
             for one in self.addresses
@@ -75,6 +79,8 @@ class Placement:
     port: int
     agent_port: int
     session: aiohttp.ClientSession
+    resolver: Here
+    """Knows the addresses of the agent's pods."""
     now: float = 0.0
     work: WorkCounter = field(default_factory=WorkCounter)
     """What the guard counts of its agent."""
@@ -88,6 +94,16 @@ class Placement:
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
     on_dial: Callable[[], object] = lambda: None
     """Called when the address is known that is dialled, and nothing is connected."""
+    on_pause: Callable[[], object] = lambda: None
+    """Called before each further try to reach the agent, whose time is over by then."""
+    refusing: dict[str, int] = field(default_factory=dict)
+    """The error (`errno`) of connections to these addresses of the agent."""
+    dialled: list[str] = field(default_factory=list)
+    """The addresses of the agent, in the order in which they were dialled."""
+    pauses: list[float] = field(default_factory=list)
+    """Those between tries to reach the agent, in seconds. None of them takes any time."""
+    dial_clock: float = 0.0
+    """The clock of these tries."""
     reached: list[str] = field(default_factory=list)
     """The address of the agent at which each of them came."""
     digests: list[str] = field(default_factory=list)
@@ -165,6 +181,22 @@ class Placement:
         found = [line for line in self.endpoint.lines() if line.startswith(f"interlock_guard_{name} ")]
         return found[0].rpartition(" ")[2] if found else ""
 
+    def dial(self, address: AddrInfoType) -> socket.socket:
+        """Return a socket for a connection to the agent, or to another placement."""
+        self.on_dial()
+        host = str(address[4][0])
+        self.dialled.append(host)
+        if host in self.refusing:
+            raise OSError(self.refusing[host], os.strerror(self.refusing[host]))
+        return socket.socket(*address[:3])
+
+    async def pause(self, seconds: float) -> None:
+        """Pause between two tries to reach the agent."""
+        self.pauses.append(seconds)
+        self.dial_clock += seconds
+        self.on_pause()
+        await asyncio.sleep(0)
+
     async def take(self, http: web.BaseRequest) -> web.StreamResponse:
         """Answer as the agent."""
         assert http.transport is not None
@@ -202,10 +234,6 @@ async def _start(stack: AsyncExitStack, folder: Path, stage: str, agent_at: Sequ
     async def take(http: web.BaseRequest) -> web.StreamResponse:
         return await found.take(http)
 
-    def dial(address: AddrInfoType) -> socket.socket:
-        found.on_dial()
-        return socket.socket(*address[:3])
-
     agent = web.ServerRunner(web.Server(take, handler_cancellation=True), shutdown_timeout=0.05)
     await agent.setup()
     stack.push_async_callback(agent.cleanup)
@@ -223,11 +251,16 @@ async def _start(stack: AsyncExitStack, folder: Path, stage: str, agent_at: Sequ
     stack.callback(os.close, output)
     writer = Writer("a", GuardId("agents", f"pod-{stage}", "0" * 16))
     recorder = Recorder(writer, spool, lambda: datetime(2026, 3, 2, tzinfo=UTC), output)
-    session = await stack.enter_async_context(
-        aiohttp.ClientSession(
-            connector=AgentConnector(live, force_close=True, resolver=Here(*agent_at), socket_factory=dial)
-        )
+    resolver = Here(*agent_at)
+    connector = AgentConnector(
+        live,
+        force_close=True,
+        resolver=resolver,
+        socket_factory=lambda address: found.dial(address),  # noqa: PLW0108 - it comes later
+        clock=lambda: found.dial_clock,
+        sleep=lambda seconds: found.pause(seconds),  # noqa: PLW0108 - as above
     )
+    session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
     endpoint = TaskEndpoint(
         live=live,
         recorder=recorder,
@@ -243,7 +276,7 @@ async def _start(stack: AsyncExitStack, folder: Path, stage: str, agent_at: Sequ
     await web.TCPSite(endpoint.runner, "127.0.0.1", 0).start()
     stack.callback(endpoint.end)
     caller = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(20)))
-    found = Placement(stage, live, endpoint, spool, endpoint.runner.addresses[0][1], port, caller)
+    found = Placement(stage, live, endpoint, spool, endpoint.runner.addresses[0][1], port, caller, resolver)
     found.work, found.answer = recorder.work, {"from": stage}
     found.go_on.set()
     return found

@@ -21,10 +21,10 @@ from interlock_guard.decision.decide import check_open, check_terminated
 from interlock_guard.decision.scope import describe_values
 from interlock_guard.state import LiveState
 from interlock_guard.tasks.a2a_ids import read_answer_ids
-from interlock_guard.tasks.agent_connector import TaskRoute
+from interlock_guard.tasks.agent_connector import REACH_SECONDS, TaskRoute
 from interlock_guard.tasks.begun import BegunTasks
 from interlock_guard.tasks.concurrency_limiter import ConcurrencyLimiter
-from interlock_guard.tasks.exchange import AgentAddress, PeerDeclined, TaskExchange, TaskRequest
+from interlock_guard.tasks.exchange import AgentAddress, PeerDeclined, TaskExchange, TaskMoved, TaskRequest
 from interlock_guard.tasks.headers import read_trace
 from interlock_guard.tasks.inspection import BodyRoom, inspect, measure_read
 from interlock_guard.tasks.known_ids import KnownIds
@@ -236,6 +236,7 @@ class TaskEndpoint:
             found = self._choose(request)
             if found is None:
                 response = await self._carry(request, since)
+                deadline = clock() + ROUTE_SECONDS  # the time in line and for a connection does not count
             else:
                 response = await self._pass_on(request, since, found, FORWARDED_BY_SCOPE)
             if response is not None:
@@ -374,7 +375,13 @@ class TaskEndpoint:
             if self._choose(request) is not None:
                 return None
             _, tasks = self._admit(request.http)
-            route = TaskRoute(self._known.find_address(request.ids), self.on_change)
+            route = TaskRoute(
+                self._known.find_address(request.ids),
+                REACH_SECONDS,
+                check=functools.partial(self._check_still_here, request),
+                on_reach=functools.partial(self._begin_account, request),
+                on_change=self.on_change,
+            )
             exchange = TaskExchange(
                 request,
                 AgentAddress(self._session, self._host, tasks.port),
@@ -384,34 +391,52 @@ class TaskEndpoint:
                 ends_connection=lambda: self.ends_connections,
             )
             if request.kind != RequestClass.CONTROL:
-                self._accounts.begin(request.id)
                 self.begun.begin(request.id)
             try:
                 return await self._run(exchange, since)
+            except TaskMoved:
+                return None
             finally:
                 self._accounts.end(request.id)
                 self.begun.end(request.id)
         finally:
             slots.give_back()
 
+    def _check_still_here(self, request: TaskRequest) -> None:
+        """Check what has not reached the agent yet as when its turn came.
+
+        Raises:
+            TaskMoved: It belongs to another placement by now.
+            TaskRefused: No placement takes it any longer.
+        """
+        if self._choose(request) is not None:
+            raise TaskMoved
+
+    def _begin_account(self, request: TaskRequest) -> None:
+        """Let calls count against a task from here on. Before, the agent cannot work on it."""
+        if request.kind != RequestClass.CONTROL:
+            self._accounts.begin(request.id)
+
     async def _run(self, exchange: TaskExchange, since: float) -> web.StreamResponse:
         """Run an exchange and record its end.
 
         Raises:
             PeerDeclined: The peer did not take it.
+            TaskMoved: It belongs to another placement, and nothing of it was sent.
+            TaskRefused: The guard takes it no longer, and nothing of it was sent.
         """
         began, exchange.request.has_begun = self._monotonic(), True
         self._open.add(exchange)
         self.on_change()
-        is_declined = False
+        is_unsent = False
         try:
             return await exchange.carry()
-        except PeerDeclined:
-            is_declined, exchange.request.has_begun = True, False
+        except (PeerDeclined, TaskMoved, TaskRefused):
+            is_unsent, exchange.request.has_begun = True, False
             raise
         finally:
             self._open.discard(exchange)
-            if not is_declined:
+            if not is_unsent:
                 self._finish(exchange, since, began)
 
     def _note_answer(self, request: TaskRequest, route: TaskRoute, message: Any) -> None:

@@ -1,6 +1,7 @@
 """One task on its way to the agent, and the answer on its way back; nothing of either is held longer than it must."""
 
 import asyncio
+import ipaddress
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from aiohttp import HttpVersion10, web
 
 from interlock_contract.bundle import BundlePeer
 from interlock_guard.decision.decide import DenyReason
-from interlock_guard.tasks.agent_connector import TaskRoute
+from interlock_guard.tasks.agent_connector import TaskRoute, explain_miss
 from interlock_guard.tasks.headers import Trace, to_agent, to_caller
 from interlock_guard.tasks.outcome_classifier import AnswerReader, TaskOutcome
 from interlock_guard.tasks.refusals import (
@@ -22,13 +23,14 @@ from interlock_guard.tasks.refusals import (
     MAX_BODY,
     TIMED_OUT,
     TOO_LARGE,
-    UNAVAILABLE,
     TaskReason,
     TaskRefusal,
     TaskRefused,
     bad_answer,
     malformed,
     peer_timed_out,
+    too_late,
+    unavailable,
 )
 from interlock_guard.tasks.request_classes import RequestClass
 from interlock_guard.tasks.routing import FORWARDED_BY_ID, FORWARDED_BY_SCOPE, FORWARDED_HEADER, REFUSED_HEADER
@@ -36,13 +38,16 @@ from interlock_http.client import explain_head
 
 TASK_SECONDS: Final = 3600.0
 """How long a task may take at most in a guard, from its arrival to the end of its answer, wherever it is passed on."""
-CONNECT_SECONDS: Final = 5.0
+CONNECT_SECONDS: Final = 3.0
+"""How long pods of the agent may take to accept one connection. Then DNS is asked again which pods there are."""
+PEER_CONNECT_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 30.0
 """How long a caller may pause in the middle of its body."""
 UNREAD_SECONDS: Final = 60.0
 """How long a caller may read nothing of an answer that waits for it: it keeps another task from running."""
 
 _LIMITS: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+_PEER_LIMITS: Final = aiohttp.ClientTimeout(total=None, sock_connect=PEER_CONNECT_SECONDS)
 _NO_AUTOMATIC: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _DECLINES: Final = frozenset(
@@ -66,6 +71,15 @@ class AgentAddress:
     session: aiohttp.ClientSession
     host: str
     port: int
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is in this pod: other pods have a name."""
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            return False
+        return True
 
     def url_of(self, target: str) -> yarl.URL:
         """Return the URL of a path and query, as they stand."""
@@ -115,6 +129,10 @@ class TaskRequest:
         return "" if found is None else FORWARDED_BY_ID if found == FORWARDED_BY_ID else FORWARDED_BY_SCOPE
 
 
+class TaskMoved(Exception):  # noqa: N818 - says what became of a task
+    """A task belongs to another placement by now. Nothing of it was sent."""
+
+
 class PeerDeclined(Exception):  # noqa: N818 - says what became of a task
     """A peer did not take a task: its guard refused it, or is not there. Nothing of an answer was sent."""
 
@@ -151,7 +169,13 @@ class TaskExchange:
     _work: asyncio.Task[web.StreamResponse] | None = field(default=None)
 
     async def carry(self) -> web.StreamResponse:
-        """Bring the task to the agent and the answer back; a caller that hangs up ends both."""
+        """Bring the task to the agent and the answer back; a caller that hangs up ends both.
+
+        Raises:
+            PeerDeclined: The peer did not take it.
+            TaskMoved: It belongs to another placement, and nothing of it was sent.
+            TaskRefused: The guard takes it no longer, and nothing of it was sent.
+        """
         self._work = asyncio.create_task(self._bounded())
         try:
             await asyncio.wait({self._work})
@@ -185,16 +209,19 @@ class TaskExchange:
                 return await self._forward()
         except TimeoutError:
             self._end(TaskOutcome.TIMED_OUT)
+            if not self.route.is_connected:
+                return self._fail(too_late() if self.peer is None else too_late(self.peer.stage))
             return self._fail(TIMED_OUT if self.peer is None else peer_timed_out(self.peer.stage))
 
     async def _forward(self) -> web.StreamResponse:
         try:
             answer = await self._ask()
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            if self.peer is not None:  # nothing was sent
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:  # nothing was sent
+            if self.peer is not None:
                 raise PeerDeclined from None
             self._end(TaskOutcome.AGENT_UNAVAILABLE)
-            return self._fail(UNAVAILABLE)
+            why = explain_miss(error, self.route, port=self.agent.port, is_shared=self.agent.is_shared)
+            return self._fail(unavailable(self.route.waited, self.route.tries, why))
         except aiohttp.ClientResponseError as error:  # what came is no answer
             self._blame = self._blame or bad_answer(explain_head(error))
             return self._fail(self._broken())
@@ -229,7 +256,7 @@ class TaskExchange:
             data=self._body(),
             skip_auto_headers=_NO_AUTOMATIC,
             allow_redirects=False,
-            timeout=_LIMITS,
+            timeout=_LIMITS if self.peer is None else _PEER_LIMITS,
             middlewares=(_send_once,),
         )
 

@@ -39,7 +39,7 @@ class TaskOutcome(StrEnum):
     BAD_ANSWER = "BadAnswer"
     """The agent's answer is not HTTP as it is spoken here, or its head is too large."""
     AGENT_UNAVAILABLE = "AgentUnavailable"
-    """No process listens on the agent's port."""
+    """No connection to the agent was made in time."""
     TIMED_OUT = "TimedOut"
     """The agent took longer than a task may."""
     CANCELLED = "Cancelled"

@@ -37,7 +37,7 @@ class TaskReason(StrEnum):
     GAVE_UP = "GaveUp"
     """The caller hung up before its turn came."""
     AGENT_UNAVAILABLE = "AgentUnavailable"
-    """No process listens on the agent's port."""
+    """No connection to the agent was made in time. Nothing of the task was sent."""
     BROKEN_OFF = "BrokenOff"
     """The agent ended the connection before its answer was whole."""
     BAD_ANSWER = "BadAnswer"
@@ -162,9 +162,6 @@ WAITED_TOO_LONG: Final = TaskRefusal(
 BODY_TIMED_OUT: Final = TaskRefusal(
     408, TaskReason.BODY_TIMED_OUT, "The body of the task did not arrive in time.", ends_connection=True
 )
-UNAVAILABLE: Final = TaskRefusal(
-    502, TaskReason.AGENT_UNAVAILABLE, "No process listens on the agent's port at the moment."
-)
 BROKEN_OFF: Final = TaskRefusal(
     502,
     TaskReason.BROKEN_OFF,
@@ -200,3 +197,26 @@ def peer_timed_out(stage: str) -> TaskRefusal:
     """
     message = f"Stage {stage!r} took this task, and has not answered in the time of a task; it may still be at work."
     return TaskRefusal(504, TaskReason.TIMED_OUT, message)
+
+
+def too_late(stage: str = "") -> TaskRefusal:
+    """Return what is said of a task whose time was over before there was a connection.
+
+    Args:
+        stage: The stage of the placement that it was to be passed on to; empty for the guard's own agent.
+    """
+    where = f"stage {stage!r}" if stage else "the agent"
+    message = f"The time that a task may take was over before {where} was reached. Nothing of the task was sent there."
+    return TaskRefusal(504, TaskReason.TIMED_OUT, message)
+
+
+def unavailable(seconds: float, tries: int, why: str) -> TaskRefusal:
+    """Return what is said of a task whose agent was not reached.
+
+    Args:
+        seconds: How long it was tried.
+        tries: How often it was tried.
+        why: Sentences that say why the last try failed.
+    """
+    message = f"The agent was not reached within {seconds:.0f} s (tries: {tries}). {why} Nothing of the task was sent."
+    return TaskRefusal(502, TaskReason.AGENT_UNAVAILABLE, message)

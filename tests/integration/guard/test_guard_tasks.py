@@ -240,7 +240,11 @@ async def _runs(bench: TaskBench, count: int) -> bool:
 
 async def test_an_agent_that_is_not_there_is_a_502_and_a_failure(bench: TaskBench) -> None:
     await bench.agent.stop()
-    assert await bench.reason() == (502, "AgentUnavailable")
+    status, body = await bench.post("/task")
+    assert (status, body["error"]["data"]["reason"]) == (502, "AgentUnavailable")
+    assert re.search(
+        r"within \d+ s \(tries: \d+\)\. .* refused\. No process listens there\. ", body["error"]["message"]
+    )
     assert await bench.outcomes(1) == ["AgentUnavailable"]
     assert await bench.figure('task_failures_total{kind="Task"}') == 1
 

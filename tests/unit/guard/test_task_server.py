@@ -21,6 +21,7 @@ from interlock_guard.audit.spool import Position, Spool, SpoolLimits
 from interlock_guard.state import LiveState
 from interlock_guard.tasks import exchange as task_exchange
 from interlock_guard.tasks import inspection
+from interlock_guard.tasks.agent_connector import AgentConnector
 from interlock_guard.tasks.endpoint import TaskEndpoint
 from interlock_guard.work_counter import WorkCounter
 from interlock_http.own_pod import OwnPod
@@ -97,7 +98,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     recorder = Recorder(
         Writer("a", GuardId("n", "p", "0" * 16)), spool, lambda: datetime(2026, 3, 2, tzinfo=UTC), output
     )
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+    async with aiohttp.ClientSession(connector=AgentConnector(live, force_close=True)) as session:
         endpoint = TaskEndpoint(
             live=live,
             recorder=recorder,
