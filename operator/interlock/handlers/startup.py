@@ -5,12 +5,14 @@ from typing import Any
 import kopf
 
 from interlock.cluster.kubernetes_version import KubernetesTooOld
+from interlock.cluster.operator_account import WrongAccount, check_account
 from interlock.cluster.operator_key import OperatorKeyUnusable
 from interlock.handlers.metadata_session import MetadataSession, open_session
 from interlock.runtime.app import App
 from interlock_contract.names import GROUP
 from interlock_kube.client import ApiError
 from interlock_kube.credentials import CredentialsUnavailable
+from interlock_kube.retry import retry_until_available
 
 LOGIN_RETRY_SECONDS = 5.0
 PAGE = 10
@@ -47,8 +49,9 @@ def kopf_settings() -> kopf.OperatorSettings:
 async def start(memo: App, **_: Any) -> None:
     """Start the operator's own parts before kopf watches anything; a failure ends the process with one sentence."""
     try:
+        check_account(await retry_until_available(memo.credentials.current))
         await memo.start()
-    except (KubernetesTooOld, OperatorKeyUnusable, ApiError) as error:
+    except (KubernetesTooOld, OperatorKeyUnusable, WrongAccount, ApiError) as error:
         raise kopf.PermanentError(str(error)) from error
 
 
