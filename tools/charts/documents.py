@@ -4,12 +4,12 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel
 
 from tools.charts.leaves import Group, Leaf
-from tools.charts.reserved import refuse_reserved_keys
+from tools.charts.reserved import node_of, refuse_reserved_keys
 from tools.charts.sources import Manifest
 from tools.charts.templates import dump
 
@@ -24,7 +24,7 @@ _PAGE: Final = """# Helm values
 
 The values of the charts in `charts/`. [Install](../how-to/install.md#install-with-helm) has the commands.
 Helm refuses a value of another name or type, and names of labels, variables, volumes and mounts that the chart has
-itself. Defaults are those of `manifests/`.
+itself, and `null` where the default is not empty. Defaults are those of `manifests/`.
 """
 
 
@@ -43,8 +43,21 @@ def values_schema(model: type[BaseModel], values: Group, objects: Sequence[Manif
     """
     schema = model.model_json_schema(by_alias=True)
     refuse_reserved_keys(schema, values, objects)
+    _require(schema, values)
     schema["properties"]["global"] = _GLOBAL
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=1) + "\n"
+
+
+def _require(schema: dict[str, Any], values: Group) -> None:
+    """Require each value whose default is not empty. Helm takes a value that is null away, and so its default.
+
+    Templates read what is missing as false. A volume, or the CRDs, would be given up without a word.
+    """
+    for leaf in values.leaves():
+        *group, name = leaf.path
+        node = node_of(schema, group, own=True)
+        if leaf.default:
+            node["required"] = list(dict.fromkeys((*node.get("required", ()), name)))
 
 
 def values_page(charts: Mapping[str, Group]) -> str:

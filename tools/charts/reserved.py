@@ -41,7 +41,7 @@ def refuse_reserved_keys(schema: dict[str, Any], values: Group, objects: Sequenc
         keys = reserved_keys(leaf, values, objects)
         if not keys:
             continue
-        node = _node_of(schema, leaf.path)
+        node = node_of(schema, leaf.path)
         appended = next((one for one in leaf.bindings if isinstance(one, Appends)), None)
         if appended is None:  # not by propertyNames, of which Helm names the wrong value in its message
             node["properties"] = dict.fromkeys(sorted(keys), False)
@@ -50,10 +50,21 @@ def refuse_reserved_keys(schema: dict[str, Any], values: Group, objects: Sequenc
             node["items"] = {"allOf": [node["items"], {"properties": {appended.key: refused}}]}
 
 
-def _node_of(schema: dict[str, Any], path: Sequence[str]) -> dict[str, Any]:
-    """Return the schema of a value. Groups are in `$defs`, each with a name of its own."""
+def node_of(schema: dict[str, Any], path: Sequence[str], *, own: bool = False) -> dict[str, Any]:
+    """Return the schema of a value. Groups are in `$defs`, each with a name of its own.
+
+    Args:
+        schema: The schema of all values.
+        path: The value.
+        own: Return the schema of the group itself, and not the reference to it.
+    """
     node = schema
     for step in path:
-        name = str(node.get("$ref", "")).rpartition("/")[2]
-        node = (schema["$defs"][name] if name else node)["properties"][step]
-    return node
+        node = _resolved(schema, node)["properties"][step]
+    return _resolved(schema, node) if own else node
+
+
+def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    name = str(node.get("$ref", "")).rpartition("/")[2]
+    found: dict[str, Any] = schema["$defs"][name] if name else node
+    return found

@@ -24,11 +24,17 @@ from tools.charts.bindings import (
     SetsImage,
     Switches,
 )
+from tools.charts.image_names import REGISTRY, REPOSITORY, TAG
 
 _POD: Final = "spec.template.spec"
 _CONTAINER: Final = f"{_POD}.containers.0"
 _ENV: Final = f"{_CONTAINER}.env"
-_AMOUNT: Final = r"^([0-9]+(\.[0-9]+)?([EPTGMk]i?|m)?)?$"
+_ABOVE_0: Final = r"([0-9]*[1-9][0-9]*(\.[0-9]+)?|[0-9]+\.[0-9]*[1-9][0-9]*)"
+_AMOUNT: Final = rf"^({_ABOVE_0}([EPTGMk]i?|m)?)?$"
+_HOST: Final = r"(localhost|\[[0-9a-fA-F:.]+\]|[^\s/:@]+\.|[^\s/:@]+\.[^\s/:@]+\.[^\s/:@]*)"
+_AUDIT_URL: Final = rf"^(https://\S+|http://{_HOST}(:[0-9]{{1,5}})?(/\S*)?)?$"
+"""Without TLS, no name that guards look up in their own namespace first, which the operator refuses at its start."""
+BaseUrl = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")]
 _DIGEST: Final = r"^(sha256:[0-9a-f]{64})?$"
 _LIST_OF_NAMES: Final = [{"name": "registry-login"}]
 
@@ -51,7 +57,7 @@ class SecretReference(Values):
 class Image(Values):
     """An image."""
 
-    repository: str = Field(examples=["mirror/image"], pattern=r"^[a-z0-9][a-z0-9._/-]*$")
+    repository: str = Field(examples=["mirror/image"], pattern=f"^{REPOSITORY}$")
     """Its name after the registry."""
     digest: str = Field(default="", pattern=_DIGEST, examples=["sha256:" + 64 * "a"])
     """Its digest, such as `sha256:...`. If given, the tag is not used."""
@@ -61,11 +67,11 @@ class Images(Values):
     """The images. Each is `registry/repository@digest`, or `registry/repository:tag` without a digest."""
 
     registry: Annotated[str, ReadBy("_helpers.tpl", ".images.registry")] = Field(
-        default="registry.invalid", examples=["registry.example.com/platform"], pattern=r"^[^\s/][^\s]*[^\s/]$"
+        default="registry.invalid", examples=["registry.example.com/platform"], pattern=f"^{REGISTRY}$"
     )
     """Registry of all images, those that the operator creates too: host, port and path, without a scheme."""
     tag: Annotated[str, ReadBy("_helpers.tpl", ".images.tag")] = Field(
-        default="", examples=["1.0.0"], pattern=r"^([\w][\w.-]{0,127})?$"
+        default="", examples=["1.0.0"], pattern=f"^({TAG})?$"
     )
     """Tag of all images. If empty, the version of the chart. `make images` builds `dev` for a kind cluster."""
     pull_policy: Annotated[
@@ -201,14 +207,14 @@ class Operator(Program):
     )
     """PriorityClass of the pod. On GKE, the default needs a [ResourceQuota](../how-to/platforms.md)."""
     audit_url: Annotated[str, Sets(f"{_ENV}.[name=INTERLOCK_AUDIT_URL].value")] = Field(
-        pattern=r"^(https?://\S+)?$", examples=["https://audit.example.com"]
+        pattern=_AUDIT_URL, examples=["https://audit.example.com"]
     )
     """Where guards send audit records. If empty, nowhere."""
     api_server_egress: Annotated[
         Literal["", "Endpoints", "AnyOnPort"], AddsVariable(_ENV, name="INTERLOCK_API_SERVER_EGRESS")
     ] = Field(default="", examples=["AnyOnPort"])
     """Egress to the API server that the NetworkPolicies of guards allow. `AnyOnPort` is for Cilium."""
-    prometheus: Annotated[dict[str, str], AddsVariable(_ENV, name="INTERLOCK_PROMETHEUS", as_json=True)] = Field(
+    prometheus: Annotated[dict[str, BaseUrl], AddsVariable(_ENV, name="INTERLOCK_PROMETHEUS", as_json=True)] = Field(
         default={}, examples=[{"team-a": "http://prometheus.team-a.svc:9090"}]
     )
     """The Prometheus that answers the metric gates of a namespace, by namespace."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from interlock_contract.version import VERSION
+from tools.charts.image_names import REGISTRY, TAG
 from tools.cluster import base_image, engine, images, programs
 from tools.cluster.engine import Engine
 from tools.cluster.images import Image
@@ -23,7 +24,6 @@ from tools.release.publishing import Published, Publisher, is_on_this_machine
 
 NAMES = ("operator", "guard", "audit")
 """The images that the manifests need."""
-_REGISTRY = re.compile(r"([a-zA-Z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?(/[a-z0-9._-]+)*")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,7 +118,7 @@ def choose_base(base: str, publisher: Publisher) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.release", description=__doc__)
     parser.add_argument("registry", type=_registry, help="host, port and path, such as registry.example.com/platform")
-    parser.add_argument("--tag", default=VERSION, help="the tag of the images (default: %(default)s)")
+    parser.add_argument("--tag", default=VERSION, type=_tag, help="the tag of the images (default: %(default)s)")
     parser.add_argument("--dist", type=Path, default=Path("dist"), help="the folder to write to (default: %(default)s)")
     parser.add_argument("--all", action="store_true", help="the images of the examples too")
     parser.add_argument(
@@ -132,8 +132,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _registry(text: str) -> str:
-    if _REGISTRY.fullmatch(text) is None:
+    if re.fullmatch(REGISTRY, text) is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a registry: write HOST[:PORT][/PATH] (make: REGISTRY=...)")
+    return text
+
+
+def _tag(text: str) -> str:
+    if re.fullmatch(TAG, text) is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a tag of an image: write up to 128 letters, digits, '.', '_' and '-', such as {VERSION} "
+            "(make: TAG=...)"
+        )
     return text
 
 

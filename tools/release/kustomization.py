@@ -33,12 +33,12 @@ _IMAGE = """\
 _VALUES = """\
 # The images of Interlock {tag} by digest, built from {base}. Written by `make release`.
 images:
-  registry: {registry}
+  registry: "{registry}"
 {images}
 """
 _VALUE = """\
   {name}:
-    repository: {repository}
+    repository: "{repository}"
     digest: {digest}"""
 
 

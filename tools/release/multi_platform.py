@@ -57,7 +57,11 @@ class MultiPlatformBuilder:
         name = image.name.rpartition(":")[0]
         repository = self.publisher.repository_of(name)
         if (found := self.publisher.tagged(repository)) is not None:
-            raise ClusterError(f"{repository}:{self.publisher.tag} is there ({found}), and no tag is moved")
+            tagged = f"{repository}:{self.publisher.tag}"
+            raise ClusterError(
+                f"{tagged} is there ({found}), and no tag is moved: choose another TAG. If a release of this version "
+                f"failed midway, delete what it has pushed, as with `crane delete {tagged}`, and run it again"
+            )
         published = Published(name, repository, self._build(image, f"{repository}:{self.publisher.tag}"))
         self.publisher.sign(published)
         say(f"release: {published.reference} for {', '.join(self.platforms)}")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from interlock.settings import OperatorSettings
 from interlock_contract.version import VERSION
 from tests.contract.test_image_names import images_in
 from tests.requirements import requirement
@@ -224,6 +225,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"monitoring": {"labels": {"app.kubernetes.io/part-of": "mine"}}}, "/monitoring/labels"),
     ({"operator": {"env": [{"name": "INTERLOCK_GUARD_IMAGE", "value": "x"}]}}, "/operator/env/0/name"),
     ({"operator": {"env": [{"name": "INTERLOCK_LOG_LEVEL", "value": "DEBUG"}]}}, "/operator/env/0/name"),
+    ({"images": {"registry": "https://registry.example.com"}}, "/images/registry"),
+    ({"images": {"registry": "registry.example.com/Platform"}}, "/images/registry"),
+    ({"images": {"guard": {"repository": "mirror//guard"}}}, "/images/guard/repository"),
+    ({"operator": {"guardResources": {"limits": {"cpu": "0"}}}}, "/operator/guardResources/limits/cpu"),
+    ({"operator": {"auditUrl": "http://audit:7420"}}, "/operator/auditUrl"),
+    ({"operator": {"auditUrl": "http://audit.team-a:7420"}}, "/operator/auditUrl"),
+    ({"operator": {"prometheus": {"team-a": "prometheus:9090"}}}, "/operator/prometheus/team-a"),
     ({"audit": {"volumes": [{"name": "tmp", "emptyDir": {}}]}}, "/audit/volumes/0/name"),
     ({"audit": {"volumeMounts": [{"name": "x", "mountPath": "/tmp"}]}}, "/audit/volumeMounts/0/mountPath"),  # noqa: S108 - in the pod
 ]
@@ -238,6 +246,17 @@ def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any], named: str
     assert named in str(refused.value).replace("'", "/").replace(".", "/") or named in str(refused.value)
 
 
+NOT_EMPTY = [(chart, leaf) for chart, leaf in LEAVES if leaf.default]
+
+
+@requirement("charts.values")
+@pytest.mark.parametrize(("chart", "leaf"), NOT_EMPTY, ids=[f"{chart}-{leaf.name}" for chart, leaf in NOT_EMPTY])
+def test_a_value_that_is_left_empty_gives_up_no_default(chart: str, leaf: Leaf, tmp_path: Path) -> None:
+    """Helm takes `enabled:` without a value for null, and null takes the default away."""
+    with pytest.raises(CommandFailedError, match=f"missing property '{leaf.path[-1]}'"):
+        template(chart, tmp_path, changed(leaf.path, None, {}))
+
+
 @requirement("charts.values", "supply.released-by-digest")
 def test_the_packed_charts_of_a_release_name_its_images_without_any_value(tmp_path: Path) -> None:
     registry, digest = "registry.example.com/platform", f"sha256:{'a' * 64}"
@@ -250,6 +269,15 @@ def test_the_packed_charts_of_a_release_name_its_images_without_any_value(tmp_pa
     assert all(path.is_file() for path in packed)
     text = run([program("helm"), "template", "interlock", packed[1], "--namespace", "interlock-system"])
     assert images_in(text) == {f"{name}@{digest}" for name in names}
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "https://audit", "http://localhost:7420/x", "http://10.0.0.1:7420", "http://[fd00::1]:7420", "http://a.b.svc"],
+)
+def test_a_url_that_the_operator_takes_is_taken(url: str, tmp_path: Path) -> None:
+    assert OperatorSettings(audit_url=url).audit_url == url
+    template("interlock", tmp_path, {"operator": {"auditUrl": url}})
 
 
 def test_a_release_in_another_namespace_is_refused(tmp_path: Path) -> None:

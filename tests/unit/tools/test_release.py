@@ -114,6 +114,10 @@ def test_the_kustomization_names_each_image_by_its_digest() -> None:
         (["https://registry.example.com", "--unsigned"], "is not a registry: write HOST"),
         (["registry.example.com/a: b", "--unsigned"], "is not a registry: write HOST"),
         (["registry.example.com/", "--unsigned"], "is not a registry: write HOST"),
+        (["registry.example.com/a//b", "--unsigned"], "is not a registry: write HOST"),
+        (["registry.example.com", "--unsigned", "--tag", "a tag"], "'a tag' is not a tag of an image"),
+        (["registry.example.com", "--unsigned", "--tag", "1.0+2"], "'1.0+2' is not a tag of an image"),
+        (["registry.example.com", "--unsigned", "--tag", 129 * "1"], "is not a tag of an image"),
         (["registry.example.com", "--key", ""], "no key: name cosign's private key"),
         (["registry.example.com"], "one of the arguments --key --unsigned is required"),
         (["registry.example.com", "--key", "k", "--unsigned"], "not allowed with"),
@@ -128,8 +132,8 @@ def test_a_release_names_its_registry_and_says_whether_it_is_signed(
     assert message in capsys.readouterr().err
 
 
-def test_the_values_of_a_release_name_each_image_by_digest() -> None:
-    registry = "registry.example.com/platform"
+@pytest.mark.parametrize("registry", ["registry.example.com/platform", "[::1]:5000", "localhost:5000", "10"])
+def test_the_values_of_a_release_name_each_image_by_digest(registry: str) -> None:
     names = ("operator", "guard", "audit")
     published = [Published(f"{NAMES}/{name}", f"{registry}/interlock/{name}", f"sha256:{name}") for name in names]
     values = yaml.safe_load(render_values(published, registry=registry, tag="1.0", base=PINNED))
