@@ -14,7 +14,6 @@ from pathlib import Path
 
 from benchmarks.budget.load import Way, request_body
 from benchmarks.budget.provider import CALL_NANODOLLARS, INPUT_NANODOLLARS, MODEL, OUTPUT_NANODOLLARS
-from benchmarks.peers import install_peer
 from interlock_contract.budget.bundle_budget import BundleBudget
 from interlock_contract.budget.ledger import Ledger
 from interlock_contract.budget.prices import PER_UNITS, ModelPrice, PriceRow
@@ -26,6 +25,7 @@ from tests.integration.guard.model_rig import CHAT
 from tests.support.bounds import until
 from tests.support.keys import AGENT_KEY
 from tests.support.ports import free_port
+from tools.machine.environments import installed_program
 
 ROOT = Path(__file__).parents[2]
 PEER_KEY = "sk-bench-0123456789abcdef0123456789abcdef"
@@ -118,7 +118,7 @@ async def peer(folder: Path, found: Provider, calls: int) -> AsyncIterator[Targe
         found: The provider.
         calls: How many calls of the provider the budget is enough for.
     """
-    program, port = await asyncio.to_thread(install_peer, "litellm", "bench-budget-peer.txt"), free_port()
+    program, port = await asyncio.to_thread(installed_program, "litellm", "bench-budget-peer.txt"), free_port()
     limit = calls * CALL_NANODOLLARS / NANO
     parameters = {"model": f"openai/{MODEL}", "api_base": f"http://127.0.0.1:{found.port}/v1", "api_key": "none"}
     configuration = {

@@ -13,11 +13,11 @@ from typing import cast
 
 from benchmarks.guard.echo_server import TOOL
 from benchmarks.guard.load import Caller, PipeCaller, Tally
-from benchmarks.peers import install_peer
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import MCP_PATH, SOURCE, Guard, StdioServer, a_bundle
 from tests.support.pins import LearntPins, pins_of
 from tests.support.ports import free_port
+from tools.machine.environments import installed_program
 
 ROOT = Path(__file__).parents[2]
 ECHO = [sys.executable, str(Path(__file__).parent / "echo_server.py")]
@@ -103,7 +103,7 @@ async def guard(folder: Path) -> AsyncIterator[Target]:
 async def peer() -> AsyncIterator[Target]:
     """mcp-proxy from PyPI, which offers a stdio server as streamable HTTP and decides nothing."""
     port = free_port()
-    program = await asyncio.to_thread(install_peer, "mcp-proxy", "bench-peer.txt")
+    program = await asyncio.to_thread(installed_program, "mcp-proxy", "bench-peer.txt")
     command = [str(program), "--port", str(port), "--log-level", "ERROR", "--", *ECHO]
     async with _process(command) as process:
         seconds = await _first_answer(port)

@@ -21,6 +21,7 @@ LABEL = "io.x-k8s.kind.cluster"
 CREATE_SECONDS = 300
 REVIVE_SECONDS = 60
 SYSTEM_SECONDS = 180
+_WAIT = f"--timeout={SYSTEM_SECONDS}s"
 
 
 @dataclass(frozen=True)
@@ -278,25 +279,26 @@ def _teach_network(name: str, settings: Settings) -> None:
     start. To those of others pods would come with the address of their node, which no policy lets in.
     """
     network = ["-n", "kube-system", "rollout"]
-    seconds = f"--timeout={SYSTEM_SECONDS}s"
     for arguments in (
-        ["wait", "nodes", "--all", "--for=condition=Ready", seconds],
+        ["wait", "nodes", "--all", "--for=condition=Ready", _WAIT],
         [*network, "restart", "daemonset/kube-router"],
-        [*network, "status", "daemonset/kube-router", seconds],
+        [*network, "status", "daemonset/kube-router", _WAIT],
     ):
-        try:
-            run(_kubectl(settings, name, arguments), timeout=SYSTEM_SECONDS + 10)
-        except CommandFailedError as error:
-            raise StepFailedError(f"cluster {name}: the network between nodes", str(error)) from error
+        _run_on(name, settings, arguments, "the network between nodes")
 
 
 def _wait_for_system(name: str, settings: Settings) -> None:
-    arguments = ["wait", "deployments", "--all", "--all-namespaces", "--for=condition=Available"]
+    arguments = ["wait", "deployments", "--all", "--all-namespaces", "--for=condition=Available", _WAIT]
+    _run_on(name, settings, arguments, "DNS and storage")
+
+
+def _run_on(name: str, settings: Settings, arguments: Sequence[str], part: str) -> None:
+    """Run kubectl on a cluster that is being made; part is what its failure leaves unfinished."""
     try:
-        run(_kubectl(settings, name, [*arguments, f"--timeout={SYSTEM_SECONDS}s"]), timeout=SYSTEM_SECONDS + 10)
+        run(_kubectl(settings, name, arguments), timeout=SYSTEM_SECONDS + 10)
     except CommandFailedError as error:
         hint = f"Look at `{' '.join(_kubectl(settings, name, ['get', 'pods', '--all-namespaces']))}`."
-        raise StepFailedError(f"cluster {name}: DNS and storage", str(error), hint=hint) from error
+        raise StepFailedError(f"cluster {name}: {part}", str(error), hint=hint) from error
 
 
 def _cluster(name: str, docker: Engine, settings: Settings) -> KindCluster:

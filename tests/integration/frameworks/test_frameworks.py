@@ -33,10 +33,10 @@ from tests.support.agent_container import AgentContainer, Ended
 from tests.support.bounds import until, until_count
 from tests.support.builders import AgentBuilder, PolicyBuilder, a_binding, a_placement, a_policy
 from tests.support.closed_network import ClosedNetwork, closed_network
-from tests.support.environments import installed_environment
 from tests.support.pins import with_pins
 from tests.support.ports import free_port
 from tests.support.scripted_model import ToolUse, Turn, read_turn, scripted_reply
+from tools.machine.environments import installed_environment
 
 ROOT = Path(__file__).parents[3]
 FRAMEWORKS = ROOT / "examples" / "frameworks"
