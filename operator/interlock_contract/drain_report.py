@@ -17,8 +17,8 @@ from interlock_contract.names import DRAIN_PREFIX
 from interlock_contract.strict_json import JsonInvalid, parse_json
 
 LEAST_DRAIN_SECONDS: Final = 10
-"""How long a pod that took tasks drains at least. Nothing tells when all nodes have learned that a Service leads to
-other pods. Until then they send tasks there."""
+"""How long a pod that took tasks drains at least, and how long it must have got none at the end. Nothing else tells
+when all nodes have learned that a Service leads to other pods. Until then they send tasks there."""
 _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_VALUE: Final = 1024
 _MAX_COUNT: Final = 10**6
@@ -31,7 +31,7 @@ class DrainReport:
     Attributes:
         bundle: Digest of the text of the bundle by which the guard or pods of its agent drain.
         under_way: Tasks under way: HTTP exchanges, and A2A tasks without an exchange whose last state is not final.
-            None while the guard takes new tasks.
+            At least one until no task has come for `LEAST_DRAIN_SECONDS`. None while the guard takes new tasks.
         at: When it was counted, by the guard's clock.
         under_way_leaving: Those of them in pods of the agent that drain. None while no such pod does.
     """

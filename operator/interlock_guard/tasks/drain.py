@@ -2,7 +2,8 @@
 
 It writes at each change, at most once a second, and only while the bundle says that the guard drains, or that pods
 of its agent do. A guard in a pod of its own that was chosen to go counts calls, too: those of an agent's pod that stays
-may belong to a task that another guard has sent.
+may belong to a task that another guard has sent. Until no task has come for some seconds, it reports one as under way,
+since a node that is slow to learn that Services lead elsewhere would send the next one to a pod that is gone.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from interlock_kube.client import UNREACHABLE, ApiError, KubeClient
 WRITE_PAUSE: Final = 1.0
 """Seconds between two writes."""
 COUNT_PAUSE: Final = 1.0
-"""Seconds between two counts of calls."""
+"""Seconds between two counts during a drain."""
 _LONGEST_WAIT: Final = 10.0
 _Counted = tuple[str, int | None, int | None]
 """Digest of the bundle, what is under way while the guard drains, and what is in pods that drain."""
@@ -66,7 +67,7 @@ class DrainReporter:
             self._changed.clear()
             found = self._find_report()
             if found is None or found == self._written:
-                await self._wait(COUNT_PAUSE if self._endpoint.is_chosen else None)
+                await self._wait(COUNT_PAUSE if self._endpoint.drains else None)
                 continue
             try:
                 await self._write(*found)
@@ -80,17 +81,20 @@ class DrainReporter:
                 await asyncio.sleep(WRITE_PAUSE)
 
     async def _wait(self, seconds: float | None) -> None:
-        """Wait for a change of tasks, or so long: calls do not say that they have ended."""
+        """Wait for a change of tasks, or so long: neither the end of calls is one, nor that no task comes."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
 
     def _find_report(self) -> _Counted | None:
         """Return the digest of the bundle and what is under way; None while nothing drains."""
-        calls = self._count_calls() if self._endpoint.is_chosen else 0
-        under_way = self._endpoint.under_way + calls if self._endpoint.drains else None
+        under_way = self._count() if self._endpoint.drains else None
         leaving = self._endpoint.under_way_leaving
         return None if under_way is None and leaving is None else (self._live.digest, under_way, leaving)
+
+    def _count(self) -> int:
+        calls = self._count_calls() if self._endpoint.is_chosen else 0
+        return self._endpoint.under_way + calls or int(self._endpoint.got_task_lately)
 
     async def _write(self, bundle: str, under_way: int | None, leaving: int | None) -> None:
         report = DrainReport(bundle, under_way, self._clock(), leaving)

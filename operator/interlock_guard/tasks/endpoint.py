@@ -14,6 +14,7 @@ import yarl
 from aiohttp import web
 
 from interlock_contract.bundle import Bundle, BundlePeer, BundleTasks
+from interlock_contract.drain_report import LEAST_DRAIN_SECONDS
 from interlock_contract.listeners import LISTENERS, ListenerName
 from interlock_guard.audit.recorder import Recorder
 from interlock_guard.budget.task_accounts import TaskAccounts
@@ -107,6 +108,7 @@ class TaskEndpoint:
         """Returns True while the pod waits for its end, whatever the bundle says."""
         self.begun = BegunTasks(live, monotonic)
         """The tasks under way at the agent."""
+        self._last_task: float | None = None
         self._known, self._bodies = KnownIds(), BodyRoom()
         self._tasks = ConcurrencyLimiter()
         self._passing = ConcurrencyLimiter(waiting_per_slot=0)
@@ -144,6 +146,11 @@ class TaskEndpoint:
         """Tasks under way: requests that are here, and A2A tasks whose last seen state is not final."""
         self._known.expire(self._monotonic())
         return len(self._open) + self._tasks.waiting + self._known.under_way
+
+    @property
+    def got_task_lately(self) -> bool:
+        """Whether a task came so lately that some node may not have learned yet that Services lead to other pods."""
+        return self._last_task is not None and self._monotonic() - self._last_task < LEAST_DRAIN_SECONDS
 
     @property
     def under_way_leaving(self) -> int | None:
@@ -207,13 +214,17 @@ class TaskEndpoint:
             held -= self._bodies.give_back(max(0, held - len(request.body or request.begun)))
             self._check_asked(request)
             self._check_budget(request)
-            return await self._route(request, since)
+            response = await self._route(request, since)
         except TaskRefused as refused:
             return self._refuse(refused.refusal, request)
         except (asyncio.CancelledError, OSError):
             if not request.has_begun:
                 self._counts.refused[TaskReason.GAVE_UP] += 1
             raise
+        else:
+            if request.kind != RequestClass.CONTROL:
+                self._last_task = self._monotonic()
+            return response
         finally:
             self._bodies.give_back(held)
             self.on_change()

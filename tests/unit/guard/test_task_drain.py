@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from interlock_contract.drain_report import DrainReport, read_drains
+from interlock_contract.drain_report import LEAST_DRAIN_SECONDS, DrainReport, read_drains
 from interlock_guard.tasks import drain
 from interlock_guard.tasks.drain import DrainReporter
 from interlock_kube.client import ApiError
@@ -74,11 +74,47 @@ async def test_each_change_is_written_while_the_placement_drains(one: Placement)
     assert lease.report() == DrainReport(one.live.digest, 1, NOW)
     one.go_on.set()
     await task
+    one.now = LEAST_DRAIN_SECONDS
+    one.endpoint.on_change()
     await until(lambda: lease.writes == [1, 0])
     for _ in range(20):  # what changes nothing is not written
         one.endpoint.on_change()
         await asyncio.sleep(0)
     assert lease.writes == [1, 0]
+
+    running.cancel()
+
+
+async def test_a_drain_is_not_over_while_a_slow_node_sends_tasks(
+    one: Placement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that begins and ends between two counts is seen, too. Requests that are refused are no tasks."""
+    monkeypatch.setattr(drain, "COUNT_PAUSE", 0.01)
+    lease = Lease()
+    running = start(one, lease)
+    assert (await one.send())[0] == 200
+    one.open(draining_pods=["pod-all"])
+    await until(lambda: lease.writes == [1])
+
+    one.now = 9.0
+    assert (await one.send())[0] == 200, "the pod still serves what reaches it"
+    one.now = 18.9
+    for _ in range(20):
+        one.endpoint.on_change()
+        await asyncio.sleep(0.01)
+    assert lease.writes == [1]
+    one.now = 19.0
+    await until(lambda: lease.writes == [1, 0])
+
+    running.cancel()
+
+
+async def test_a_drain_does_not_wait_for_clients_that_are_refused(one: Placement) -> None:
+    lease = Lease()
+    running = start(one, lease)
+    one.open(draining=True)
+    assert (await one.send())[0] == 503
+    await until(lambda: lease.writes == [0])
 
     running.cancel()
 
