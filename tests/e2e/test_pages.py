@@ -122,7 +122,18 @@ class Reader:
         return answer.output
 
     def follow(self, page: str) -> None:
-        """Write the files of a page, and run its commands."""
+        """Bring about the state that a page speaks of, write its files, and run its commands.
+
+        A page without its state is a fault. The pages after it are read all the same.
+        """
+        try:
+            if page in GIVEN:
+                GIVEN[page](self)
+        except (AssertionError, TimeoutError) as error:
+            if isinstance(error, TimeoutError):
+                self._open_terminal()
+            self._note(f"{page}: its state\n{error}")
+            return
         for path, content in files(ROOT, page):
             (self.checkout / path).parent.mkdir(parents=True, exist_ok=True)
             (self.checkout / path).write_text(content)
@@ -136,13 +147,20 @@ class Reader:
             wrong = self._wrong(one)
         except TimeoutError as error:
             wrong = str(error)
-            self.end()
-            self.terminal = Terminal(self.checkout, self.environment)
-            self.run(IMPORT)
-            self.run(ENVIRONMENT)
+            self._open_terminal()
         if wrong:
-            say(f"WRONG: {wrong}")
-            self.faults.append(f"{one.page}$ {one.command}\n{wrong}")
+            self._note(f"{one.page}$ {one.command}\n{wrong}")
+
+    def _note(self, fault: str) -> None:
+        say(f"WRONG: {fault}")
+        self.faults.append(fault)
+
+    def _open_terminal(self) -> None:
+        """Open a terminal in place of one whose command did not end."""
+        self.end()
+        self.terminal = Terminal(self.checkout, self.environment)
+        self.run(IMPORT)
+        self.run(ENVIRONMENT)
 
     def _wrong(self, one: Printed) -> str:
         """Return what is wrong with a command, an empty string if nothing is.
@@ -312,8 +330,6 @@ def test_every_command_of_the_pages_works_as_printed(checkout: Path, tmp_path: P
         at_end.callback(reader.end)
         reader.must(IMPORT)
         for page in pages():
-            if page in GIVEN:
-                GIVEN[page](reader)
             if page == "docs/how-to/install.md":
                 at_end.enter_context(pulled_by_nodes(tmp_path, registry.address))
             reader.follow(page)
