@@ -49,7 +49,8 @@ ADMISSION_POLICIES_CHANGED = Gauge(
 )
 GUARD_UPDATES = Gauge(
     "interlock_guard_updates",
-    "Agents whose guards are not of the operator's version: waiting, updating, or failed, which stops all others.",
+    "Agents whose guards are not of the operator's version: waiting, updating, refused by the API server, or failed, "
+    "which stops all others.",
     ["state"],
 )
 _LEDGER = ["namespace", "policy", "agent", "environment", "period"]

@@ -70,6 +70,7 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "GuardUpdating": "wait",
         "GuardDraining": "wait until the tasks have ended, for `spec.rollout.drainTimeout` at most",
         "GuardRetryWaiting": "wait for the [wave](../how-to/upgrade.md#waves), or do what the message says",
+        "GuardUpdateRefused": "remove what refuses the write: `Deployed` names it",
         "GuardUpdateFailed": "[let the agent become ready](../how-to/upgrade.md#if-an-update-fails), kill it, or scale "
         "it to 0",
         "LedgerInvalid": "wait for the [repair](../explanation/budgets.md#a-ledger-that-cannot-be-read)",

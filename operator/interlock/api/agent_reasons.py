@@ -206,6 +206,8 @@ class AgentReason(StrEnum):
     """New guards serve. Pods with earlier ones drain for more than 10 minutes, or before a further update."""
     GUARD_RETRY_WAITING = "GuardRetryWaiting"
     """The guards of an agent that was not ready after their update are of another version, and wait for their turn."""
+    GUARD_UPDATE_REFUSED = "GuardUpdateRefused"
+    """The update of the guards could not be written within 10 minutes, so the earlier guards go on."""
     GUARD_UPDATE_FAILED = "GuardUpdateFailed"
     """The agent was not ready again within 10 minutes of the update of its guards. No other agent is updated."""
 

@@ -35,6 +35,8 @@ class UpdateState(StrEnum):
     """Its guards are of another version."""
     UPDATING = "Updating"
     """Its pods were replaced, and it is not ready again."""
+    REFUSED = "Refused"
+    """The API server has refused its update, so no pod was replaced. It tries again, and others pass."""
     FAILED = "Failed"
     """It was not ready in time after its update."""
 
@@ -44,7 +46,7 @@ class Wave:
     """What may happen now.
 
     Attributes:
-        members: The agents that may be updated.
+        members: The agents that may be updated: those of this wave, and those whose update was refused in theirs.
         failed: The agents that stop all others.
         end: How many agents stand in this wave and before it. Only their states, and failures, change the wave.
     """
@@ -81,9 +83,12 @@ def current_wave(agents: Sequence[Key], states: Mapping[Key, UpdateState], perce
     if failed:
         return Wave(failed=failed, end=len(agents))
     size = max(1, len(agents) * percent // _PERCENT)
+    refused = frozenset(key for key in agents if states.get(key) is UpdateState.REFUSED)
+    passed = (UpdateState.UPDATED, UpdateState.REFUSED)
     for first in range(0, len(agents), size):
         found = {key: states.get(key, UpdateState.UNKNOWN) for key in agents[first : first + size]}
-        if any(state is not UpdateState.UPDATED for state in found.values()):
+        if any(state not in passed for state in found.values()):
             asking = (UpdateState.WAITING, UpdateState.UPDATING)
-            return Wave(frozenset(key for key, state in found.items() if state in asking), end=first + size)
-    return Wave(end=len(agents))
+            members = refused.union(key for key, state in found.items() if state in asking)
+            return Wave(members, end=first + size)
+    return Wave(refused, end=len(agents))

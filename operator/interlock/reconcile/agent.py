@@ -67,6 +67,8 @@ class ReconcileResult:
         marks: The pods that must be marked as ones that go before a Deployment asks for fewer, or as ones that stay.
         withdrawn: The pods to delete before workloads change, since they were started with more than is open now.
         overdue: The same of pods that a scale-down ends, since they had something under way until their time was over.
+        replaced: The Deployments that only another version of the operator changes. While they cannot be written, they
+            protect what they protected before.
         templates: What to record about the pod template of each Deployment, if the plan is carried out.
     """
 
@@ -83,6 +85,7 @@ class ReconcileResult:
     marks: tuple[PodMark, ...] = ()
     withdrawn: tuple[WithdrawnPod, ...] = ()
     overdue: tuple[EndedPod, ...] = ()
+    replaced: frozenset[ChildKey] = frozenset()
     templates: Mapping[str, TemplateRecord] = field(default_factory=dict)
 
 
@@ -227,6 +230,7 @@ def _result(report: AgentReport, new_revisions: tuple[Manifest, ...], now: datet
         marks=tuple(mark for one in report.placements for mark in one.marks),
         withdrawn=tuple(pod for one in report.placements for pod in withdrawn_pods(one.placement, snapshot.pods)),
         overdue=tuple(pod for one in report.placements for pod in one.overdue) if snapshot.starts_pods else (),
+        replaced=update.replaced,
         templates=update.records,
     )
 

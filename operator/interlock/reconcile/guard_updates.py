@@ -69,6 +69,7 @@ class GuardUpdate:
         kept: Objects that pods with a kept template need, whatever is desired otherwise.
         is_waiting: Pods of guards run with a template of another version of the operator, and go on doing so.
         is_updating: Such pods are replaced now.
+        replaced: The Deployments whose pods are replaced for the version of the operator alone.
         is_draining: Pods of an earlier template drain, and their successors are Ready.
         is_postponed: An update waits for the end of that drain.
     """
@@ -78,6 +79,7 @@ class GuardUpdate:
     kept: frozenset[ChildKey] = frozenset()
     is_waiting: bool = False
     is_updating: bool = False
+    replaced: frozenset[ChildKey] = frozenset()
     is_draining: bool = False
     is_postponed: bool = False
 
@@ -134,12 +136,14 @@ def decide_update(
         records |= {key.name: record} if record is not None else {}
     counted = {name: choice for name, choice in choices.items() if name in taking_part}
     begun = {name for name, choice in counted.items() if choice.is_outdated and not choice.is_kept}
+    replaced = begun - postponed
     return GuardUpdate(
         tuple(written),
         records,
         needed_by(kept),
         is_waiting=any(choice.is_kept for choice in counted.values()),
-        is_updating=bool(begun - postponed),
+        is_updating=bool(replaced),
+        replaced=frozenset(ChildKey(WORKLOAD, name) for name in replaced),
         is_draining=any(state in _TAKEN_OVER for one in placements for state in one.scale_down.replacing),
         is_postponed=bool(begun & postponed),
     )
@@ -264,7 +268,7 @@ def update_finding(
 
     Only an agent that was Ready before its update can fail by it, or one that has failed by an update before. One
     without pods has nothing to update. Other agents do not wait for a drain that outlasts the deadline, or that an
-    update of this one waits for.
+    update of this one waits for. Nor do they wait for an update that the API server refuses: it replaces no pod.
 
     Args:
         update: What was decided.
@@ -287,11 +291,14 @@ def update_finding(
             f"the guards are those of another version of the operator, or of other settings: {_waits_for(snapshot)}"
         )
         return Finding(_KIND, "False", waiting, message)
-    is_due = update.is_updating and (is_retry or _is_true(_condition(snapshot.agent.status, ConditionType.READY)))
+    is_ready_before = _is_true(_condition(snapshot.agent.status, ConditionType.READY))
+    was_refused = reason == _REFUSES
+    is_due = was_refused or (update.is_updating and (is_retry or is_ready_before))
     has_taken_over = is_ready and not update.is_updating
     is_late = before is not None and began and now - before.last_transition_time >= UPDATE_DEADLINE
-    if has_taken_over and update.is_draining and (update.is_postponed or is_late or reason == _DRAINS):
-        return Finding(_KIND, "False", _DRAINS, _DRAINING)
+    drains_alone = has_taken_over and update.is_draining and (update.is_postponed or is_late or reason == _DRAINS)
+    if drains_alone or (update.is_updating and (was_refused or is_late)):
+        return Finding(_KIND, "False", *((_DRAINS, _DRAINING) if drains_alone else (_REFUSES, _REFUSED)))
     is_done = has_taken_over and not update.is_draining
     if is_done or not (began or is_due):
         return Finding(_KIND, "True", AgentReason.GUARD_CURRENT, "the guards are those of this version of the operator")
@@ -307,6 +314,11 @@ def update_finding(
 _UPDATING: Final = (
     "the pods of guards are replaced with those of this version of the operator, and drain if they have tasks; soaks "
     "pause while pods are not ready"
+)
+_REFUSES: Final = AgentReason.GUARD_UPDATE_REFUSED
+_REFUSED: Final = (
+    "the guards are those of another version of the operator, or of other settings: the update could not be written "
+    f"within {UPDATE_DEADLINE // timedelta(minutes=1)} min, and Deployed says why; no other agent waits for it"
 )
 _DRAINS: Final = AgentReason.GUARD_DRAINING
 _DRAINING: Final = (
@@ -335,6 +347,7 @@ _STATES: Final[Mapping[str, UpdateState]] = {
     AgentReason.GUARD_RETRY_WAITING: UpdateState.WAITING,
     AgentReason.GUARD_UPDATING: UpdateState.UPDATING,
     AgentReason.GUARD_UPDATE_FAILED: UpdateState.FAILED,
+    AgentReason.GUARD_UPDATE_REFUSED: UpdateState.REFUSED,
 }
 
 

@@ -208,7 +208,9 @@ class AgentReconciler:
         now = self._clock()
         reason, message = failure.reason, str(failure)
         failing = self._failing.setdefault(key, _Failing(since=now))
-        lost = unrestored(result.plan, snapshot.applied, failure.written)
+        lost = tuple(
+            key for key in unrestored(result.plan, snapshot.applied, failure.written) if key not in result.replaced
+        )
         if not lost:
             failing.lost_since = None
             # NetworkPolicies and Deployments are as they must be. A user who can have another request refused, such as

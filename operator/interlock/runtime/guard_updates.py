@@ -28,7 +28,9 @@ _STOPPED: Final = (
     "GuardUpdateFailed)"
 )
 _MOST_NAMED: Final = 5
-_COUNTED: Final = (UpdateState.WAITING, UpdateState.UPDATING, UpdateState.FAILED)
+_COUNTED: Final = (UpdateState.WAITING, UpdateState.UPDATING, UpdateState.REFUSED, UpdateState.FAILED)
+_ANYWHERE: Final = {UpdateState.REFUSED, UpdateState.FAILED}
+"""The states that count wherever an agent stands in the order."""
 
 
 class GuardUpdates:
@@ -116,7 +118,7 @@ class GuardUpdates:
         else:
             self._counts[before] -= 1
         # Most changes are those of later waves at the start of the operator: they change nothing.
-        if UpdateState.FAILED in (before, state) or self._place_of(key) < self._wave.end or before is None:
+        if _ANYWHERE.intersection((before, state)) or self._place_of(key) < self._wave.end or before is None:
             self._decide()
         self._count()
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from interlock.orchestration.guard_waves import Key, UpdateState, Wave, current_wave, order_agents, wave_rank
 
-UNKNOWN, UPDATED, WAITING, UPDATING, FAILED = UpdateState
+UNKNOWN, UPDATED, WAITING, UPDATING, REFUSED, FAILED = UpdateState
 SECRET = b"of the installation"
 AGENTS = order_agents(((f"team-{number % 3}", f"agent-{number}") for number in range(20)), SECRET)
 
@@ -54,6 +54,13 @@ def test_no_later_wave_begins_before_an_agent_was_seen() -> None:
     assert current_wave(AGENTS, found, 10).members == frozenset()
     del found[AGENTS[1]]
     assert current_wave(AGENTS, found, 10).members == frozenset()
+
+
+def test_an_agent_whose_update_was_refused_tries_again_and_lets_others_pass() -> None:
+    found = states(REFUSED, UPDATED, WAITING, WAITING)
+    assert current_wave(AGENTS, found, 10).members == {AGENTS[0], *AGENTS[2:4]}
+    assert current_wave(AGENTS, states(REFUSED), 10) == Wave(frozenset({AGENTS[0]}), end=20)
+    assert current_wave(AGENTS, found | {AGENTS[9]: FAILED}, 10).members == frozenset()
 
 
 def test_one_failure_stops_all_waves_wherever_it_is() -> None:

@@ -54,7 +54,7 @@ PROMOTION_WRITES = 13  # the status, the new placement next to the old one, the 
 class Operator:
     """The parts that one reconcile needs, as the runtime wires them; a kill keeps nothing but the cluster."""
 
-    def __init__(self, client: FakeClient | None = None, now: datetime = NOW) -> None:
+    def __init__(self, client: FakeClient | None = None, now: datetime = NOW, guard_image: str = GUARD_IMAGE) -> None:
         self.client = client or FakeClient()
         self.now = now
         self.resources = ResourceCache()
@@ -66,7 +66,7 @@ class Operator:
         reader = self.reader = SnapshotReader(
             self.resources,
             self.children,
-            OperatorSettings(guard_image=GUARD_IMAGE),
+            OperatorSettings(guard_image=guard_image),
             operator_key=OPERATOR_KEY,
             kill_seen={}.get,
             pods=lambda *_: self.pods(),
@@ -107,8 +107,8 @@ class Operator:
             self.resources.put_agent(self.client.objects[PATH])
         fill(self.children, self.client)
 
-    def restart(self) -> "Operator":
-        return Operator(self.client, self.now)
+    def restart(self, guard_image: str = GUARD_IMAGE) -> "Operator":
+        return Operator(self.client, self.now, guard_image)
 
     def serve(self) -> None:
         for path, found in self.client.of_kind("Deployment").items():

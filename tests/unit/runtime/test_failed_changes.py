@@ -1,5 +1,6 @@
 """A change of an Agent whose objects the API server refuses: what it replaces ends, and guards obey nothing older."""
 
+from datetime import timedelta
 from unittest.mock import AsyncMock
 
 import pytest
@@ -215,3 +216,51 @@ async def test_a_ledger_that_cannot_be_created_keeps_no_withdrawn_grant_in_force
 
     assert bundle_of(operator)[1] != before
     assert "no quota" in operator.condition("Ready").message + operator.condition("Deployed").message
+
+
+def images(operator: Operator) -> set[str]:
+    pods = [one["spec"]["template"]["spec"] for one in operator.client.of_kind("Deployment").values()]
+    return {container["image"] for pod in pods for container in pod["initContainers"]}
+
+
+@requirement("rollout.replaced")
+@pytest.mark.parametrize("isolation", ["Shared", "Separate"])
+async def test_an_update_of_guards_that_is_refused_ends_no_pod(isolation: str) -> None:
+    """The accident: a policy engine refuses the guard's new image in one namespace."""
+    earlier = await a_ready_agent(an_agent().in_environment("development"))
+    earlier.resources.put_policy(a_policy().isolating(development=isolation).to_kubernetes())
+    await earlier.converge()
+    before = {path: one["spec"] for path, one in earlier.client.of_kind("Deployment").items()}
+
+    operator = earlier.restart("registry.example.com/guard:2")
+    operator.resources.put_policy(a_policy().isolating(development=isolation).to_kubernetes())
+    operator.client.refuse("PATCH", "/deployments/", status=403, times=99)
+    for _ in range(12):
+        assert not await operator.reconcile_agent()
+        operator.now += timedelta(minutes=1)
+    assert {path: one["spec"] for path, one in operator.client.of_kind("Deployment").items()} == before
+    assert operator.condition("Deployed").reason == "ApplyFailed"
+    assert operator.condition("GuardUpdated").reason == "GuardUpdateRefused"
+
+    operator.now += timedelta(minutes=5)
+    assert not await operator.reconcile_agent()
+    assert operator.condition("GuardUpdated").reason == "GuardUpdateRefused"
+
+    operator.client.refusals.clear()
+    assert await operator.reconcile_agent()
+    assert "registry.example.com/guard:2" in images(operator)
+    assert await operator.reconcile_agent()
+    assert operator.condition("GuardUpdated").reason == "GuardUpdating", "it is watched like each update"
+    await operator.converge()
+    assert operator.condition("GuardUpdated").reason == "GuardCurrent"
+
+
+@requirement(EARLIER_BUNDLE)
+async def test_what_users_withdraw_while_an_update_is_refused_ends_pods() -> None:
+    earlier = await a_ready_agent(an_agent())
+    operator = earlier.restart("registry.example.com/guard:2")
+    path, before = bundle_of(operator)
+    operator.client.refuse("PATCH", "/deployments/", status=403, times=99)
+    assert not await operator.reconcile_agent()
+    operator.client.refuse("PATCH", path, times=99)
+    await withdraw_grants_in_vain(operator, before)

@@ -194,5 +194,15 @@ def test_a_restart_reports_no_failure_of_a_namespace_that_is_held() -> None:
     assert installation.events == []
 
 
+def test_an_agent_whose_update_was_refused_stops_no_other_and_goes_on_trying() -> None:
+    installation = Installation().saw(WAITING, *ORDER).saw(UPDATING, *ORDER[:2]).saw(CURRENT, ORDER[1])
+    installation.saw(updated("False", "GuardUpdateRefused"), ORDER[0])
+    assert installation.may() == {ORDER[0], *ORDER[2:4]}
+    assert REGISTRY.get_sample_value("interlock_guard_updates", {"state": "refused"}) == 1
+
+    installation.saw(UPDATING, ORDER[0])
+    assert installation.may() == {ORDER[0]}, "it is watched like each update"
+
+
 def _is_first(key: Key) -> bool:
     return order_agents([*ORDER, key], SECRET)[0] == key
