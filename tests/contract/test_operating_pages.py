@@ -56,3 +56,12 @@ def test_each_reason_and_condition_of_the_checklist_exists() -> None:
     named = words_in_code(page("production"), r"[A-Z][a-z]+[A-Za-z]*")
     ours = {one for one in named if not re.match(r"Interlock[A-Z]", one)}
     assert ours - KNOWN <= OF_GUARDS | NO_NAMES
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.stem)
+def test_no_kustomization_of_a_page_has_the_crds_next_to_the_programs(path: Path) -> None:
+    """`kubectl delete -k` would take them, and with them every Agent of the cluster."""
+    for block in re.findall(r"^```yaml[^\n]*\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        resources = re.findall(r"^- (\S+)", block.partition("resources:\n")[2], re.MULTILINE)
+        if any("manifests/base" in one for one in resources):
+            assert [one for one in resources if one.rstrip("/").endswith("crds")] == []

@@ -85,7 +85,7 @@ class Images(Values):
     ] = Field(default=[], max_length=8, examples=[_LIST_OF_NAMES])
     """Secrets with which nodes pull images: those of the programs, and those of all pods that the operator creates. A
     Secret is named and never copied, so each namespace with agents needs one of this name too. AgentPolicies add
-    [others](../how-to/private-registry.md). A change replaces the pods of all agents."""
+    [others](../how-to/private-registry.md). A change reaches running agents [in waves](../how-to/upgrade.md#waves)."""
     operator: Annotated[
         Image,
         SetsImage(f"{_CONTAINER}.image", "Deployment/interlock"),
