@@ -284,8 +284,12 @@ def ensure_built(settings: Settings, names: Sequence[str]) -> dict[str, Path]:
         UnavailableError: no Go to build with.
         StepFailedError: a build failed.
     """
+    wanted = named(names)
+    paths = built_paths(settings, wanted)
+    if all(path.exists() for path in paths.values()):  # a build of other programs holds the lock for minutes
+        return paths
     with held(settings.cache / "programs.lock", "the programs"):
-        return _built(settings, named(names))
+        return _built(settings, wanted)
 
 
 def cached(settings: Settings, names: Iterable[str]) -> dict[str, Path]:

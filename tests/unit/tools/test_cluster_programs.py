@@ -3,7 +3,7 @@ import io
 import json
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -164,6 +164,20 @@ def test_a_cached_program_needs_no_download(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(releases, "answers", lambda *_: pytest.fail("a server was asked"))
     path = put(kubectl().built_path(settings(tmp_path)))
     assert programs.ensure(settings(tmp_path), ["kubectl"]) == {"kubectl": path}
+
+
+@pytest.mark.parametrize("find", [programs.ensure, programs.ensure_built])
+def test_a_cached_program_does_not_wait_for_those_that_another_process_builds(
+    find: Callable[[Settings, list[str]], dict[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = settings(tmp_path, PartsChoice.BUILT)
+    (crictl,) = programs.named(["crictl"])
+    path = crictl.built_path(here)
+    path.parent.mkdir(parents=True)
+    path.touch()
+    monkeypatch.setattr(programs, "held", lambda *_: pytest.fail("it waits for the lock"))
+
+    assert find(here, ["crictl"]) == {"crictl": path}
 
 
 @pytest.mark.parametrize(("answers", "way"), [(True, "released"), (False, "built")])
