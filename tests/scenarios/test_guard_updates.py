@@ -96,6 +96,28 @@ def as_applied(simulation: Simulation) -> None:
     simulation.report(status.model_copy(update={"managed_objects": managed}))
 
 
+def test_what_earlier_pods_mount_stays_until_their_successors_are_written() -> None:
+    """The API server may refuse these for long."""
+    simulation = running()
+    [(key, child)] = [(key, one) for key, one in simulation.snapshot.children.items() if key.kind == "Deployment"]
+    template = child.manifest["spec"]["template"]
+    volumes = [*template["spec"]["volumes"], {"name": "earlier", "configMap": {"name": "of-an-earlier-version"}}]
+    earlier = child.manifest["spec"] | {"template": template | {"spec": template["spec"] | {"volumes": volumes}}}
+    needed = ChildKey("ConfigMap", "of-an-earlier-version")
+    like = next(one for found, one in simulation.snapshot.children.items() if found.kind == "ConfigMap").manifest
+    mounted = like | {"metadata": like["metadata"] | {"name": needed.name}, "data": {}}
+    children = simulation.snapshot.children | {key: LiveChild(child.manifest | {"spec": earlier})}
+    simulation.snapshot = replace(simulation.snapshot, children=children | {needed: LiveChild(mounted)})
+    as_applied(simulation)
+    update_operator(simulation, waits="")
+    result = simulation.peek()
+    assert result.replaced == {key}
+    assert needed not in result.plan.prune
+
+    simulation.carry_out(result)
+    assert needed in simulation.peek().plan.prune
+
+
 def test_a_new_version_of_the_operator_moves_no_pod_before_its_turn() -> None:
     simulation = running()
     before = generations(simulation)

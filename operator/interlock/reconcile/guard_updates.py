@@ -66,7 +66,7 @@ class GuardUpdate:
     Attributes:
         desired: The manifests of all objects, with the templates that are kept.
         records: What to record about each Deployment once it is as desired.
-        kept: Objects that pods with a kept template need, whatever is desired otherwise.
+        kept: Objects that pods with a kept template need, or one that is being replaced, whatever is desired otherwise.
         is_waiting: Pods of guards run with a template of another version of the operator, and go on doing so.
         is_updating: Such pods are replaced now.
         replaced: The Deployments whose pods are replaced for the version of the operator alone.
@@ -132,6 +132,8 @@ def decide_update(
             paced, record = keep_template(paced, live), recorded.get(key.name)
             postponed.add(key.name)
         kept += [paced] if choice.is_kept or paced is not choice.manifest else []
+        if choice.is_outdated and live is not None:
+            kept.append(live.manifest)  # the API server may refuse its successor for long
         written.append(pace_replacement(paced, live, drains=drains, may_end=replacing not in _HOLDING))
         records |= {key.name: record} if record is not None else {}
     counted = {name: choice for name, choice in choices.items() if name in taking_part}
