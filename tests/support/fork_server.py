@@ -1,8 +1,9 @@
 """A process that has imported a program, and forks a copy of itself for each start of it.
 
-Of the third of a second that a guard takes to start, most is spent on imports, and the tests start hundreds. A fork
-has the same code, and an environment, files, state and end of its own: tests share no guard. What a start from nothing
-is like is verified by tests that start one so (`test_guard_alone.py`, and all with clusters).
+Of the third of a second that a guard takes to start, and of the second and a half of an operator, most is spent on
+imports, and the tests start hundreds. A fork has the same code, and an environment, files, state and end of its own:
+tests share no guard. What a start from nothing is like is verified by tests that start one so (`test_guard_alone.py`,
+`test_operator_start.py`, and all with real pods).
 
 `ForkServer` is the tests' side. `python -m tests.support.fork_server PACKAGE FD` is the other: on a socket it gets
 messages with an environment and three files, and answers each on the third file, a socket of that start: with the
@@ -12,9 +13,11 @@ process id, and at the end with the exit code.
 import asyncio
 import atexit
 import contextlib
+import faulthandler
 import importlib
 import json
 import os
+import select
 import selectors
 import signal
 import socket
@@ -34,7 +37,7 @@ START_SECONDS = 60.0
 
 @dataclass
 class ForkedProcess:
-    """One start, with what the tests use of `asyncio.subprocess.Process`."""
+    """One start, with what the tests use of `asyncio.subprocess.Process` and `subprocess.Popen`."""
 
     pid: int
     _status: socket.socket
@@ -60,6 +63,22 @@ class ForkedProcess:
             self._take(await asyncio.get_running_loop().sock_recv(self._status, 64))
         assert self._code is not None
         return self._code
+
+    def poll(self) -> int | None:
+        """Return the exit code; None while the process runs."""
+        return self.returncode
+
+    def wait_for(self, seconds: float) -> int:
+        """Block until the process has ended; return its exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: It has not ended in time.
+        """
+        if self.returncode is None and not select.select([self._status], [], [], seconds)[0]:
+            raise subprocess.TimeoutExpired(str(self.pid), seconds)
+        code = self.returncode
+        assert code is not None
+        return code
 
     def _take(self, text: bytes) -> None:
         assert text, "the fork server is gone"
@@ -144,6 +163,8 @@ def _load(package: str) -> Callable[[], Any]:
     if package == "interlock_guard":
         entry.load("program")
         entry.load("verification.program")
+    if package in {"interlock", "interlock_kill"}:
+        importlib.import_module("interlock_process.kubeconfig")  # not needed in a pod
     main: Callable[[], Any] = entry.main
     return main
 
@@ -169,6 +190,8 @@ def _become(main: Callable[[], Any], message: Mapping[str, Any], files: list[int
     os.environ.clear()
     os.environ.update(message["environment"])
     sys.argv = [sys.argv[0], *message["arguments"]]
+    if os.environ.get("PYTHONFAULTHANDLER"):
+        faulthandler.enable()
     code: Any = 1
     try:
         code = main()

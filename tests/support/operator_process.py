@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.bounds import BoundMissed
+from tests.support.fork_server import ForkedProcess, fork_server
 from tests.support.keys import OPERATOR_KEY
 from tests.support.offspring import end_with_parent
 from tests.support.ports import free_port
@@ -38,6 +39,8 @@ class OperatorProcess:
         environment: Further variables of its environment.
         command: What is run.
         started: What its log says once it is up.
+        is_forked: Whether `python -m PACKAGE` is a copy of a process that has imported the package, not one that was
+            started from nothing (`fork_server`).
     """
 
     kubeconfig: Path | None
@@ -45,7 +48,8 @@ class OperatorProcess:
     environment: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = (sys.executable, "-m", "interlock")
     started: str = '"operator started"'
-    _process: subprocess.Popen[bytes] | None = None
+    is_forked: bool = False
+    _process: subprocess.Popen[bytes] | ForkedProcess | None = None
     _port: int = 0
 
     @property
@@ -65,14 +69,18 @@ class OperatorProcess:
         self._port = free_port()
         begin = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self.command,
-                cwd=ROOT,
-                env=self._environment(),
-                stdout=log,
-                stderr=log,
-                preexec_fn=end_with_parent,
-            )
+            if self.is_forked:
+                package = self.command[-1]
+                self._process = fork_server(package).start(self._environment(), log.fileno(), log.fileno())
+            else:
+                self._process = subprocess.Popen(
+                    self.command,
+                    cwd=ROOT,
+                    env=self._environment(),
+                    stdout=log,
+                    stderr=log,
+                    preexec_fn=end_with_parent,
+                )
         if wait:
             self._wait_for_start(begin)
         return self
@@ -83,7 +91,7 @@ class OperatorProcess:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
         try:
-            return self._process.wait(STOP_SECONDS)
+            return self.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
             raise BoundMissed(f"it did not end within {STOP_SECONDS:.0f} s of SIGTERM\n{self.tail()}") from None
@@ -91,12 +99,14 @@ class OperatorProcess:
     def kill(self) -> None:
         """End it as a crash does, with SIGKILL."""
         assert self._process is not None
-        self._process.kill()
-        self._process.wait(STOP_SECONDS)
+        self._process.send_signal(signal.SIGKILL)
+        self.wait(STOP_SECONDS)
 
     def wait(self, seconds: float) -> int:
         """Wait until it has ended by itself; return its exit code."""
         assert self._process is not None
+        if isinstance(self._process, ForkedProcess):
+            return self._process.wait_for(seconds)
         return self._process.wait(seconds)
 
     def health(self) -> tuple[int, str]:
@@ -159,7 +169,7 @@ class OperatorProcess:
         """End it so that its log shows where every thread was."""
         assert self._process is not None
         self._process.send_signal(signal.SIGABRT)
-        self._process.wait(STOP_SECONDS)
+        self.wait(STOP_SECONDS)
 
     def _wait_for_start(self, begin: int) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -180,9 +190,10 @@ class OperatorProcess:
                 return error.code, error.read().decode()
 
 
-def kill_controller(kubeconfig: Path, log: Path) -> OperatorProcess:
+def kill_controller(kubeconfig: Path, log: Path, *, is_forked: bool = False) -> OperatorProcess:
     """Return the kill controller's process, not started."""
-    return OperatorProcess(kubeconfig, log, {}, (sys.executable, "-m", "interlock_kill"), '"kill switches are watched"')
+    command, started = (sys.executable, "-m", "interlock_kill"), '"kill switches are watched"'
+    return OperatorProcess(kubeconfig, log, {}, command, started, is_forked)
 
 
 def queued_seconds(pid: int) -> float:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.bounds import eventually
 from tests.support.fork_server import fork_server
 from tests.support.offspring import end_with_parent
@@ -65,6 +67,16 @@ async def test_a_signal_ends_it_and_is_its_exit_code(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     assert await asyncio.wait_for(process.wait(), WAIT_SECONDS) == -signal.SIGKILL
     process.send_signal(signal.SIGKILL)  # an end is an end
+
+
+def test_its_end_can_be_waited_for_without_an_event_loop(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        process = fork_server("interlock_guard").start(guards_environment(tmp_path), log.fileno(), log.fileno())
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait_for(0.01)
+    assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    assert process.wait_for(WAIT_SECONDS) == process.wait_for(0) == process.poll() == -signal.SIGKILL
 
 
 def test_it_ends_with_the_process_that_asked_for_it(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ class Operators:
         if running and running.is_running and (running.kubeconfig, running.environment) == (wanted, environment):
             return running
         self.stop()
-        self._running = OperatorProcess(wanted, self.log, environment)
+        self._running = OperatorProcess(wanted, self.log, environment, is_forked=True)
         return self._running.start()
 
     def stop(self) -> None:
@@ -160,9 +160,8 @@ def operators_of(cluster: kwok.KwokCluster, folder: Path) -> Iterator[Operators]
     """Run operators against a cluster, and the kill controller next to them, each with the rights of the real one."""
     client = Api(Access.of(cluster.kubeconfig))
     verifiers = VerificationJobs(lambda: Api(Access.of(cluster.kubeconfig))).start()
-    killer = kill_controller(
-        write_kubeconfig(folder / "kubeconfig-kill", cluster, client, "interlock-kill"), folder / "kill.log"
-    )
+    access = write_kubeconfig(folder / "kubeconfig-kill", cluster, client, "interlock-kill")
+    killer = kill_controller(access, folder / "kill.log", is_forked=True)
     killer.start()
     operators = Operators(cluster, folder, client, folder / "operator.log", verifiers, killer)
     yield operators
