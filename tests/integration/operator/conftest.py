@@ -140,12 +140,10 @@ def a_cluster(name: str, policies: Sequence[str] = PROTECTING) -> Iterator[kwok.
     )
     created = kwok.create(name, options)
     try:
-        for arguments in (
-            ("-k", "crds"),
-            ("-k", "manifests/base"),
-            *(("-f", f"manifests/admission/{name}.yaml") for name in policies),
-        ):
-            _kubectl(created, "apply", "--server-side", *arguments)
+        files = [option for name in policies for option in ("-f", f"manifests/admission/{name}.yaml")]
+        for arguments in (["-k", "crds"], ["-k", "manifests/base"], files):
+            if arguments:
+                _kubectl(created, "apply", "--server-side", *arguments)
         names = [
             f"crd/{plural}.interlock.dev" for plural in ("agents", "agentpolicies", "mcpbindings", "budgetledgers")
         ]

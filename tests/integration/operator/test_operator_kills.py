@@ -232,7 +232,10 @@ def wait_gone(sandbox: Sandbox, pod: Json) -> None:
 
 
 @requirement("kill.relabelled")
-@pytest.mark.parametrize("label", [None, "another-agent"], ids=["taken away", "changed"])
+@pytest.mark.parametrize(
+    "label",
+    [pytest.param(None, id="taken away"), pytest.param("another-agent", id="changed", marks=pytest.mark.nightly)],
+)
 def test_a_pod_whose_label_was_changed_is_deleted(living: Sandbox, label: str | None) -> None:
     pod = living.pods("triage")[0]["metadata"]
     patch = {"metadata": {"labels": {"interlock.dev/agent": label}}}
@@ -275,7 +278,10 @@ def delete_orphaning(living: Sandbox, killer: OperatorProcess | None) -> None:
 
 
 @requirement("kill.gone")
-@pytest.mark.parametrize("is_away", [False, True], ids=["while it runs", "while it is away"])
+@pytest.mark.parametrize(
+    "is_away",
+    [pytest.param(False, id="while it runs", marks=pytest.mark.nightly), pytest.param(True, id="while it is away")],
+)
 def test_an_agent_that_is_deleted_leaves_no_pod_behind_even_if_its_objects_are_orphaned(
     living: Sandbox, no_killer: OperatorProcess, *, is_away: bool
 ) -> None:
@@ -288,7 +294,10 @@ def test_an_agent_that_is_deleted_leaves_no_pod_behind_even_if_its_objects_are_o
 
 
 @requirement("kill.gone")
-@pytest.mark.parametrize("is_away", [False, True], ids=["while it runs", "while it is away"])
+@pytest.mark.parametrize(
+    "is_away",
+    [pytest.param(False, id="while it runs"), pytest.param(True, id="while it is away", marks=pytest.mark.nightly)],
+)
 def test_an_agent_created_again_leaves_no_pod_of_the_earlier_one_whose_objects_were_orphaned(
     living: Sandbox, no_killer: OperatorProcess, *, is_away: bool
 ) -> None:

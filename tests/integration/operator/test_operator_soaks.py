@@ -172,6 +172,7 @@ def test_what_no_operator_saw_counts_only_where_the_pod_shows_it(operator: Opera
     assert moment(after["readySince"]) > moment(before["readySince"]) + timedelta(seconds=2)
 
 
+@pytest.mark.nightly
 @requirement("rollout.restarts")
 def test_an_end_that_no_operator_saw_starts_the_soak_again(operator: OperatorProcess, sandbox: Sandbox) -> None:
     soak = Soak(sandbox)

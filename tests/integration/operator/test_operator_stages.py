@@ -85,6 +85,7 @@ def test_the_scope_of_a_stage_reaches_the_bundle(operator: OperatorProcess, sand
     assert bundle["sources"][0]["tools"][0]["scope"] == [{"dimension": "region", "pointer": "/region"}]
 
 
+@pytest.mark.nightly
 def test_only_one_stage_is_ever_deployed_at_the_end_of_a_reconcile(operator: OperatorProcess, sandbox: Sandbox) -> None:
     sandbox.apply_policy_and_bindings("triage", production=True)
     sandbox.create("triage", rollout=objects.stages("1s"))
@@ -111,6 +112,7 @@ def test_an_operator_killed_in_mid_soak_neither_skips_nor_resets_it(
     assert passed.ready_since("staging") == {before}, "the soak began again with the operator"
 
 
+@pytest.mark.nightly
 def test_a_soak_that_ended_while_no_operator_ran_ends_at_the_next_start(
     operator: OperatorProcess, sandbox: Sandbox
 ) -> None:
@@ -125,6 +127,7 @@ def test_a_soak_that_ended_while_no_operator_ran_ends_at_the_next_start(
     assert moment(after["enteredAt"]) >= due
 
 
+@pytest.mark.nightly
 def test_a_kill_stops_the_soak_and_the_release_starts_it_again(operator: OperatorProcess, sandbox: Sandbox) -> None:
     sandbox.apply_policy_and_bindings("triage", production=True)
     sandbox.create("triage", rollout=objects.stages("2s"))
@@ -173,6 +176,7 @@ def test_a_new_revision_starts_again_at_the_first_stage(
         passed.until("staging")
 
 
+@pytest.mark.nightly
 @requirement("revision.labels")
 def test_labels_that_no_row_selects_by_start_no_revision(operator: OperatorProcess, sandbox: Sandbox) -> None:
     sandbox.apply_policy_and_bindings("triage", production=True)
@@ -188,6 +192,7 @@ def test_labels_that_no_row_selects_by_start_no_revision(operator: OperatorProce
     assert (len(after["revision"]), after["revisionName"]) == (64, f"1-{after['revision'][:10]}")
 
 
+@pytest.mark.nightly
 def test_replaying_the_same_spec_resets_nothing(operator: OperatorProcess, sandbox: Sandbox) -> None:
     sandbox.apply_policy_and_bindings("triage", production=True)
     rollout = objects.stages("1s")

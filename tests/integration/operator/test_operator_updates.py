@@ -59,7 +59,7 @@ def test_twenty_agents_get_new_guards_two_at_a_time_also_across_a_restart(
     assert {name: rollout(sandbox.agent(name)) for name in NAMES} == before, "nothing of a revision has changed"
 
 
-@pytest.mark.parametrize("isolation", ["Shared", "Separate"])
+@pytest.mark.parametrize("isolation", [pytest.param("Shared", marks=pytest.mark.nightly), "Separate"])
 def test_pods_with_tasks_go_once_their_successors_took_over_and_their_drain_is_over(
     operators: Operators, sandbox: Sandbox, isolation: str
 ) -> None:

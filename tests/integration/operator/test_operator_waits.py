@@ -140,10 +140,18 @@ SINGLE_EDITS: dict[str, tuple[str, str, Json]] = {
         {"verify": {"probes": [{"name": "reads", "tool": GET, "arguments": '{"region": "eu"}', "expect": "Success"}]}},
     ),
 }
+EXAMPLES = ("an Agent's policy", "a policy's rows", "a binding's server")
+"""The edits that are tried in each run: one of each kind, which stops an agent, or has it verified again."""
 
 
 @requirement("status.generation")
-@pytest.mark.parametrize("edit", SINGLE_EDITS.values(), ids=SINGLE_EDITS)
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param(edit, id=name, marks=() if name in EXAMPLES else pytest.mark.nightly)
+        for name, edit in SINGLE_EDITS.items()
+    ],
+)
 def test_every_condition_is_judged_at_the_generation_of_an_edit(
     operator: OperatorProcess, sandbox: Sandbox, edit: tuple[str, str, Json]
 ) -> None:
@@ -207,7 +215,10 @@ def deny(sandbox: Sandbox, agent: str, at: datetime) -> None:
 
 
 @requirement("drift.told-in-time")
-@pytest.mark.parametrize("behind", [0, 30], ids=["same clock", "guard's clock 30 s behind"])
+@pytest.mark.parametrize(
+    "behind",
+    [pytest.param(0, id="same clock", marks=pytest.mark.nightly), pytest.param(30, id="guard's clock 30 s behind")],
+)
 def test_two_drifts_in_a_row_are_told_with_their_diffs_within_ten_seconds_of_the_first_denials(
     operator: OperatorProcess, sandbox: Sandbox, verifiers: VerificationJobs, kubectl: Kubectl, behind: int
 ) -> None:
