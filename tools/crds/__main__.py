@@ -9,9 +9,12 @@ from typing import Any
 import yaml
 
 from interlock_contract.names import CATEGORY, GROUP, VERSION
+from tools.crds.descriptions import describe_fields
 from tools.crds.kinds import KINDS, Column, CrdKind
 from tools.crds.lint import MAX_CRD_BYTES, lint_crds
 from tools.crds.schema import Schema, structural_schema
+
+describe_fields()
 
 _HEADER = "# Generated from operator/interlock/api: do not edit, run `make crds`.\n"
 _README = """# Custom resource definitions

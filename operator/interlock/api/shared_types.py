@@ -32,7 +32,9 @@ class ApiModel(BaseModel):
         alias_generator=to_camel,
         validate_by_name=True,
         validate_by_alias=True,
-        use_attribute_docstrings=True,
+        # A validator is built when a type is first used, not for each type that another one contains: a third of the
+        # start of every program that imports the types.
+        defer_build=True,
     )
 
     def to_kubernetes(self) -> dict[str, Any]:
