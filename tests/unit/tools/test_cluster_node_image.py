@@ -17,8 +17,12 @@ CONTAINERD = '[plugins]\n  sandbox_image = "pause:1"\n  restrict_oom_score_adj =
 KUBELET = "KUBELET_EXTRA_ARGS=--runtime-cgroups=/x"
 
 
-def test_a_machine_that_lacks_nothing_gets_kinds_own_settings() -> None:
-    assert node_root.containerd_config(CONTAINERD, NOTHING) == CONTAINERD
+STATS = '\n[plugins."io.containerd.cri.v1.runtime"]\n'
+
+
+def test_a_machine_that_lacks_nothing_gets_kinds_own_settings_and_fewer_figures() -> None:
+    text, _, stats = node_root.containerd_config(CONTAINERD, NOTHING).partition(STATS)
+    assert (text, stats.splitlines()[-1]) == (CONTAINERD, '  stats_collect_period = "10s"')
     assert node_root.kubelet_defaults(KUBELET, NOTHING) == KUBELET
 
 
