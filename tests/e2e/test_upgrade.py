@@ -192,13 +192,19 @@ def victim(at: Live, name: str) -> Live:
     """Return a namespace with an agent that runs, to be killed."""
     here = in_namespace(at, name, example_objects("01-first-agent", name))
     here.until_ready(VICTIM, SETTLE_SECONDS)
+    assert running(here)
     return here
+
+
+def running(here: Live) -> list[str]:
+    """Return the victim's running containers. Another version also verifies the binding again, in a pod of its own."""
+    return [one for one in here.running_containers() if one.startswith(f"{VICTIM}-")]
 
 
 def kill(here: Live) -> None:
     """Kill the agent of a namespace; its containers are gone in their usual time."""
     here.annotate(VICTIM, "the upgrade")
-    eventually(lambda: not here.running_containers(), KILL_SECONDS * TOLERANCE, lambda: str(here.running_containers()))
+    eventually(lambda: not running(here), KILL_SECONDS * TOLERANCE, lambda: str(running(here)))
 
 
 def containers(here: Live, name: str) -> dict[str, tuple[str, int]]:
