@@ -78,6 +78,7 @@ class Truth:
 
     Attributes:
         ready: How long the placement of each stay was Ready.
+        cleared: How much of that a kill or a refused spec has taken back. A status from before has it again.
         periods: How often it became Ready: an API server's clock that is set may count two hours too many each time.
         entered: What each content has entered by right: identities of stages.
         good: The contents that have been good by right.
@@ -87,6 +88,7 @@ class Truth:
     """
 
     ready: dict[Run, timedelta] = field(default_factory=lambda: defaultdict(timedelta))
+    cleared: dict[Run | None, timedelta] = field(default_factory=lambda: defaultdict(timedelta))
     periods: dict[Run, int] = field(default_factory=lambda: defaultdict(int))
     entered: dict[str, set[object]] = field(default_factory=lambda: defaultdict(set))
     good: set[str] = field(default_factory=set)
@@ -105,7 +107,7 @@ class History:
         self.skews = dict.fromkeys(CLOCKS, timedelta())
         self.clock = self._operator_clock()
         self.is_server_skewed = False
-        self.lost: list[RolloutFacts] = []
+        self.lost: list[tuple[RolloutFacts, timedelta]] = []
         self.claims = "none"
         self.was_edited = False
         self.was_restaged = False
@@ -223,7 +225,10 @@ class History:
     def lose_writes(self, which: int) -> None:
         """The status is that of an earlier decision."""
         if self.lost:
-            self.agent.facts = self.lost[-1 - which % len(self.lost)]
+            self.agent.facts, cleared = self.lost[-1 - which % len(self.lost)]
+            if (run := _run(self.agent.facts)) is not None:
+                self.truth.ready[run] += self.truth.cleared[run] - cleared
+                self.truth.cleared[run] = cleared
             self.was_edited = True
 
     def edit(self, kind: str) -> None:
@@ -242,7 +247,7 @@ class History:
         self._check(before, decision)
         if operator == "writes nothing":
             return
-        self.lost = [*self.lost[-3:], before]
+        self.lost = [*self.lost[-3:], (before, self.truth.cleared[_run(before)])]
         objects = agent.pods, agent.asking, agent.ending
         agent.apply(decision)
         if operator == "loses it":
@@ -326,7 +331,7 @@ class History:
         self._check_scopes(decision)
         self._check_partition(decision)
         self._check_service(decision)
-        self._check_time(decision)
+        assert decision.next_at is None or decision.next_at > self.agent.now
         again = self.agent.decide(after)
         assert again.facts.last_number == after.last_number, "a decision that is repeated begins nothing"
 
@@ -495,9 +500,6 @@ class History:
         stopped, verbs = decision.facts.stopped, self.agent.commands
         return (stopped is not None and stopped.ref == one.ref) or verbs.abort is not None or verbs.rollback is not None
 
-    def _check_time(self, decision: RolloutDecision) -> None:
-        assert decision.next_at is None or decision.next_at > self.agent.now
-
     def _after(self, before: RolloutFacts, decision: RolloutDecision) -> None:
         after = decision.facts
         self.was_edited = self.agent.facts is before
@@ -511,6 +513,7 @@ class History:
         run = _run(after)
         is_recorded = self.agent.facts is not before
         if run is not None and is_recorded and (not self.agent.is_running or self.agent.wanted is None):
+            self.truth.cleared[run] += self.truth.ready[run]
             self.truth.ready[run] = timedelta()
 
 
@@ -573,11 +576,7 @@ def course_of(seed: int) -> list[Step]:
         (12, "soak", lambda: {"span": random.choice([10, 19.99, 21, 29.99, 31, 31])}),
         (6, "start_all", dict),
         (6, "describe", lambda: {"content": random.choice(CONTENTS)}),
-        (
-            4,
-            "change_pods",
-            lambda: {"which": random.randrange(4), "is_ready": flip(), "is_busy": flip()},
-        ),
+        (4, "change_pods", lambda: {"which": random.randrange(4), "is_ready": flip(), "is_busy": flip()}),
         (4, "pass_time", lambda: {"span": random.choice([0.01, 1, 5, 10, 21, 31])}),
         (
             8,
