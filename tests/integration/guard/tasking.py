@@ -7,6 +7,8 @@ import os
 import re
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -196,3 +198,17 @@ class TaskBench:
 
     async def outcomes(self, count: int) -> list[str]:
         return [one["outcome"] for one in await self.ended(count)]
+
+
+@asynccontextmanager
+async def guarding(api: FakeApiServer, agent: TaskAgent, guard: Guard) -> AsyncIterator[TaskBench]:
+    """Run a guard next to an agent that may not listen yet."""
+    api.set_bundle(a_bundle_with_tasks(agent.port))
+    await guard.start()
+    try:
+        await until(lambda: guard.probe("/readyz"), "the guard is open")
+        async with aiohttp.ClientSession() as session:
+            yield TaskBench(api, guard, agent, session)
+    finally:
+        await guard.stop()
+        await agent.stop()

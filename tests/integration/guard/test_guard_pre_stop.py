@@ -12,7 +12,7 @@ from interlock_contract.pod import PRE_STOP_PATH
 from interlock_guard.pre_stop import MAX_WAITING
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import Guard
-from tests.integration.guard.tasking import TaskAgent, TaskBench, a_bundle_with_tasks
+from tests.integration.guard.tasking import TaskAgent, TaskBench, guarding
 from tests.support.bounds import check_promise, until
 
 
@@ -21,14 +21,9 @@ async def bench(request: pytest.FixtureRequest, api: FakeApiServer, tmp_path: Pa
     """A guard in a pod with this grace period in seconds, 60 unless the test says otherwise."""
     agent = TaskAgent()
     await agent.start()
-    api.set_bundle(a_bundle_with_tasks(agent.port))
     guard = Guard(api, tmp_path, more={"INTERLOCK_GRACE_SECONDS": getattr(request, "param", "60")})
-    await guard.start()
-    await until(lambda: guard.probe("/readyz"), "the guard is open")
-    async with aiohttp.ClientSession() as session:
-        yield TaskBench(api, guard, agent, session)
-    await guard.stop()
-    await agent.stop()
+    async with guarding(api, agent, guard) as found:
+        yield found
 
 
 async def test_a_kill_during_a_drain_cuts_the_traffic_and_ends_the_hook_immediately(bench: TaskBench) -> None:

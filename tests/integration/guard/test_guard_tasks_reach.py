@@ -8,31 +8,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import Guard
-from tests.integration.guard.tasking import TaskAgent, TaskBench, a_bundle_with_tasks
+from tests.integration.guard.tasking import TaskAgent, TaskBench, guarding
 from tests.integration.guard.test_guard_tasks_placements import SERVICES
 from tests.requirements import requirement
-from tests.support.bounds import until
 
 GONE, NEXT = "127.0.0.2", "127.0.0.3"
-
-
-@asynccontextmanager
-async def guarding(api: FakeApiServer, agent: TaskAgent, guard: Guard) -> AsyncIterator[TaskBench]:
-    """Run a guard next to an agent that may not listen yet."""
-    api.set_bundle(a_bundle_with_tasks(agent.port))
-    await guard.start()
-    try:
-        await until(lambda: guard.probe("/readyz"), "the guard is open")
-        async with aiohttp.ClientSession() as session:
-            yield TaskBench(api, guard, agent, session)
-    finally:
-        await guard.stop()
-        await agent.stop()
 
 
 @pytest.fixture
