@@ -111,7 +111,8 @@ class LiveState:
 
         A text that the status does not name changes nothing while the status names the bundle in force, or until the
         ConfigMap was read again. A status that names no bundle at all leaves none in force. The status of a later Agent
-        of the same name says nothing about a bundle that was made for an earlier one.
+        of the same name says nothing about a bundle that was made for an earlier one. Nor does a status that was not
+        read yet: at a guard's start either object may come first.
         """
         read = "" if self._text is None else digest(self._text)
         if self._text is not None and read in self._named:
@@ -124,7 +125,7 @@ class LiveState:
             return
         else:
             self.bundle, self.digest, self._parsed = None, "", ""
-            is_unconfirmed = self._text is not None
+            is_unconfirmed = self._text is not None and self._has_read_agent()
         if is_unconfirmed and not self.state.is_unconfirmed:
             self._log(f"bundle {read} is not obeyed: the status of the Agent does not name it")
         self.state = replace(self.state, is_unconfirmed=is_unconfirmed)
@@ -133,6 +134,9 @@ class LiveState:
         """Return True if the status names other bundles than the one in force, and a read may bring one of them."""
         is_other_named = bool(self._named) and self.digest not in self._named
         return self.bundle is not None and is_other_named and self.read_bundle is not None
+
+    def _has_read_agent(self) -> bool:
+        return self.state.agent_uid is not None or self.state.agent_gone
 
     def _is_of_another_agent(self) -> bool:
         return self.bundle is not None and self.bundle.agent.uid != self.state.agent_uid

@@ -318,7 +318,16 @@ def test_a_bundle_that_cannot_be_read_is_logged_once() -> None:
     for _ in range(3):
         live.handle_agent(naming("{}"))
 
-    assert log == [
-        f"bundle {digest('{}')} is not obeyed: the status of the Agent does not name it",
-        "bundle refused: schemaVersion: is missing",
-    ]
+    assert log == ["bundle refused: schemaVersion: is missing"]
+
+
+def test_a_bundle_that_the_status_does_not_name_is_logged_once_the_agent_was_read() -> None:
+    log = list[str]()
+    live = LiveState(log=log.append)
+    live.handle_bundle(TEXT)
+    assert log == []
+
+    for _ in range(3):
+        live.handle_agent(naming("{}"))
+
+    assert log == [f"bundle {digest(TEXT)} is not obeyed: the status of the Agent does not name it"]
