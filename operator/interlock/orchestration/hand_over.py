@@ -113,12 +113,14 @@ def _holds_rest(one: LeavingPlacement, facts: RolloutFacts, context: Context) ->
 
 
 def _keepers(facts: RolloutFacts, context: Context) -> tuple[LeavingPlacement, ...]:
-    """Return the placements of earlier revisions that serve production as long as no revision is good.
+    """Return the placements of earlier revisions that serve production as long as no good one can.
 
-    Of two that have the same work, the older one has it: the newer one took it over and goes, as it would if the older
-    one were good. They stay while the agent does not run, so that they serve again afterwards.
+    None is good yet, or the good one must go first, since the newest one uses its claim. Of two that have the same
+    work, the older one has it: the newer one took it over and goes, as it would if the older one were good. They stay
+    while the agent does not run, so that they serve again afterwards.
     """
-    if context.has_successor(facts):
+    good = facts.good
+    if good is not None and context.has_successor(facts) and not context.is_displaced(good, facts):
         return ()
     found: list[LeavingPlacement] = []
     for one in reversed(facts.leaving):

@@ -160,6 +160,23 @@ def test_without_a_good_revision_the_earlier_one_goes_first_too() -> None:
     }
 
 
+def test_what_took_over_serves_while_the_next_revision_waits_for_the_claim_of_the_good_one() -> None:
+    agent = StagedAgent(stages(a_stage("everywhere", "production", lasting="50s")), rules(claims_of=claims_of))
+    agent.roll_out("a").let_pods_end().work_on("1/everywhere").describe("n").start_pods()
+    assert (agent.good, agent.placements) == (name(1, "a"), {"2/everywhere": "serving", "1/everywhere": "draining"})
+
+    agent.describe("b")
+
+    assert agent.placements == {
+        "3/everywhere": "starting, no pods",
+        "2/everywhere": "serving",
+        "1/everywhere": "draining",
+    }
+    agent.wait(31).let_pods_end()
+    assert agent.placements == {"3/everywhere": "starting", "2/everywhere": "serving"}
+    assert agent.start_pods().who_serves() == ["3/everywhere"]
+
+
 def test_a_revision_that_a_layer_refuses_in_the_last_stage_gives_its_claim_back(entered: StagedAgent) -> None:
     entered.wait(31).let_pods_end().start_pods().refuse()
     assert entered.placements == {"1/everywhere": "serving, no pods"}
