@@ -45,7 +45,7 @@ from interlock.deployment.pod_templates import (
 )
 from interlock.orchestration.guard_waves import UpdateState
 from interlock.orchestration.scale_down import Replacing
-from interlock.reconcile.conditions import Finding
+from interlock.reconcile.conditions import Finding, Truth
 from interlock.reconcile.placements import RunningPlacement
 from interlock.reconcile.snapshot import Snapshot
 from interlock_contract.bundle_schema import SCHEMA_VERSION
@@ -263,6 +263,82 @@ def write_records(
     )
 
 
+@dataclass(frozen=True)
+class _Course:
+    """How far the update of one agent is.
+
+    Attributes:
+        update: What was decided.
+        before: The condition GuardUpdated until now.
+        was_ready: The condition Ready until now.
+        is_ready: Whether all of its pods that serve are ready now.
+        now: The time.
+    """
+
+    update: GuardUpdate
+    before: Condition | None
+    was_ready: bool
+    is_ready: bool
+    now: datetime
+
+    def is_after(self, *reasons: AgentReason) -> bool:
+        """Return True if one of these was the condition's reason until now."""
+        return self.before is not None and self.before.reason in reasons
+
+    @property
+    def is_retry(self) -> bool:
+        """It has failed by an update before."""
+        return self.is_after(AgentReason.GUARD_UPDATE_FAILED, AgentReason.GUARD_RETRY_WAITING)
+
+    @property
+    def is_under_way(self) -> bool:
+        """It was being updated, or begins to be: an agent that was Ready before, or that has failed before."""
+        begins = self.update.is_updating and (self.is_retry or self.was_ready)
+        return begins or self._began or self.is_after(AgentReason.GUARD_UPDATE_REFUSED)
+
+    @property
+    def is_late(self) -> bool:
+        """The deadline of its update is over."""
+        return (
+            self.before is not None and self._began and self.now - self.before.last_transition_time >= UPDATE_DEADLINE
+        )
+
+    @property
+    def has_taken_over(self) -> bool:
+        """The pods of this version serve."""
+        return self.is_ready and not self.update.is_updating
+
+    @property
+    def is_drain(self) -> bool:
+        """Pods of an earlier version drain longer than others wait for, or a further update waits for them."""
+        is_long = self.update.is_postponed or self.is_late or self.is_after(AgentReason.GUARD_DRAINING)
+        return self.has_taken_over and self.update.is_draining and is_long
+
+    @property
+    def is_refused(self) -> bool:
+        """The update could not be written in time."""
+        return self.update.is_updating and (self.is_after(AgentReason.GUARD_UPDATE_REFUSED) or self.is_late)
+
+    @property
+    def has_failed(self) -> bool:
+        """The pods of this version have not served in time."""
+        return (self._has_failed or self.is_late) and not self.has_taken_over
+
+    @property
+    def is_done(self) -> bool:
+        """The pods of this version serve, and no earlier ones are left."""
+        return self.has_taken_over and not self.update.is_draining
+
+    @property
+    def _has_failed(self) -> bool:
+        is_another = self.update.is_waiting or self.update.is_updating
+        return self.is_after(AgentReason.GUARD_UPDATE_FAILED) and not is_another
+
+    @property
+    def _began(self) -> bool:
+        return self._has_failed or self.is_after(AgentReason.GUARD_UPDATING)
+
+
 def update_finding(
     update: GuardUpdate, snapshot: Snapshot, now: datetime, *, has_pods: bool, is_ready: bool, trouble: str
 ) -> Finding:
@@ -280,49 +356,38 @@ def update_finding(
         is_ready: Whether all of its pods that serve are ready.
         trouble: Why they are not.
     """
-    before = _condition(snapshot.agent.status, _KIND)
-    reason = None if before is None else before.reason
-    is_retry = reason in (AgentReason.GUARD_UPDATE_FAILED, AgentReason.GUARD_RETRY_WAITING)
-    has_failed = reason == AgentReason.GUARD_UPDATE_FAILED and not (update.is_waiting or update.is_updating)
-    began = has_failed or reason == AgentReason.GUARD_UPDATING
-    if not has_pods:
-        return Finding(_KIND, "True", AgentReason.GUARD_CURRENT, "no pods run, so there is no guard to update")
-    if update.is_waiting:
-        waiting = AgentReason.GUARD_RETRY_WAITING if is_retry and not is_ready else AgentReason.GUARD_UPDATE_WAITING
-        message = (
-            f"the guards are those of another version of the operator, or of other settings: {_waits_for(snapshot)}"
-        )
-        return Finding(_KIND, "False", waiting, message)
-    is_ready_before = _is_true(_condition(snapshot.agent.status, ConditionType.READY))
-    was_refused = reason == _REFUSES
-    is_due = was_refused or (update.is_updating and (is_retry or is_ready_before))
-    has_taken_over = is_ready and not update.is_updating
-    is_late = before is not None and began and now - before.last_transition_time >= UPDATE_DEADLINE
-    drains_alone = has_taken_over and update.is_draining and (update.is_postponed or is_late or reason == _DRAINS)
-    if drains_alone or (update.is_updating and (was_refused or is_late)):
-        return Finding(_KIND, "False", *((_DRAINS, _DRAINING) if drains_alone else (_REFUSES, _REFUSED)))
-    is_done = has_taken_over and not update.is_draining
-    if is_done or not (began or is_due):
-        return Finding(_KIND, "True", AgentReason.GUARD_CURRENT, "the guards are those of this version of the operator")
-    if (has_failed or is_late) and not has_taken_over:
-        message = (
-            f"not ready within {UPDATE_DEADLINE // timedelta(minutes=1)} min of the update of its guards: "
-            f"{trouble}; no other agent is updated until this one is ready, killed, scaled to 0 or deleted"
-        )
-        return Finding(_KIND, "False", AgentReason.GUARD_UPDATE_FAILED, message)
-    return Finding(_KIND, "Unknown", AgentReason.GUARD_UPDATING, _UPDATING)
+    status = snapshot.agent.status
+    was_ready = _is_true(_condition(status, ConditionType.READY))
+    course = _Course(update, _condition(status, _KIND), was_ready, is_ready, now)
+    has_waited = course.is_retry and not is_ready
+    waiting = AgentReason.GUARD_RETRY_WAITING if has_waited else AgentReason.GUARD_UPDATE_WAITING
+    failed = (
+        f"not ready within {_DEADLINE} of the update of its guards: {trouble}; no other agent is updated until this "
+        "one is ready, killed, scaled to 0 or deleted"
+    )
+    outcomes: tuple[tuple[bool, Truth, AgentReason, str], ...] = (
+        (not has_pods, "True", AgentReason.GUARD_CURRENT, "no pods run, so there is no guard to update"),
+        (update.is_waiting, "False", waiting, f"{_EARLIER}: {_waits_for(snapshot)}"),
+        (course.is_drain, "False", AgentReason.GUARD_DRAINING, _DRAINING),
+        (course.is_refused, "False", AgentReason.GUARD_UPDATE_REFUSED, _REFUSED),
+        (course.is_done or not course.is_under_way, "True", AgentReason.GUARD_CURRENT, _CURRENT),
+        (course.has_failed, "False", AgentReason.GUARD_UPDATE_FAILED, failed),
+        (True, "Unknown", AgentReason.GUARD_UPDATING, _UPDATING),
+    )
+    return next(Finding(_KIND, truth, reason, message) for applies, truth, reason, message in outcomes if applies)
 
 
+_DEADLINE: Final = f"{UPDATE_DEADLINE // timedelta(minutes=1)} min"
+_EARLIER: Final = "the guards are those of another version of the operator, or of other settings"
+_CURRENT: Final = "the guards are those of this version of the operator"
 _UPDATING: Final = (
     "the pods of guards are replaced with those of this version of the operator, and drain if they have tasks; soaks "
     "pause while pods are not ready"
 )
-_REFUSES: Final = AgentReason.GUARD_UPDATE_REFUSED
 _REFUSED: Final = (
-    "the guards are those of another version of the operator, or of other settings: the update could not be written "
-    f"within {UPDATE_DEADLINE // timedelta(minutes=1)} min, and Deployed says why; no other agent waits for it"
+    f"{_EARLIER}: the update could not be written within {_DEADLINE}, and Deployed says why; no other agent waits for "
+    "it"
 )
-_DRAINS: Final = AgentReason.GUARD_DRAINING
 _DRAINING: Final = (
     "new guards serve, and pods with earlier ones still finish their tasks, for spec.rollout.drainTimeout at most; "
     "no other agent waits for them, and a further update of this one does"
