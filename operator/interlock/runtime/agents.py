@@ -11,7 +11,7 @@ from typing import Any, Final
 from prometheus_client import Counter
 
 from interlock.api.agent import Agent
-from interlock.api.status import MAX_MANAGED_OBJECTS, AgentReason, AgentStatus
+from interlock.api.status import MAX_MANAGED_OBJECTS, AgentReason, AgentStatus, Condition, ConditionType
 from interlock.cluster.applier import Applier, ApplyFailed
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.kept_metadata import has_changed
@@ -175,6 +175,7 @@ class AgentReconciler:
         The guards of a new Agent have no pod yet, so the status that follows the plan is early enough for them. The
         plan of a new stage ends pods of the one before. Only these show how long it was Ready, so after a crash it
         would have to soak again. A revision's number, an abort and a drain are likewise recorded before they are seen.
+        Ready goes with them where it is no longer True: who waits for a number and then for Ready means its own pods.
 
         Returns:
             The Agent, and whether its status has what the rollout has decided.
@@ -188,6 +189,7 @@ class AgentReconciler:
         is_recorded = changes_objects and not _is_same_rollout(agent, result.status)
         if is_recorded:
             update |= {name: getattr(result.status, name) for name in ("stage", "rollout", "history")}
+            update["conditions"] = _with_lost_ready(status.conditions, result.status.conditions)
         if not update:
             return agent, False
         status = status.model_copy(update=update)
@@ -285,6 +287,12 @@ def _with_written(result: ReconcileResult, snapshot: Snapshot, agent: Agent, wri
     managed = record_applied(result.managed, snapshot.applied, written)
     templates = write_records(result.templates, agent.status, result.plan, written)
     return result.status.model_copy(update={"managed_objects": managed, "pod_templates": templates})
+
+
+def _with_lost_ready(known: Iterable[Condition], decided: Iterable[Condition]) -> tuple[Condition, ...]:
+    """Return the known conditions, with the decided Ready in place of theirs unless it is True."""
+    lost = [one for one in decided if one.type == ConditionType.READY and one.status != "True"]
+    return tuple(next((new for new in lost if new.type == one.type), one) for one in known)
 
 
 def _is_over(since: datetime, now: datetime) -> bool:

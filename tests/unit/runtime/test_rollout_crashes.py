@@ -1,5 +1,6 @@
 """An operator that ends at any write of a rollout, or of a rollback, is followed by one that goes on."""
 
+import contextlib
 import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -144,3 +145,20 @@ async def test_an_operator_that_ends_at_any_write_of_a_rollback_is_followed_by_o
     assert len(written) > nth, "it ended at no write"
     assert operator.condition("Degraded").reason == "RolledBack"
     assert operator.end_state() == undisturbed.end_state()
+
+
+@requirement("operator.converges")
+@pytest.mark.parametrize("nth", range(1, 5))
+async def test_no_status_has_the_number_of_a_revision_and_ready_of_the_pods_before_it(nth: int) -> None:
+    operator = Operator()
+    operator.apply(STAGED)
+    await operator.converge()
+    assert operator.condition("Ready").status == "True"
+    operator.apply(SECOND)
+    end_at(operator.client, nth)
+
+    with contextlib.suppress(_Ended):
+        await operator.reconcile_agent()
+
+    number = operator.client.objects[PATH]["status"]["rollout"]["newest"]["number"]
+    assert (number, operator.condition("Ready").status) in ((1, "True"), (2, "False"))
