@@ -623,7 +623,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "operator.idle-on-a-cluster": Requirement("no writes in 60 s of steady state with 100 agents", "api"),
     "operator.liveness": Requirement("a dead watch, a hanging loop and an ended second watch make /healthz fail"),
     "operator.old-cluster": Requirement("the operator names what an old cluster lacks, and ends on one before 1.33"),
-    "operator.own-account": Requirement("the operator starts only as the account that admission policies bound"),
+    "operator.own-account": Requirement("operator and kill controller start only as the accounts that policies bound"),
     "operator.unreadable": Requirement("an object that cannot be read is named, and harms no other agent"),
     "operator.defects": Requirement("a failure on one object is logged, counted, shown, retried, and costs no other"),
     "operator.blast-radius": Requirement(

@@ -177,6 +177,8 @@ OPERATOR_KEY_SECRET: Final = "interlock-key"  # noqa: S105 - a name
 """Name of the Secret in the operator's namespace with the key from which the keys of agents are derived."""
 OPERATOR_ACCOUNT: Final = "system:serviceaccount:interlock-system:interlock"
 """User name of the operator, which admission policies name."""
+KILL_CONTROLLER_ACCOUNT: Final = "system:serviceaccount:interlock-system:interlock-kill"
+"""User name of the kill controller, which admission policies name."""
 KILL_ACCOUNT: Final = "system:serviceaccount:interlock-system:interlock-kill"
 """User name of the kill controller, which it writes as the author of a kill switch that it sets."""
 KILL_LEASE: Final = "interlock-kill"

@@ -20,7 +20,7 @@ from prometheus_client import generate_latest
 
 from interlock_contract.clock import monotonic, utc_now
 from interlock_contract.listeners import LISTENERS, ListenerName
-from interlock_contract.names import OPERATOR_NAMESPACE
+from interlock_contract.names import KILL_CONTROLLER_ACCOUNT, OPERATOR_NAMESPACE
 from interlock_http.listener import BoundedListener
 from interlock_http.probes import SHUTDOWN_SECONDS, build_probe_app
 from interlock_kill.controller import KillController
@@ -33,6 +33,7 @@ from interlock_process.credentials import find_credentials
 from interlock_process.heartbeat import Heartbeat
 from interlock_process.logs import configure_logs
 from interlock_process.metrics import TASKS_ENDED, count_answer
+from interlock_process.own_account import WrongAccount, check_account
 
 _log = logging.getLogger("interlock_kill")
 
@@ -88,8 +89,8 @@ async def run(settings: Settings) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     try:
         credentials = find_credentials(settings.kubeconfig)
-        await credentials.current()
-    except CredentialsUnavailable as error:
+        check_account(await credentials.current(), KILL_CONTROLLER_ACCOUNT)
+    except (CredentialsUnavailable, WrongAccount) as error:
         _log.critical(str(error))
         return 1
     heartbeat = Heartbeat("the event loop")

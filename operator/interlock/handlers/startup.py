@@ -5,14 +5,14 @@ from typing import Any
 import kopf
 
 from interlock.cluster.kubernetes_version import KubernetesTooOld
-from interlock.cluster.operator_account import WrongAccount, check_account
 from interlock.cluster.operator_key import OperatorKeyUnusable
 from interlock.handlers.metadata_session import MetadataSession, open_session
 from interlock.runtime.app import App
-from interlock_contract.names import GROUP
+from interlock_contract.names import GROUP, OPERATOR_ACCOUNT
 from interlock_kube.client import ApiError
 from interlock_kube.credentials import CredentialsUnavailable
 from interlock_kube.retry import retry_until_available
+from interlock_process.own_account import WrongAccount, check_account
 
 LOGIN_RETRY_SECONDS = 5.0
 PAGE = 10
@@ -49,7 +49,7 @@ def kopf_settings() -> kopf.OperatorSettings:
 async def start(memo: App, **_: Any) -> None:
     """Start the operator's own parts before kopf watches anything; a failure ends the process with one sentence."""
     try:
-        check_account(await retry_until_available(memo.credentials.current))
+        check_account(await retry_until_available(memo.credentials.current), OPERATOR_ACCOUNT)
         await memo.start()
     except (KubernetesTooOld, OperatorKeyUnusable, WrongAccount, ApiError) as error:
         raise kopf.PermanentError(str(error)) from error
