@@ -291,8 +291,8 @@ def _with_written(result: ReconcileResult, snapshot: Snapshot, agent: Agent, wri
 
 def _with_lost_ready(known: Iterable[Condition], decided: Iterable[Condition]) -> tuple[Condition, ...]:
     """Return the known conditions, with the decided Ready in place of theirs unless it is True."""
-    lost = [one for one in decided if one.type == ConditionType.READY and one.status != "True"]
-    return tuple(next((new for new in lost if new.type == one.type), one) for one in known)
+    lost = next((one for one in decided if one.type == ConditionType.READY and one.status != "True"), None)
+    return tuple(lost if lost is not None and one.type == ConditionType.READY else one for one in known)
 
 
 def _is_over(since: datetime, now: datetime) -> bool:
