@@ -10,7 +10,7 @@ from interlock_cli.suggest import suggest
 from tests.e2e.live import Live, eventually
 from tests.support.examples import example_objects, find
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(300)]
 
 AGENT = "newcomer"
 READS = {"get_contact", "list_contacts", "list_opportunities"}

@@ -20,7 +20,7 @@ from tests.support.bounds import check_promise
 from tests.support.certificates import an_authority
 from tests.support.examples import example_objects, find
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(300)]
 
 AGENT, LEDGER = "spender", "spender.development"
 CALL = 10 * 150 + 2000 * 600

@@ -11,7 +11,7 @@ from tests.e2e.live import Live, eventually
 from tests.requirements import requirement
 from tests.support.bounds import TOLERANCE, check_promise
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(420)]
 
 CAUSE_SECONDS = 15.0
 KUBELET_SECONDS = 120.0

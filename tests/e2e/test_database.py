@@ -16,7 +16,7 @@ from tests.requirements import requirement
 from tests.support import bounds
 from tests.support.examples import example_objects, find
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(420)]
 
 NAMED, OTHER = "first-agent", "other-agent"
 PORT = 8000

@@ -14,7 +14,7 @@ from tests.support.bounds import TOLERANCE, check_promise
 from tests.support.clusters import POOL
 from tests.support.examples import example_objects, find
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(900)]
 
 AGENT = "echo"
 PROGRAM = (Path(__file__).parent / "programs" / "worker.py").read_text()

@@ -10,7 +10,7 @@ from tests.requirements import requirement
 from tests.support.certificates import an_authority
 from tests.support.examples import example_objects, find
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(300)]
 
 AGENT, HOST = "writer", "llm.example.com"
 PROXY_PORT, LISTEN_PORT = 3128, 8080

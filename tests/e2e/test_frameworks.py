@@ -31,7 +31,7 @@ PROGRAMS = {
     "scripted_model.py": ROOT / "tests" / "support" / "scripted_model.py",
 }
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(300)]
 
 SCRIPT, FRAMEWORK, CALLER = "script", "langgraph", "caller"
 CANARY = "canary-3391-do-not-leak"
@@ -163,7 +163,6 @@ def variables_of_the_page() -> set[str]:
     return {name for name in re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) if not name.startswith("ANTHROPIC")}
 
 
-@pytest.mark.nightly
 @pytest.mark.timeout(1500)  # the first test with the image builds it
 @requirement("agents.container")
 def test_the_container_of_a_framework_is_what_the_page_says(langgraph: Live) -> None:
@@ -189,7 +188,6 @@ def test_the_container_of_a_framework_is_what_the_page_says(langgraph: Live) -> 
     assert CANARY not in done.stdout
 
 
-@pytest.mark.nightly
 @pytest.mark.timeout(1500)
 @requirement("agents.container")
 def test_the_network_of_a_framework_is_closed_in_both_directions(langgraph: Live) -> None:
@@ -215,7 +213,6 @@ def test_the_network_of_a_framework_is_closed_in_both_directions(langgraph: Live
     assert answered(langgraph, CALLER, "main", [door]) == set()
 
 
-@pytest.mark.nightly
 @pytest.mark.timeout(1500)
 @requirement("agents.container")
 def test_a_task_that_is_under_way_outlives_sigterm(langgraph: Live) -> None:

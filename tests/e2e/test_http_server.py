@@ -14,7 +14,7 @@ from tests.requirements import requirement
 from tests.support.bounds import TOLERANCE, check_promise
 from tests.support.examples import example_objects, find
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(300)]
 
 AGENT, BINDING = "sales-reader", "sales-crm"
 CANARY = "canary-8152-do-not-leak"

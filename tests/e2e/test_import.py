@@ -13,7 +13,7 @@ from interlock_contract.names import NEEDS_REVIEW
 from tests.e2e.live import Live, eventually
 from tests.requirements import requirement
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(300)]
 
 DESKTOP = Path(__file__).parents[1] / "data" / "desktop"
 IMAGE = "registry.invalid/interlock/example-everything:dev"

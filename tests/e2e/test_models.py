@@ -8,7 +8,7 @@ from tests.e2e.live import Live, eventually
 from tests.requirements import requirement
 from tests.support.examples import example_objects, find
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(300)]
 
 AGENT, APART = "writer", "writer-apart"
 CANARY = "canary-4417-do-not-leak"

@@ -14,7 +14,7 @@ from tests.e2e.live import Live, eventually
 from tests.requirements import requirement
 from tests.support.node_clients import TOOL_ERROR, NodeClients
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(300)]
 
 AGENT = "tester"
 IMAGE = "registry.invalid/interlock/example-everything:dev"

@@ -11,7 +11,7 @@ from tests.e2e.test_isolation import staged
 from tests.requirements import requirement
 from tests.support.bounds import TOLERANCE, check_promise
 
-pytestmark = [pytest.mark.kind, pytest.mark.exclusive, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kind, pytest.mark.exclusive, pytest.mark.nightly, pytest.mark.timeout(600)]
 
 REFUSED_SECONDS = 30.0
 AGENT = "first-agent"

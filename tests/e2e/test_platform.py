@@ -25,7 +25,8 @@ from tests.support.page_commands import Terminal
 from tests.support.registries import PASSWORD, USER, Registry, address_for_nodes, pull_without_tls, running_registry
 from tools.cluster.images import NAMES
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(1200)]  # crane and the registry may have to be built
+# crane and the registry may have to be built
+pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(1200)]
 
 AGENT, POLICY, BINDING = "first-agent", "development", "crm-development"
 REGISTRY_PAGE, TENANTS_PAGE = (ROOT / "docs" / "how-to" / f"{name}.md" for name in ("private-registry", "tenants"))
@@ -194,7 +195,6 @@ def platform(operator: Live, second_node: str, tmp_path_factory: pytest.TempPath
         yield Platform(live, second_node, registry, unauthorized)
 
 
-@pytest.mark.nightly
 @requirement("platform.private-registry")
 def test_agent_and_binding_run_by_their_values_alone(platform: Platform) -> None:
     live = platform.live
@@ -226,7 +226,6 @@ def refused_since_allowed(live: Live, pod: str) -> int:
     )
 
 
-@pytest.mark.nightly
 @requirement("platform.moved-tag")
 def test_a_pod_with_the_image_of_a_moved_tag_is_refused_and_the_other_works_on(platform: Platform) -> None:
     live, image = platform.live, platform.images["agent"]
@@ -256,7 +255,6 @@ def test_a_pod_with_the_image_of_a_moved_tag_is_refused_and_the_other_works_on(p
     live.until_ready(AGENT, 90)
 
 
-@pytest.mark.nightly
 @requirement("platform.digests")
 def test_a_policy_that_asks_for_digests_refuses_tags(platform: Platform) -> None:
     live = platform.live

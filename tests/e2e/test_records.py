@@ -16,7 +16,7 @@ from tests.e2e.live import ROOT, Live, eventually
 from tests.requirements import requirement
 from tests.support.examples import example_objects
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(300)]
 
 AGENT = "first-agent"
 COLLECTOR = ("-n", "interlock-system", "exec", "deployment/interlock-audit", "--")

@@ -13,7 +13,7 @@ from tests.e2e.rollouts import Staged, answers, start_prober
 from tests.requirements import requirement
 from tests.support.examples import example_objects, find
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(900)]
 
 PROGRAM = (Path(__file__).parent / "programs" / "worker.py").read_text()
 WORKER, ANSWERS = "support-triage", "answers"

@@ -14,7 +14,7 @@ from tests.e2e.rollouts import PROBER, Staged
 from tests.requirements import requirement
 from tests.support.examples import example_objects, find
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(900)]
 
 AGENT, OTHER = "notes", "second-notes"
 OLD, NEW = "morning notes", "evening notes"

@@ -28,7 +28,7 @@ from tests.requirements import requirement
 from tests.support.bounds import TOLERANCE, check_promise
 from tests.support.examples import example_objects, find
 
-pytestmark = [pytest.mark.kind, pytest.mark.exclusive, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kind, pytest.mark.exclusive, pytest.mark.nightly, pytest.mark.timeout(600)]
 
 KILL_SECONDS = 5.0
 ATTEMPTS = 40

@@ -9,7 +9,7 @@ from tests.e2e.live import Live, eventually
 from tests.requirements import requirement
 from tests.support.bounds import WAIT_SECONDS
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(300)]
 
 SOURCE = "graph"
 IMAGE = "registry.invalid/interlock/example-go:dev"
