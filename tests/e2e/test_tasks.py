@@ -50,3 +50,8 @@ def test_another_pod_reaches_the_guard_and_never_the_agent(tasks: Live) -> None:
     address = pod["status"]["podIP"]
     assert send_task(tasks, f"http://{address}:7412/") == '{"said": "hello"}'
     assert send_task(tasks, f"http://{address}:8080/").startswith("closed")
+
+
+def test_an_address_in_the_range_of_services_that_none_has_answers_nothing(tasks: Live) -> None:
+    """Elsewhere, a request that comes before the node knows a Service would be answered from outside the cluster."""
+    assert send_task(tasks, "http://10.96.255.254/").startswith("closed")
