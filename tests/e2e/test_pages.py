@@ -37,7 +37,7 @@ LAST = (
     OWN_AGENT,
     "docs/how-to/clusters.md",
 )
-"""They replace the installation, uninstall it, install it again with Helm, and delete the cluster."""
+"""They replace the installation, uninstall it, install it with Helm on a new cluster, and delete that."""
 
 NOT_RUN = {
     "make test": "it runs the tests, and so would start itself",
@@ -107,6 +107,7 @@ class Reader:
         self.environment = environment
         self.registry = registry
         self.faults: Faults = []
+        self.functions: list[str] = []
         self.terminal = Terminal(checkout, environment)
 
     def end(self) -> None:
@@ -120,6 +121,11 @@ class Reader:
         answer = self.run(command, seconds=seconds)
         assert answer.code == 0, f"{command}\n{answer.output}"
         return answer.output
+
+    def define(self, function: str) -> None:
+        """Define a function of the shell, in each terminal from here on."""
+        self.must(function)
+        self.functions.append(function)
 
     def follow(self, page: str) -> None:
         """Bring about the state that a page speaks of, write its files, and run its commands.
@@ -159,8 +165,8 @@ class Reader:
         """Open a terminal in place of one whose command did not end."""
         self.end()
         self.terminal = Terminal(self.checkout, self.environment)
-        self.run(IMPORT)
-        self.run(ENVIRONMENT)
+        for command in (*self.functions, ENVIRONMENT):
+            self.run(command)
 
     def _wrong(self, one: Printed) -> str:
         """Return what is wrong with a command, an empty string if nothing is.
@@ -198,11 +204,12 @@ class Reader:
 
 
 def without_its_binding(reader: Reader) -> None:
-    """An Agent that waits for an MCPBinding of its source."""
+    """A new Agent that waits for an MCPBinding of its source. The operator knows before that there is none."""
     reader.must("kubectl -n agents delete agents.interlock.dev support-triage --ignore-not-found")
     reader.must("kubectl apply -f examples/05-staged-scope/")
-    reader.must("kubectl -n agents delete agents.interlock.dev support-triage")
     reader.must("kubectl -n agents delete mcpbindings.interlock.dev crm-sandbox")
+    reader.must("kubectl -n agents wait agents.interlock.dev/support-triage --for=condition=ActionsBound=False")
+    reader.must("kubectl -n agents delete agents.interlock.dev support-triage")
     reader.must("kubectl apply -f examples/05-staged-scope/4-agent.yaml")
 
 
@@ -280,18 +287,20 @@ def argo_cd(reader: Reader) -> None:
     reader.must("kubectl -n argocd create configmap argocd-cm --from-literal=timeout.reconciliation=180s")
 
 
-def docker_builds(reader: Reader) -> None:
-    """A Docker engine that builds from the usual Python image, or from what this machine has in its place.
+def new_machine(reader: Reader) -> None:
+    """No cluster, and a Docker engine that builds from the usual Python image, or from what this machine has instead.
 
+    The kubelet of the cluster before has pulled the images by another name, and would pull these too (KEP-2535).
     The base is named in a copy of each Dockerfile. A tag would change what the project's own images are built from.
     """
+    reader.must("make cluster-down", seconds=LONG_SECONDS)
     settings = from_environment()
     docker = engine.ensure(settings)
     options = " ".join(f"--build-arg {name}" for name in images.PROXIES)
     options += " --network host" if docker.is_private else ""
     build = f"""sed "s|^FROM .*|FROM {base_image.ensure(docker, settings)}|" "${{@: -1}}/Dockerfile" """
     build += f"""| command docker build {options} -f - "${{@:2}}" """
-    reader.must(f'docker() {{ if [ "$1" = build ]; then {build}; else command docker "$@"; fi; }}')
+    reader.define(f'docker() {{ if [ "$1" = build ]; then {build}; else command docker "$@"; fi; }}')
 
 
 @contextmanager
@@ -307,7 +316,7 @@ def pulled_by_nodes(folder: Path, registry: str) -> Iterator[None]:
 
 
 GIVEN = {
-    OWN_AGENT: docker_builds,
+    OWN_AGENT: new_machine,
     "docs/how-to/gitops.md": argo_cd,
     "docs/how-to/reach-a-database.md": with_a_database,
     "docs/how-to/troubleshoot.md": without_its_binding,
@@ -328,7 +337,7 @@ def test_every_command_of_the_pages_works_as_printed(checkout: Path, tmp_path: P
         environment["PATH"] = os.pathsep.join([*sorted(folders), environment["PATH"]])
         reader = Reader(checkout, environment, registry.address)
         at_end.callback(reader.end)
-        reader.must(IMPORT)
+        reader.define(IMPORT)
         for page in pages():
             if page == "docs/how-to/install.md":
                 at_end.enter_context(pulled_by_nodes(tmp_path, registry.address))
