@@ -270,7 +270,7 @@ class _Course:
     Attributes:
         update: What was decided.
         before: The condition GuardUpdated until now.
-        was_ready: The condition Ready until now.
+        was_ready: Whether the condition Ready was True until now.
         is_ready: Whether all of its pods that serve are ready now.
         now: The time.
     """
@@ -322,7 +322,7 @@ class _Course:
     @property
     def has_failed(self) -> bool:
         """The pods of this version have not served in time."""
-        return (self._has_failed or self.is_late) and not self.has_taken_over
+        return (self._stays_failed or self.is_late) and not self.has_taken_over
 
     @property
     def is_done(self) -> bool:
@@ -330,13 +330,13 @@ class _Course:
         return self.has_taken_over and not self.update.is_draining
 
     @property
-    def _has_failed(self) -> bool:
+    def _stays_failed(self) -> bool:
         is_another = self.update.is_waiting or self.update.is_updating
         return self.is_after(AgentReason.GUARD_UPDATE_FAILED) and not is_another
 
     @property
     def _began(self) -> bool:
-        return self._has_failed or self.is_after(AgentReason.GUARD_UPDATING)
+        return self._stays_failed or self.is_after(AgentReason.GUARD_UPDATING)
 
 
 def update_finding(
