@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tests.e2e.live import Live
+from tests.e2e.live import Live, eventually
 
 PROGRAM = r"""
 import json, socket, struct, sys, urllib.error, urllib.request
@@ -104,6 +104,25 @@ def answered(live: Live, pod: str, container: str, probes: list[Probe]) -> set[s
     assert done.returncode == 0, done.stderr
     found: list[str] = json.loads(done.stdout)
     return set(found)
+
+
+def until_answered(live: Live, pod: str, container: str, probes: list[Probe]) -> None:
+    """Wait until each of the probes has had an answer: a Service, a policy or a busy pod may need a moment."""
+    silent = {probe.what: probe for probe in probes}
+
+    def all_answered() -> bool:
+        for what in answered(live, pod, container, [*silent.values()]):
+            del silent[what]
+        return not silent
+
+    eventually(all_answered, 60, lambda: f"no answer from: {', '.join(silent)}")
+
+
+def assert_only_answered(live: Live, pod: str, container: str, probes: list[Probe], names: set[str]) -> None:
+    """Wait until each probe that is named has had an answer; none of the others may get one."""
+    assert names <= {probe.what for probe in probes}
+    until_answered(live, pod, container, [probe for probe in probes if probe.what in names])
+    assert answered(live, pod, container, [probe for probe in probes if probe.what not in names]) == set()
 
 
 def a_pod(name: str, port: int, namespace: str) -> dict[str, Any]:

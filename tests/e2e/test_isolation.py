@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.conftest import a_namespace
 from tests.e2e.live import Live, eventually
-from tests.e2e.probes import AS_THE_AGENT, Probe, a_pod, answered
+from tests.e2e.probes import AS_THE_AGENT, Probe, a_pod, answered, assert_only_answered, until_answered
 from tests.requirements import requirement
 from tests.support.examples import example_objects, find
 
@@ -125,23 +125,25 @@ def from_agent(live: Live, probes: list[Probe]) -> set[str]:
     return answered(live, live.pods_with(AGENT, "agent")[-1]["metadata"]["name"], "agent", probes)
 
 
+def assert_the_agent_reaches(live: Live, names: set[str], probes: list[Probe]) -> None:
+    assert_only_answered(live, live.pods_with(AGENT, "agent")[-1]["metadata"]["name"], "agent", probes, names)
+
+
 @requirement("isolation.on-a-cluster")
 def test_no_way_leads_out_of_the_agents_pod_but_its_guard(crowd: Live) -> None:
     probes = ways_out(crowd)
     assert len(probes) >= LEAST_PROBES
-    alive = {probe.what for probe in probes if probe.is_alive}
 
-    free = answered(crowd, "free", "main", probes)
-    assert alive - free == set(), "these show nothing: not even an unrestricted pod had an answer"
+    until_answered(crowd, "free", "main", [probe for probe in probes if probe.is_alive])  # else they show nothing
 
-    assert from_agent(crowd, [*probes, the_way(crowd)]) == {"its guard"}
+    assert_the_agent_reaches(crowd, {"its guard"}, [*probes, the_way(crowd)])
 
 
 def test_no_other_pod_uses_an_agents_guard(crowd: Live) -> None:
     by_pod = Probe("its guard, by pod", "tcp", ip_of(crowd, "", AGENT, "guard"), 7410)
 
     assert answered(crowd, "free", "main", [the_way(crowd), by_pod]) == set()
-    assert from_agent(crowd, [the_way(crowd), by_pod]) == {"its guard", "its guard, by pod"}
+    assert_the_agent_reaches(crowd, {"its guard", "its guard, by pod"}, [the_way(crowd), by_pod])
 
 
 @requirement("agent-key.on-a-cluster")
@@ -165,7 +167,7 @@ def test_only_namespaces_that_may_scrape_reach_the_ports_of_metrics(crowd: Live)
     ports = [Probe("the guard", "tcp", ip_of(crowd, "", AGENT, "guard"), 7411)]
     ports += [Probe(name, "tcp", service_of(system, name), 8080) for name in ("interlock", "interlock-kill")]
 
-    assert answered(crowd, "free", "main", ports) == {"the guard", "interlock", "interlock-kill"}
+    until_answered(crowd, "free", "main", ports)
     assert answered(the_other_namespace(crowd), "free", "main", ports) == set()
 
 
@@ -180,9 +182,9 @@ def test_no_other_pod_reaches_the_agents_pod(crowd: Live) -> None:
     local = Probe("from inside", "tcp", "127.0.0.1", 9000)
     door = Probe("the agent's pod", "tcp", pod["status"]["podIP"], 9000)
 
-    eventually(lambda: from_agent(crowd, [local]) == {"from inside"}, 30, lambda: "it does not listen")
+    assert_the_agent_reaches(crowd, {"from inside"}, [local])
     assert answered(crowd, "free", "main", [door]) == set()
-    assert from_agent(crowd, [local]) == {"from inside"}, "it listens still"
+    assert_the_agent_reaches(crowd, {"from inside"}, [local])  # it listens still
 
 
 @requirement("isolation.on-a-cluster")
@@ -260,7 +262,7 @@ def test_without_its_guard_the_agent_reaches_nothing(crowd: Live) -> None:
         live.kubectl(*system, "--replicas=1")
         live.kubectl("-n", "interlock-system", "rollout", "status", "deployment/interlock", "--timeout=120s")
     live.until_ready(AGENT, 120)
-    eventually(lambda: from_agent(live, [the_way(live)]) == {"its guard"}, 60, lambda: "its guard is out of reach")
+    assert_the_agent_reaches(live, {"its guard"}, [the_way(live)])
 
 
 OPERATOR = "app.kubernetes.io/name=interlock"
