@@ -61,6 +61,7 @@ LIMITS = [
     f"the last {credentials._SEARCHED} characters of a key",  # noqa: SLF001 - the page states it
     f"The first {denials.RECORDED} denials of each rule",
     f"has {program._FINISH_SECONDS} s to send the rest",  # noqa: SLF001
+    f"if the ledgers answer within {program._FINISH_SECONDS} s",  # noqa: SLF001
     (
         f"{most(MCPBindingSpec, 'tools')} tools, {most(MCPBindingSpec, 'resources')} MCP resources and "
         f"{most(MCPBindingSpec, 'prompts')} prompts in a binding"

@@ -97,6 +97,12 @@ class BudgetBench:
         task.cancel()
         await asyncio.wait([task])
 
+    async def end(self, budget: Budget) -> None:
+        """End a guard as SIGTERM does: the last writes follow the end of its rounds, whatever these were doing."""
+        await self.kill(budget)
+        self.store.answers.set()
+        await budget.finish(1)
+
     async def close(self) -> None:
         for budget in self._running:
             await self.kill(budget)
@@ -123,6 +129,11 @@ class BudgetBench:
 def followed(budget: Budget) -> set[str]:
     """Return the ledgers that a guard follows: those that its bundle names, and those that it still has money of."""
     return set(budget._ledgers._limits)  # noqa: SLF001 - what it follows
+
+
+def known_ledgers(budget: Budget) -> list[Ledger | None]:
+    """Return the ledgers that limit a guard's agent, as the guard knows them."""
+    return [limit.object.ledger for limit in budget._ledgers.order]  # noqa: SLF001 - what it knows
 
 
 def in_virtual_time(folder: Path, work: Callable[[BudgetBench], Awaitable[None]]) -> None:

@@ -26,6 +26,9 @@ class LedgerStore(KubeClient):
         """The ledger of each request."""
         self.loses_answers = 0
         """How many more writes are stored without an answer."""
+        self.answers = asyncio.Event()
+        """While it is not set, writes are stored, and neither an answer nor a watch tells of it."""
+        self.answers.set()
         self.before_update: Callable[[], object] = lambda: None
         """Called while a write is on its way."""
         self.writes = 0
@@ -46,8 +49,8 @@ class LedgerStore(KubeClient):
         metadata = {"name": name, "resourceVersion": str(self._version)}
         self.objects[name] = {"metadata": metadata, "spec": {"policy": "support"}, "status": status}
         self.history.append((name, parse_ledger(status)))
-        for changed in self._changed:
-            changed.set()
+        if self.answers.is_set():
+            self.wake()
 
     async def get(self, path: str, query: Mapping[str, str] | None = None, **_: Any) -> dict[str, Any]:
         await asyncio.sleep(0)
@@ -74,6 +77,7 @@ class LedgerStore(KubeClient):
             self.loses_answers -= 1
             raise TimeoutError
         await asyncio.sleep(0)
+        await self.answers.wait()
         return copy.deepcopy(self.objects[name])
 
     async def lines(self, path: str, query: Mapping[str, str], **__: Any) -> AsyncIterator[dict[str, Any]]:
@@ -98,7 +102,7 @@ class LedgerStore(KubeClient):
         self.wake()
 
     def wake(self) -> None:
-        """Let watches find out now that they are refused."""
+        """Let watches look now at what is stored, or find out that they are refused."""
         for changed in self._changed:
             changed.set()
 

@@ -195,25 +195,53 @@ class HolderLedgers:
     async def end_former(self, now: int) -> None:
         """End the slices of the runs before this one in every ledger, then delete their journals."""
         for limit in reversed(self.order):
-            if self._has_former(limit) and self._may_write(limit):
-                await self._attempt(limit, partial(self._end_runs, limit, now))
-        for run in list(self._journal.former):
-            if self._limits and all(run.holder in limit.former for limit in self._limits.values()):
-                self._journal.drop_former(run)
+            if self._may_write(limit):
+                await self._end_former_in(limit, now)
+        self._drop_former()
 
     async def finish(self, seconds: float) -> None:
-        """Settle, and return what is free, because the guard ends. The journal keeps what is still open."""
+        """Settle, and return what is free, because the guard ends. The journals keep what is still open.
+
+        That includes the slices of the runs before this one: the guard may end before its first round has ended them.
+
+        Args:
+            seconds: How long the writes may take. The ledgers are written at the same time.
+        """
         for held in self.account.slices.values():
             held.granted -= max(0, held.free)
         now = self._clock()
         if now is not None:
-            writes = [asyncio.create_task(self._write(limit, now)) for limit in self._limits.values()]
+            writes = {asyncio.create_task(self._return_all(limit, now)): limit for limit in self._limits.values()}
             if writes:
                 _, pending = await asyncio.wait(writes, timeout=seconds)
                 for task in pending:
                     task.cancel()
+                    self._note(
+                        writes[task],
+                        f"the ledger {writes[task].share.name} has not answered within {seconds:g} s of the guard's "
+                        "end: the next run of this container settles what is reserved there, or all of it is spent",
+                    )
                 await asyncio.gather(*writes, return_exceptions=True)
+            self._drop_former()
         self._journal.close()
+
+    async def _return_all(self, limit: LedgerLimit, now: int) -> None:
+        """Write everything that this holder and those before it have to say to one ledger."""
+        for _ in range(2):
+            await self._end_former_in(limit, now)  # first: what it charges to this holder is written next
+            await self._write(limit, now)
+            if not self._has_former(limit):
+                return  # else a ledger had closed this holder, which is now one of those before another
+
+    async def _end_former_in(self, limit: LedgerLimit, now: int) -> None:
+        if self._has_former(limit):
+            await self._attempt(limit, partial(self._end_runs, limit, now))
+
+    def _drop_former(self) -> None:
+        """Delete the journals of the runs whose slices are ended in every ledger."""
+        for run in list(self._journal.former):
+            if self._limits and all(run.holder in limit.former for limit in self._limits.values()):
+                self._journal.drop_former(run)
 
     async def _retire(self, limit: LedgerLimit) -> None:
         """Return the money of a ledger that the bundle no longer names, and forget the ledger."""

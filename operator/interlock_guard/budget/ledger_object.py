@@ -129,6 +129,9 @@ class LedgerObject:
         except (ApiError, AnswerTooLarge, *UNREACHABLE, ValueError) as error:
             self._object = None  # read again: the change may have been stored
             raise self._fail(error) from None
+        except asyncio.CancelledError:
+            self._object = None  # the same: the guard ends, and its last change must see what this one has stored
+            raise
         raise LedgerAway(f"the ledger {self.name} was changed by others {_TRIES} times in a row")
 
     async def read(self) -> None:
