@@ -59,6 +59,9 @@ class FakeApiServer:
         """The time that each answer shows, in seconds since the epoch; None for the true one."""
         self.has_ledgers = True
         """While it is False, requests about ledgers are refused."""
+        self.ledgers_talk = asyncio.Event()
+        """While it is not set, requests about ledgers are taken and not answered."""
+        self.ledgers_talk.set()
         self._runner: web.AppRunner | None = None
 
     @property
@@ -178,6 +181,7 @@ class FakeApiServer:
         self.tokens.append(http.headers.get("Authorization", ""))
         selector, path = http.query.get("fieldSelector", ""), http.path
         if path == _LEDGERS:
+            await self.ledgers_talk.wait()
             if not self.has_ledgers:
                 return web.Response(status=503)
             path = f"{_LEDGERS}/{selector.removeprefix('metadata.name=')}"
@@ -195,6 +199,7 @@ class FakeApiServer:
 
     async def _get_ledger(self, http: web.Request) -> web.Response:
         await self.talks.wait()
+        await self.ledgers_talk.wait()
         found = self._objects.get(http.path)
         if found is None or not self.has_ledgers:
             return web.Response(status=404 if self.has_ledgers else 503)
@@ -202,6 +207,7 @@ class FakeApiServer:
 
     async def _put_ledger(self, http: web.Request) -> web.Response:
         await self.talks.wait()
+        await self.ledgers_talk.wait()
         sent, name = json.loads(await http.text()), http.match_info["name"]
         found = self._objects.get(f"{_LEDGERS}/{name}")
         if found is None or not self.has_ledgers:
@@ -246,10 +252,8 @@ class FakeApiServer:
                     await response.write(json.dumps(event).encode() + b"\n")
             if http.transport is not None:
                 http.transport.abort()
-        except TimeoutError:
-            await response.write_eof()
-        except ConnectionError:
-            pass
+        except (TimeoutError, ConnectionError):
+            pass  # aiohttp ends the response, also where the watcher is gone
         finally:
             queues.discard(queue)
         return response

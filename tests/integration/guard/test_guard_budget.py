@@ -13,7 +13,7 @@ from aiohttp import web
 from interlock_contract.budget.bundle_budget import BundleBudget
 from interlock_contract.budget.tokens_per_byte import ModelTokens
 from interlock_contract.strict_json import dump_json
-from tests.integration.guard.budget_rig import DOLLAR, OWN, TOTAL, BudgetRig, a_budget_rig, cost_of
+from tests.integration.guard.budget_rig import DOLLAR, OWN, TOTAL, BudgetRig, a_budget_rig, are_open, cost_of
 from tests.integration.guard.fake_provider import answer_of, endless_stream, events_of, stream, stream_after
 from tests.integration.guard.model_rig import BEARER, CHAT, MESSAGES, chat, messages
 from tests.requirements import requirement
@@ -227,6 +227,23 @@ async def test_a_guard_that_ends_settles_the_calls_under_way(rig: BudgetRig) -> 
     (cost,) = await rig.costs(guard, 1)
     assert cost["costBasis"] == "Reservation"
     assert rig.spent() == rig.committed() == round(float(cost["reserved"]) * DOLLAR)
+
+
+@requirement("budget.crash")
+async def test_a_guard_that_ends_as_soon_as_it_is_open_gives_back_what_a_killed_run_had(rig: BudgetRig) -> None:
+    (guard,) = rig.guards
+    assert (await rig.post(guard))[0] == 200
+    await rig.costs(guard, 1)
+    await guard.stop()
+    assert rig.committed() > rig.provider.charged
+    rig.api.ledgers_talk.clear()
+    await guard.start()
+    await are_open([guard])
+    ends = asyncio.create_task(guard.stop(15))
+    await until(lambda: "SIGTERM: ending" in guard.log(), "it ends before it could settle the run before it")
+    rig.api.ledgers_talk.set()
+    assert await ends == 0
+    assert rig.spent() == rig.committed() == rig.provider.charged
 
 
 async def test_a_call_that_waits_for_money_is_answered_by_a_kill(rig: BudgetRig) -> None:

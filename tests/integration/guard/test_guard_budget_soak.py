@@ -181,17 +181,18 @@ async def run_faulty(rig: BudgetRig, count: int, kill: Callable[[int], bool], ch
 
 
 async def nothing_is_reserved(rig: BudgetRig, count: int) -> None:
-    """Wait, for a minute at most, until no slice holds money that is not spent.
+    """Assert that no slice holds money that is not spent.
 
-    Guards return what is unused for half a minute. After few calls they end here, which returns it at once.
+    Guards return what is unused for half a minute. After few calls they end here, which returns it immediately.
     """
-    for guard in rig.guards if count < FULL_COUNT else ():
-        await guard.stop(15)
-    await until(
-        lambda: not any(one.amount for one in rig.api.ledgers[OWN].slices),
-        lambda: f"nothing is reserved: {rig.api.ledgers[OWN].slices}",
-        MINUTE,
-    )
+
+    def is_returned() -> bool:
+        return not any(one.amount for one in rig.api.ledgers[OWN].slices)
+
+    if count < FULL_COUNT:
+        assert [await guard.stop(15) for guard in rig.guards] == [0] * len(rig.guards)
+        assert is_returned(), rig.api.ledgers[OWN].slices  # nothing writes to the ledger any longer
+    await until(is_returned, lambda: f"nothing is reserved: {rig.api.ledgers[OWN].slices}", MINUTE)
 
 
 def recorded(rig: BudgetRig, basis: str | None = None) -> int:
