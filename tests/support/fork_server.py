@@ -5,8 +5,9 @@ imports, and the tests start hundreds. A fork has the same code, and an environm
 tests share no guard. What a start from nothing is like is verified by tests that start one so (`test_guard_alone.py`,
 `test_operator_start.py`, and all with real pods).
 
-One thing differs: a guard that ends has `FINISH_SECONDS` for its last writes, because a busy machine that needs more
-than a pod's last second for them decides no test. What a guard does whose time is over, unit tests verify.
+One thing differs: a guard that ends has `FINISH_SECONDS` for its last writes, and `SESSION_SECONDS` to end a session at
+its server, because a busy machine that needs more than a pod's last second for them decides no test. What a guard does
+whose time is over, unit tests verify.
 
 `ForkServer` is the tests' side. `python -m tests.support.fork_server PACKAGE FD` is the other: on a socket it gets
 messages with an environment and three files, and answers each on the third file, a socket of that start: with the
@@ -38,6 +39,8 @@ MOST_BYTES = 256 * 1024
 START_SECONDS = 60.0
 FINISH_SECONDS = 15.0
 """How long each of a forked guard's last writes may take; two of them take less than `WAIT_SECONDS`."""
+SESSION_SECONDS = 3.0
+"""How long a forked guard waits for a server's answer to the end of its session."""
 
 
 @dataclass
@@ -168,6 +171,7 @@ def _load(package: str) -> Callable[[], Any]:
     if package == "interlock_guard":
         program = entry.load("program")
         program._FINISH_SECONDS = program._COUNTS_SECONDS = FINISH_SECONDS  # noqa: SLF001 - settings would be a pod's
+        entry.load("upstream.http_protocol")._END_SECONDS = SESSION_SECONDS  # noqa: SLF001 - as above
         entry.load("verification.program")
     if package in {"interlock", "interlock_kill"}:
         importlib.import_module("interlock_process.kubeconfig")  # not needed in a pod

@@ -20,7 +20,7 @@ from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.fake_provider import KEY_FILES, REAL_KEYS, FakeProvider, a_bundle_with_models
 from tests.integration.guard.harness import Guard
 from tests.integration.guard.model_rig import BEARER, CHAT, Rig, chat
-from tests.support.bounds import until
+from tests.support.bounds import BoundMissed, until
 from tests.support.ports import free_port
 
 OWN, TOTAL = "support-triage.staging", "support.total"
@@ -33,6 +33,18 @@ PRICE = ModelPrice((PriceRow(input=INPUT, output=OUTPUT),), 128_000)
 def cost_of(tokens_in: int, tokens_out: int) -> int:
     """Return what a usage costs, in nano-dollars."""
     return (tokens_in * INPUT + tokens_out * OUTPUT) // 10**6
+
+
+def check_passed(passed: int, paid_for: int) -> None:
+    """Check that exactly those calls have passed for which there is money, or room in the minute.
+
+    Raises:
+        AssertionError: More have passed.
+        BoundMissed: Fewer have passed. A call waits two seconds for its money, however busy the machine is.
+    """
+    assert passed <= paid_for, f"{passed} calls have passed, {paid_for} were paid for"
+    if passed < paid_for:
+        raise BoundMissed(f"not within the 2 s that a call waits: {paid_for - passed} of {paid_for} got their money")
 
 
 def a_budget_bundle(port: int, *, price: ModelPrice | None = PRICE, budget: BundleBudget | None = None) -> str:
