@@ -47,9 +47,13 @@ def namespace(kubectl: Kubectl) -> Iterator[str]:
     """A namespace with a policy that was stored under the former schema."""
     with kubectl.proxied() as server, server.namespace() as name:
         former = edited(POLICY, spec__environments=FORMER)
-        crd = json.loads(kubectl.must("get", CRD, "-o", "json").text)
-        kubectl.must("replace", "-f", "-", stdin=json.dumps(with_map(crd)))
+
+        def is_replaced() -> bool:  # not at once where a controller of the API server writes the CRD's status meanwhile
+            crd = json.loads(kubectl.must("get", CRD, "-o", "json").text)
+            return kubectl.run("replace", "-f", "-", stdin=json.dumps(with_map(crd))).ok
+
         try:
+            eventually(is_replaced, "the CRD has the former schema")
             eventually(lambda: server.try_create(former, name).ok, "the former schema is in force")
             assert server.create(former, name).ok
         finally:

@@ -444,6 +444,9 @@ async def test_a_server_that_comes_back_is_taken_up_again(bench: HttpBench) -> N
     bench.bind(url=f"http://localhost:{port}/mcp", network="Private", ca_file=None)
     await until(lambda: "ConnectionRefusedError" in bench.guard.log(), "the guard has noticed")
     await again.start()
+    await until(
+        lambda: bool(again.requests("server/discover")), "the guard has the new bundle, and speaks to the server"
+    )
     await bench.ready()
     assert (await bench.client.call("echo")).reason is None
     await again.stop()

@@ -28,6 +28,7 @@ from interlock_contract.bundle import (
     parse_bundle,
 )
 from interlock_contract.drain_report import is_drained, read_drains
+from interlock_contract.selftest_report import read_reports
 from tests.integration.guard.a2a_agent import Application, Executor
 from tests.integration.guard.fake_api_server import NAMESPACE, FakeApiServer
 from tests.integration.guard.harness import POD, Guard, a_bundle
@@ -216,6 +217,7 @@ async def test_a_placement_drains_while_its_tasks_go_on_and_says_when_they_have_
     rest.open(eu.peer(EU, draining=True), us.peer(US), excluded=(US,))
     eu.open(us.peer(US), rest.peer((), (US,)), scope=EU, draining=True)
     await until(lambda: _under_way(eu) == 2, "the drain is reported: a request and an A2A task")
+    await until(lambda: _obeys(rest), "the guard of the rest has the bundle in which the other one drains")
 
     # New work of the region goes to the successor, wherever it is sent, and what is under way stays where it is.
     for at in (rest, eu):
@@ -232,6 +234,12 @@ async def test_a_placement_drains_while_its_tasks_go_on_and_says_when_they_have_
     assert [state_of(one) async for one in stream if not one.HasField("artifact_update")][-1] == "TASK_STATE_COMPLETED"
     await until(lambda: _under_way(eu) == 0, "nothing is under way")
     assert is_drained(read_drains(eu.api.lease or {}), POD, digest(eu.text))
+
+
+def _obeys(one: Running) -> bool:
+    """Return True if the guard has reported its self-test of the present bundle, which comes after all else."""
+    report = read_reports(one.api.lease or {}).get(POD)
+    return report is not None and report.bundle == digest(one.text)
 
 
 def _under_way(one: Running) -> int | None:
@@ -257,13 +265,12 @@ async def test_a_stages_only_value_is_written_into_calls_recorded_and_sent(bench
     sources = (replace(source, tools=tools),)
     bench.api.set_bundle(dump_bundle(replace(bundle, scope=EU, sources=sources)))
 
-    async def is_injected() -> bool:
-        answer = await bench.client.call("echo", text="hello")
-        return answer.reason is None
+    async def is_in_force() -> bool:  # the bundle before it lets every region pass
+        return (await bench.client.call("echo", text="hello", region="us")).reason == "OutOfScope"
 
-    await until(is_injected, "the bundle is in force")
+    await until(is_in_force, "the bundle is in force")
+    assert (await bench.client.call("echo", text="hello")).reason is None
     assert bench.executed()[-1]["arguments"] == {"text": "hello", "region": "eu"}
-    assert (await bench.client.call("echo", text="hello", region="us")).reason == "OutOfScope"
 
 
 async def test_tasks_begun_in_one_burst_are_all_served_while_a_region_changes_hands(three: list[Running]) -> None:

@@ -201,10 +201,11 @@ async def test_an_invalid_list_is_reported(answer: RpcResponse) -> None:
 async def test_a_server_that_is_not_there_or_does_not_answer_is_waited_for_only_so_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(verifier, "INITIALIZE_SECONDS", 0.05)
-    monkeypatch.setattr(list_cache, "LIST_SECONDS", 0.05)
-    away = await run(a_bundle("echo"), listing(), is_there=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(verifier, "INITIALIZE_SECONDS", 0.05)
+        away = await run(a_bundle("echo"), listing(), is_there=False)
     assert (away.failure, away.protocol) == (VerificationFailure.SERVER_UNAVAILABLE, "")
+    monkeypatch.setattr(list_cache, "LIST_SECONDS", 0.05)
     silent = await run(a_bundle("echo"), lambda _method, _params: None)
     assert silent.failure is VerificationFailure.LIST_FAILED
 

@@ -32,7 +32,7 @@ class SlowStore(LedgerStore):
 
 
 @requirement("budget.rates")
-async def test_a_call_that_waits_for_its_minute_keeps_its_money(tmp_path: Path) -> None:
+async def test_a_call_that_waits_for_its_minute_keeps_its_money(tmp_path: Path, virtual_clock: None) -> None:
     bench = BudgetBench(tmp_path)
     bench.store = SlowStore()
     bench.limit(day=10**6)
