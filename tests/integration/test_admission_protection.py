@@ -185,6 +185,7 @@ def test_a_guard_writes_its_own_report_and_nothing_else(protected: Protected) ->
             "subjects": [account(at.namespace, at.filled(GUARD_ACCOUNT))],
         },
     )
+    bounds.eventually(lambda: own.send("GET", at.path("configmaps")).status == 200, "RBAC lets it", IN_FORCE_SECONDS)
     for key in (f"{kind}.interlock.dev/p" for kind in REPORTS):
         bounds.eventually(lambda key=key: report(at, own, key).status == 200, f"{key} is written", IN_FORCE_SECONDS)
     others = [f"{kind}.interlock.dev/another" for kind in REPORTS]
@@ -248,6 +249,7 @@ def test_a_verifier_writes_its_own_result_and_nothing_else(protected: Protected)
     own = at.identity("crm-verify", pod="crm-verify-0-abcde")
     grant(at.admin, at.namespace, "verifier-may-edit", account(at.namespace, "crm-verify"), "edit")
     bounds.eventually(lambda: result(at, own).status == 200, "the result is written", IN_FORCE_SECONDS)
+    bounds.eventually(lambda: own.send("GET", at.path("secrets")).status == 200, "RBAC lets it", IN_FORCE_SECONDS)
     assert result(at, at.identity("crm-verify")).was_denied_by("managed-objects")  # without a pod's name
     for body in (
         {"immutable": True},
