@@ -13,10 +13,10 @@ from interlock_contract.budget.bundle_budget import BundleBudget
 from interlock_contract.budget.ledger import Ledger
 from interlock_contract.budget.rates import RateLimits
 from interlock_contract.bundle import dump_bundle, parse_bundle
-from tests.integration.guard.budget_rig import OWN, BudgetRig, a_budget_rig, are_open
+from tests.integration.guard.budget_rig import OWN, BudgetRig, a_budget_rig, are_open, check_passed
 from tests.integration.guard.fake_provider import MODEL
 from tests.integration.guard.harness import Bench, a_bundle
-from tests.integration.guard.test_guard_budget_concurrency import EACH, check_decided, post_at_once
+from tests.integration.guard.test_guard_budget_concurrency import post_at_once
 from tests.requirements import requirement
 from tests.support.bounds import until
 from tests.support.keys import AGENT_KEY
@@ -41,7 +41,7 @@ async def test_of_192_parallel_calls_of_three_guards_exactly_as_many_pass_as_the
     tmp_path: Path, k: int
 ) -> None:
     async with a_budget_rig(tmp_path, guards=3, budget=a_rate(calls=k), date=NOON) as rig:
-        check_decided(await post_at_once(rig), k, 3 * EACH)
+        check_passed((await post_at_once(rig))[0], k)
         assert most_calls(rig) == k
 
 
@@ -56,9 +56,14 @@ async def test_a_guard_that_is_killed_gets_no_second_minute(tmp_path: Path) -> N
         await asyncio.gather(*calls, return_exceptions=True)
         await rig.guards[0].start()
         await are_open(rig.guards)
-        for _ in range(2):
+
+        async def most_are_used() -> bool:
             await asyncio.gather(*(rig.post(guard) for guard in rig.guards for _ in range(40)))
-        assert 30 < rig.provider.answered <= 40
+            assert rig.provider.answered <= 40
+            return rig.provider.answered > 30
+
+        await most_are_used()
+        await until(most_are_used, "all but what the killed run had left is used")
         assert most_calls(rig) <= 40
 
 
@@ -70,8 +75,11 @@ async def test_tokens_count_at_their_worst_case_until_the_answer_says_what_was_u
         passed, refused = await post_at_once(rig)
         assert passed >= 1
         assert refused >= 1
-        status, _, _ = await rig.post(rig.guards[0])
-        assert status == 200  # each of the others has used 110 tokens, and not what it had reserved
+
+        async def passes() -> bool:
+            return (await rig.post(rig.guards[0]))[0] == 200
+
+        await until(passes, "each of the others has used 110 tokens, and not what it had reserved")
         assert max(ledger.rate.taken.tokens for _, ledger in rig.api.history) <= limit
 
 
