@@ -22,6 +22,7 @@ CREATE_SECONDS = 300
 REVIVE_SECONDS = 60
 SYSTEM_SECONDS = 180
 _WAIT = f"--timeout={SYSTEM_SECONDS}s"
+_PROXY = "daemonset/kube-proxy"
 _PROXY_SHARE = {"name": "kube-proxy", "resources": {"requests": {"cpu": "100m"}}}
 
 
@@ -292,12 +293,14 @@ def _teach_network(name: str, settings: Settings) -> None:
 def _give_proxy_a_share(name: str, settings: Settings) -> None:
     """Let kube-proxy request CPU, which kubeadm does not.
 
-    Pods without a request come last, so on a busy node the rules of a new Service would wait for many seconds.
+    Pods without a request come last, so on a busy node the rules of a new Service would wait for many seconds. A
+    configuration with `kubeProxyMode: none` has no kube-proxy.
     """
     patch = {"spec": {"template": {"spec": {"containers": [_PROXY_SHARE]}}}}
-    network = ["-n", "kube-system"]
-    _run_on(name, settings, [*network, "patch", "daemonset/kube-proxy", "-p", json.dumps(patch)], "the Services")
-    _run_on(name, settings, [*network, "rollout", "status", "daemonset/kube-proxy", _WAIT], "the Services")
+    system, part = ["-n", "kube-system"], "the rules of Services"
+    if _run_on(name, settings, [*system, "get", _PROXY, "--ignore-not-found", "--output=name"], part):
+        _run_on(name, settings, [*system, "patch", _PROXY, "-p", json.dumps(patch)], part)
+        _run_on(name, settings, [*system, "rollout", "status", _PROXY, _WAIT], part)
 
 
 def _wait_for_system(name: str, settings: Settings) -> None:
@@ -305,10 +308,10 @@ def _wait_for_system(name: str, settings: Settings) -> None:
     _run_on(name, settings, arguments, "DNS and storage")
 
 
-def _run_on(name: str, settings: Settings, arguments: Sequence[str], part: str) -> None:
+def _run_on(name: str, settings: Settings, arguments: Sequence[str], part: str) -> str:
     """Run kubectl on a cluster that is being made; part is what its failure leaves unfinished."""
     try:
-        run(_kubectl(settings, name, arguments), timeout=SYSTEM_SECONDS + 10)
+        return run(_kubectl(settings, name, arguments), timeout=SYSTEM_SECONDS + 10)
     except CommandFailedError as error:
         hint = f"Look at `{' '.join(_kubectl(settings, name, ['get', 'pods', '--all-namespaces']))}`."
         raise StepFailedError(f"cluster {name}: {part}", str(error), hint=hint) from error
