@@ -62,7 +62,7 @@ class Live:
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         done = self.attempt(*arguments, stdin=stdin)
-        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stdout}{done.stderr}"
+        bounds.check_kubectl(done.returncode, f"kubectl {' '.join(arguments)}: {done.stdout}{done.stderr}")
         return done.stdout
 
     def apply(self, *objects: dict[str, Any]) -> str:

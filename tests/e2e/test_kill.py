@@ -30,7 +30,8 @@ def agent(shared: Live) -> Live:
 
 
 def recorded(live: Live) -> dict[str, Any]:
-    found: dict[str, Any] = live.get("agents.interlock.dev", AGENT)["status"]["kill"]
+    """Return `status.kill`, empty until the kill controller has written it: the operator writes the conditions."""
+    found: dict[str, Any] = live.get("agents.interlock.dev", AGENT)["status"].get("kill", {})
     return found
 
 

@@ -92,7 +92,7 @@ class Kubectl:
 
     def must(self, *arguments: str, stdin: str | None = None) -> Answer:
         answer = self.run(*arguments, stdin=stdin)
-        assert answer.ok, answer.text
+        bounds.check_kubectl(0 if answer.ok else 1, answer.text)
         return answer
 
     def create(self, manifest: Mapping[str, Any], namespace: str) -> Answer:

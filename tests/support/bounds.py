@@ -23,6 +23,8 @@ POLL_GROWTH = 1.2
 """A check may cost as much as its pause. A wait is prolonged by a fifth at most, so figures stay what they are."""
 TOLERANCE = 3.0
 """A promised time is asserted at three times its value: timing on a shared machine decides no test."""
+TIMED_OUT = "timed out waiting for the condition"
+"""What kubectl prints at the end of a wait without success."""
 
 Description = str | Callable[[], str]
 _figures: list[str] = []
@@ -133,6 +135,22 @@ async def limit(seconds: float, what: str) -> AsyncIterator[None]:
         if scope.expired():
             raise BoundMissed(f"not within {seconds:g} s: {what}") from None
         raise
+
+
+def check_kubectl(code: int, said: str) -> None:
+    """Check that a command of kubectl succeeded.
+
+    Args:
+        code: Its exit code.
+        said: What it printed.
+
+    Raises:
+        AssertionError: It failed.
+        BoundMissed: `kubectl wait`, or `kubectl rollout status`, waited until its time-out.
+    """
+    if code != 0 and TIMED_OUT in said:
+        raise BoundMissed(said)
+    assert code == 0, said
 
 
 def check_promise(measured: float, promised: float, what: str, *, unit: str = "s") -> None:

@@ -84,10 +84,14 @@ class VerificationJobs:
     def _run(self) -> None:
         api = self._connect()
         while not self._stop.wait(POLL_SECONDS):
-            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-                for job in api.request("GET", _JOBS)["items"]:
-                    if not self.silent and job["metadata"]["uid"] not in self._answered:
-                        self._answer(api, job)
+            try:
+                with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+                    for job in api.request("GET", _JOBS)["items"]:
+                        if not self.silent and job["metadata"]["uid"] not in self._answered:
+                            self._answer(api, job)
+            except Exception as error:
+                if not hasattr(error, "status"):  # what an API server refused, such as one that is busy, is tried again
+                    raise
         api.close()
 
     def _answer(self, api: HasRequest, job: Json) -> None:

@@ -108,13 +108,16 @@ class Api:
         return loaded
 
     def _ask_again(self, method: str, path: str, body: str | None, headers: dict[str, str]) -> tuple[int, bytes]:
-        """Ask, on a new connection if need be: the API server ends idle ones."""
+        """Ask, on a new connection if need be: the API server ends idle ones.
+
+        A request without an answer in time is not repeated: it may have created its object.
+        """
         is_kept = self._connection is not None
         try:
             return self._ask(method, path, body, headers)
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException) as error:
             self.close()
-            if not is_kept:
+            if not is_kept or isinstance(error, TimeoutError):
                 raise
             return self._ask(method, path, body, headers)
 

@@ -15,6 +15,7 @@ import yaml
 from tests.integration.operator.api import Access, Api, Refused, eventually
 from tests.integration.operator.fault_proxy import FaultProxy
 from tests.integration.operator.sandbox import Sandbox
+from tests.support.bounds import check_kubectl
 from tests.support.operator_process import OperatorProcess, kill_controller
 from tests.support.verification_jobs import VerificationJobs
 from tools.cluster import kwok
@@ -82,6 +83,12 @@ class Operators:
     def is_running(self) -> bool:
         return self._running is not None and self._running.is_running
 
+    @property
+    def pid(self) -> int:
+        """The process of the operator that runs."""
+        assert self._running is not None
+        return self._running.pid
+
     def tail(self) -> str:
         return self._running.tail() if self._running else ""
 
@@ -94,8 +101,12 @@ class Operators:
         """Return what the operator has written since, by the audit log, without Events."""
         assert self.cluster.audit_log is not None
         with self.cluster.audit_log.open("rb") as log:
-            log.seek(offset)
-            entries = [json.loads(line) for line in log.read().splitlines() if line.endswith(b"}")]
+            begin = max(offset - 1, 0)
+            log.seek(begin)
+            written = log.read()
+        # The API server may be in the middle of a line, now and when the offset was taken.
+        complete = written[: written.rfind(b"\n") + 1].splitlines()
+        entries = [json.loads(line) for line in (complete[1:] if begin else complete)]
         return [
             {"verb": entry["verb"], "uri": entry["requestURI"]}
             for entry in entries
@@ -273,7 +284,7 @@ def _kubectl(cluster: kwok.KwokCluster, *arguments: str) -> str:
         timeout=COMMAND_SECONDS,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    check_kubectl(done.returncode, done.stderr)
     return done.stdout
 
 

@@ -17,6 +17,7 @@ import aiohttp
 from aiohttp import web
 
 from tests.integration.operator.api import Access
+from tests.support.ports import free_port
 
 _DROPPED = {"host", "connection", "transfer-encoding", "content-length", "accept-encoding", "content-encoding"}
 _WRITES = {"POST", "PUT", "PATCH", "DELETE"}
@@ -130,10 +131,10 @@ class FaultProxy:
     async def _serve(self) -> None:
         connector = aiohttp.TCPConnector(ssl=self._access.tls, limit=0, socket_factory=self._open_socket)
         self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
-        await self._listen()
+        await self._listen(free_port())  # which no connection of another process is given while the proxy is away
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
-    async def _listen(self, port: int = 0) -> None:
+    async def _listen(self, port: int) -> None:
         application = web.Application(client_max_size=64 * 2**20)
         application.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.bounds import check_kubectl
 from tools.cluster.kwok import KwokCluster
 
 
@@ -44,5 +45,5 @@ def check_page(page: str, cluster: KwokCluster, namespace: str, folder: Path, *,
             timeout=60,
             check=False,
         )
-        assert done.returncode == 0, f"{command}: {done.stderr}"
+        check_kubectl(done.returncode, f"{command}: {done.stderr}")
         assert as_printed(output).match(done.stdout), f"{command} printed:\n{done.stdout}\nthe page says:\n{output}"

@@ -12,6 +12,7 @@ from tests.support import bounds
 from tests.support.bounds import (
     BoundMissed,
     always,
+    check_kubectl,
     check_promise,
     eventually,
     limit,
@@ -56,6 +57,7 @@ MISSED = {
     "limit": lambda: asyncio.run(idle(limit(0, "it ends"))),
     "asyncio": lambda: asyncio.run(idle_in_time()),
     "process": lambda: subprocess.run(["sleep", "9"], timeout=0.01, check=True),
+    "kubectl": lambda: check_kubectl(1, "error: timed out waiting for the condition on agents/triage"),
     "promise": lambda: check_promise(3.01, 1, "a kill"),
     "pytest-timeout": lambda: pytest.fail("Timeout (>120.0s) from pytest-timeout."),
     "group": lambda: raise_(ExceptionGroup("", [BoundMissed("late"), ExceptionGroup("", [TimeoutError()])])),
@@ -66,6 +68,7 @@ FORBIDDEN = {
     "one too many": lambda: asyncio.run(until_exactly(lambda: ["a", "a"], ["a"], "one")),
     "another one": lambda: asyncio.run(until_exactly(lambda: ["b"], ["a", "b"], "both")),
     "the condition": lambda: eventually(lambda: raise_(AssertionError("it was recorded")), "it comes", 0),
+    "kubectl": lambda: check_kubectl(1, 'Error from server (NotFound): agents "triage" not found'),
     "not refused": lambda: pytest.fail("DID NOT RAISE TimeoutError"),
     "said like a bound": lambda: pytest.fail("Timeout (>1s) of the guard"),
     "no connection": lambda: raise_(ConnectionError("refused")),
