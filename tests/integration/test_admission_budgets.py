@@ -40,6 +40,12 @@ def _wait_until_in_force(place: Place) -> None:
         bounds.eventually(
             lambda name=name, attempt=attempt: attempt().was_denied_by(name), f"policy {name} is in force", WAIT_SECONDS
         )
+    # A controller adds our rights to the roles `edit` and `admin` one after the other.
+    bounds.eventually(
+        lambda: override(place.users["owner"], f"{path}?dryRun=All", GRANTED).was_denied_by("agents-commands"),
+        "the role of the owner",
+        WAIT_SECONDS,
+    )
 
 
 def override(caller: Caller, path: str, value: str | None, **more: str | None) -> Reply:

@@ -31,7 +31,8 @@ def test_an_edited_config_map_soaks_and_a_rollback_brings_its_content_back(
     for copy in copies(sandbox):
         with pytest.raises(Refused, match="immutable"):
             sandbox.api.patch("configmaps", sandbox.namespace, copy["metadata"]["name"], {"data": {"level": "x"}})
-        assert copy["metadata"]["name"] in used_by(sandbox), "a pod refers to each copy"
+        name = copy["metadata"]["name"]  # a copy is written before its Deployment
+        eventually(lambda name=name: name in used_by(sandbox), "a pod refers to each copy")
     assert "settings" not in used_by(sandbox)
 
     sandbox.api.delete("configmaps", sandbox.namespace, "settings")

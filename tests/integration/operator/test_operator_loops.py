@@ -226,8 +226,9 @@ def test_every_command_of_the_runbook_prints_what_the_page_says(
         async with running(guard):
             for _ in range(30):
                 await ask(guard, key, "a refused question")
-            events = lambda: {one["reason"] for one in sandbox.api.listed("events", sandbox.namespace)}  # noqa: E731
-            await until(lambda: "RequestsDenied" in events(), "the Event that the page lists is posted")
+            events = lambda: sandbox.api.listed("events", sandbox.namespace)  # noqa: E731
+            denied = lambda: [one["note"] for one in events() if one["reason"] == "RequestsDenied"]  # noqa: E731
+            await until(lambda: "LoopDetected" in str(denied()), "the Event that the page lists is posted")
             sandbox.api.patch("agentpolicies", sandbox.namespace, policy, kills)
 
             async def is_killed() -> bool:

@@ -123,6 +123,7 @@ def test_two_bindings_for_one_source_are_refused_and_the_good_revision_keeps_the
 ) -> None:
     sandbox.apply_policy_and_bindings("triage")
     sandbox.api.create(objects.binding("crm-twin", "development"), sandbox.namespace)
+    sandbox.wait_verified("crm-twin")  # an operator that reads the Agent first would start it with the other binding
     sandbox.create("triage")
     message = sandbox.wait_refused("triage", "BindingAmbiguous")
     assert "crm-twin" in message

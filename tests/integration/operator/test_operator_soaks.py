@@ -59,11 +59,11 @@ class Soak:
         eventually(lambda: utc_now() - since > timedelta(seconds=2), "two seconds have passed")
 
     def pod(self) -> Json:
-        """Return the agent's pod, once it is the only one."""
+        """Return the agent's pod, once it is the only one and the simulated kubelet writes no other status later."""
 
         def only() -> Json | None:
             pods = [pod for pod in self.sandbox.pods(AGENT) if "deletionTimestamp" not in pod["metadata"]]
-            return pods[0] if len(pods) == 1 and "conditions" in pods[0].get("status", {}) else None
+            return pods[0] if len(pods) == 1 and "podIP" in pods[0].get("status", {}) else None
 
         return eventually(only, "one pod")
 

@@ -291,6 +291,8 @@ def test_a_forged_result_of_a_verification_counts(tenant: Tenant) -> None:
             VerificationResult(run, tools=(SeenDefinition(TOOL, digest_of(text), text),), protocol="2025-11-25")
         )
         path = tenant.path("configmaps", "forged-verify-result")
+        is_there = lambda: tenant.editor.send("GET", path).status == OK  # noqa: E731
+        eventually(is_there, "the place of the result, which is written next to the plan", SLOW_SECONDS)
         assert tenant.merge(path, {"data": {RESULT_KEY: result}}).status == OK
 
         tenant.sandbox.wait_verified("forged", SLOW_SECONDS)

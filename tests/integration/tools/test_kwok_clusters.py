@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import bounds
 from tests.support.offspring import end_with_parent
 from tools.cluster import contexts, kwok
 from tools.cluster.kwok import KwokCluster, KwokOptions
@@ -13,6 +14,7 @@ from tools.machine.settings import from_environment
 
 pytestmark = pytest.mark.api
 
+END_SECONDS = 20.0
 AUDIT_POLICY = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]\n"
 OWNER = """
 import sys
@@ -45,7 +47,7 @@ def test_options_reach_the_cluster_and_deleting_leaves_nothing(tmp_path: Path) -
         cluster.delete()
     assert name not in kwok.names(cluster.settings)
     assert not cluster.kubeconfig.exists()
-    assert not _processes_of(name)
+    _wait_until_ended(name)
 
 
 def test_the_cluster_of_a_killed_process_is_gone_after_the_next_start() -> None:
@@ -66,7 +68,12 @@ def test_the_cluster_of_a_killed_process_is_gone_after_the_next_start() -> None:
         owner.wait(timeout=10)
     kwok.delete_stale(settings)
     assert name not in kwok.names(settings)
-    assert not _processes_of(name)
+    _wait_until_ended(name)
+
+
+def _wait_until_ended(name: str) -> None:
+    """Wait until a deleted cluster has no process: one that was killed needs a processor to end."""
+    bounds.eventually(lambda: not _processes_of(name), lambda: f"none is left: {_processes_of(name)}", END_SECONDS)
 
 
 def _processes_of(name: str) -> list[str]:
