@@ -249,7 +249,7 @@ class HolderLedgers:
             now = self._clock()
             if now is not None and self._may_write(limit):
                 if self._has_former(limit):
-                    await self._attempt(limit, partial(self._end_runs, limit, now))
+                    await self._end_former_in(limit, now)
                 elif limit.object.ledger is None or self._is_due(limit, now):
                     await self._write(limit, now)
             if limit.gone_at is not None and self._monotonic() - limit.gone_at >= GONE_SECONDS:
