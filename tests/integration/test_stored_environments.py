@@ -1,6 +1,5 @@
 """An AgentPolicy that was stored while environments were a map keeps its isolation on a real API server."""
 
-import copy
 import json
 from collections.abc import Iterator
 
@@ -21,15 +20,13 @@ REWRITTEN = [
 ]
 
 
-def with_map(crd: Json) -> Json:
-    """Return the CRD as it was before environments were a list."""
-    earlier = copy.deepcopy(crd)
-    earlier["metadata"] = {name: crd["metadata"][name] for name in ("name", "labels", "resourceVersion")}
+def to_a_map(crd: Json) -> list[Json]:
+    """Return the JSON patch that makes the CRD what it was before environments were a list."""
     one = {"type": "object", "properties": {"isolation": {"type": "string", "enum": ["Shared", "Separate"]}}}
-    for version in earlier["spec"]["versions"]:
-        spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
-        spec["environments"] = {"type": "object", "properties": {name: copy.deepcopy(one) for name in FORMER}}
-    return earlier
+    environments = {"type": "object", "properties": dict.fromkeys(FORMER, one)}
+    path = "/spec/versions/{}/schema/openAPIV3Schema/properties/spec/properties/environments"
+    versions = range(len(crd["spec"]["versions"]))
+    return [{"op": "replace", "path": path.format(number), "value": environments} for number in versions]
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +44,9 @@ def namespace(kubectl: Kubectl) -> Iterator[str]:
     """A namespace with a policy that was stored under the former schema."""
     with kubectl.proxied() as server, server.namespace() as name:
         former = edited(POLICY, spec__environments=FORMER)
-
-        def is_replaced() -> bool:  # not at once where a controller of the API server writes the CRD's status meanwhile
-            crd = json.loads(kubectl.must("get", CRD, "-o", "json").text)
-            return kubectl.run("replace", "-f", "-", stdin=json.dumps(with_map(crd))).ok
-
+        crd = json.loads(kubectl.must("get", CRD, "-o", "json").text)
         try:
-            eventually(is_replaced, "the CRD has the former schema")
+            kubectl.must("patch", CRD, "--type=json", "-p", json.dumps(to_a_map(crd)))
             eventually(lambda: server.try_create(former, name).ok, "the former schema is in force")
             assert server.create(former, name).ok
         finally:

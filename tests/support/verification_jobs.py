@@ -3,7 +3,6 @@
 The operator makes the Jobs and reads the results; what a verifier does is tested in tests/integration/guard.
 """
 
-import contextlib
 import http.client
 import json
 import threading
@@ -85,12 +84,13 @@ class VerificationJobs:
         api = self._connect()
         while not self._stop.wait(POLL_SECONDS):
             try:
-                with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-                    for job in api.request("GET", _JOBS)["items"]:
-                        if not self.silent and job["metadata"]["uid"] not in self._answered:
-                            self._answer(api, job)
+                for job in api.request("GET", _JOBS)["items"]:
+                    if not self.silent and job["metadata"]["uid"] not in self._answered:
+                        self._answer(api, job)
             except Exception as error:
-                if not hasattr(error, "status"):  # what an API server refused, such as one that is busy, is tried again
+                # What an API server has cut off, or refused, such as one that is busy, is tried again.
+                is_cut_off = isinstance(error, OSError | http.client.HTTPException | ValueError)
+                if not is_cut_off and not hasattr(error, "status"):
                     raise
         api.close()
 

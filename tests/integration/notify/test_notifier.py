@@ -91,6 +91,14 @@ class Space:
         """Return how many deliveries are recorded of a webhook."""
         return max(0, len((await self.record(webhook)).split()) - 1)
 
+    async def until_recorded(self, webhook: str, count: int) -> None:
+        """Wait until so many deliveries of a webhook are recorded."""
+
+        async def is_recorded() -> bool:
+            return await self.recorded(webhook) == count
+
+        await until(is_recorded, f"{count} deliveries to {webhook} are recorded", SECONDS)
+
     async def record(self, key: str) -> str:
         found = await asyncio.to_thread(self.get, "configmap", RECORD)
         return str((found.get("data") or {}).get(key, ""))
@@ -236,11 +244,7 @@ async def test_a_notifier_killed_between_post_and_record_posts_again_under_the_s
     await notifier.start()
     await until_count(lambda: len(receiver.posts), 2, "posts", SECONDS)
     assert len(set(receiver.ids)) == 1
-
-    async def is_recorded() -> bool:
-        return await space.recorded("chat") == 1
-
-    await until(is_recorded, "the delivery is recorded", SECONDS)
+    await space.until_recorded("chat", 1)
     await notifier.stop(signal.SIGKILL)
     await notifier.start()
     space.alert(50, 80)
@@ -298,11 +302,7 @@ async def test_a_receiver_that_fails_gets_the_same_alert_until_it_takes_it(
     receiver.answers = [answering(500), answering(503, Retry_After="1")]
     notifier.post_to("chat", receiver)
     await notifier.start()
-
-    async def is_recorded() -> bool:
-        return await space.recorded("chat") == 1
-
-    await until(is_recorded, "the delivery is recorded", SECONDS)
+    await space.until_recorded("chat", 1)
     assert len(receiver.posts) == 3
     assert len(set(receiver.ids)) == 1
 
@@ -365,11 +365,7 @@ async def test_a_new_webhook_gets_no_alert_from_long_before_it_appeared(
     notifier.post_to("chat", receiver)
     await notifier.start()
     await until_count(lambda: len(receiver.posts), 1, "posts", SECONDS)
-
-    async def is_recorded() -> bool:
-        return await space.recorded("chat") == 1
-
-    await until(is_recorded, "the delivery is recorded", SECONDS)
+    await space.until_recorded("chat", 1)
     assert receiver.ids == [f"{new}/day/{written(DAY)}/80"]
     assert await notifier.metric('interlock_notifier_deliveries_total{webhook="chat",outcome="Expired"}') == 0
     await notifier.stop(signal.SIGKILL)
@@ -421,11 +417,7 @@ async def test_two_notifiers_at_once_lose_nothing_and_send_what_they_double_unde
         await notifier.stop(signal.SIGKILL)
         space.alert(50, 80, 100)
         await until(lambda: len(set(receiver.ids)) == 3, "the other one goes on", SECONDS)
-
-        async def is_recorded() -> bool:
-            return await space.recorded("chat") == 3
-
-        await until(is_recorded, "its alert is recorded, too", SECONDS)
+        await space.until_recorded("chat", 3)
     finally:
         await other.stop()
     doubled = len(receiver.posts)

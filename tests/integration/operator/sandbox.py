@@ -46,11 +46,13 @@ class Sandbox:
         return self.api.get("mcpbindings", self.namespace, name)
 
     def wait_verified(self, name: str, seconds: float = WAIT_SECONDS) -> Json:
-        """Wait until the MCPBinding is Verified and all its objects exist; return it."""
+        """Wait until the MCPBinding is Verified in its present metadata.generation and has its objects; return it."""
 
         def check() -> Json | None:
             found = self.binding(name)
-            return found if condition_of(found, "Verified").get("status") == "True" else None
+            verified = condition_of(found, "Verified")
+            is_current = verified.get("observedGeneration") == found["metadata"]["generation"]
+            return found if is_current and verified["status"] == "True" else None
 
         return eventually(check, f"{name} is verified", seconds)
 

@@ -215,15 +215,7 @@ def test_prompts_and_instructions_are_pinned_and_one_accept_covers_them(
     sandbox.apply_policy_and_bindings("triage")
     asked = {"prompts": [{"name": "summary", "resource": "contacts"}], "instructions": "Pinned"}
     sandbox.api.patch("mcpbindings", sandbox.namespace, BINDING, {"spec": asked})
-
-    def is_verified() -> bool:
-        found = sandbox.binding(BINDING)
-        verified = condition_of(found, "Verified")
-        is_current = verified.get("observedGeneration") == found["metadata"]["generation"]
-        return is_current and verified["status"] == "True"
-
-    # An operator that reads the Agent first would start it with the binding as it was.
-    eventually(is_verified, "prompts and instructions are verified", RETRY_SECONDS)
+    sandbox.wait_verified(BINDING, RETRY_SECONDS)  # else an Agent that is read first starts with the binding as it was
     sandbox.create("triage")
     sandbox.wait_ready("triage")
     sandbox.wait_good("triage", 1)
